@@ -1,0 +1,82 @@
+"""What is in the wheel, and what it asks for."""
+
+import ast
+import email
+import importlib.metadata
+import re
+import sys
+import zipfile
+
+from tests.packaging.conftest import ROOT
+
+SHIM = "nova/virt/devcompat/__init__.py"
+#: Rooms that run inside a Nova process, where Nova brings what they import.
+NOVA_ROOMS = {"api", "compute", "scheduler"}
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def distribution(requirement):
+    return canonical(re.match(r"[\w.-]+", requirement)[0])
+
+
+def required():
+    """The distributions that requirements.txt names."""
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return {
+        canonical(re.match(r"[\w.-]+", line)[0]) for line in lines if line[:1] not in ("#", "")
+    }
+
+
+def imported(*, outside):
+    """The distributions that our modules import, those in the rooms ``outside`` aside."""
+    modules = set()
+    for path in (ROOT / "nova_devcompat").rglob("*.py"):
+        if path.relative_to(ROOT / "nova_devcompat").parts[0] in outside:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules.add(node.module.split(".")[0])
+    modules -= {"nova", "nova_devcompat", *sys.stdlib_module_names}
+    distributions = importlib.metadata.packages_distributions()
+    return {canonical(name) for module in modules for name in distributions.get(module, [module])}
+
+
+def test_carries_every_file_of_the_package(wheel_names):
+    tree = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "nova_devcompat").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert wheel_names == tree | {SHIM}
+
+
+def test_leaves_novas_own_packages_alone(wheel_names):
+    ours = {name for name in wheel_names if name.startswith("nova/")}
+    assert ours == {SHIM}
+
+
+def test_every_folder_with_code_is_a_package():
+    folders = {path.parent for path in (ROOT / "nova_devcompat").rglob("*.py")}
+    assert [f.name for f in folders if not (f / "__init__.py").exists()] == []
+
+
+def test_requires_what_it_imports_without_nova():
+    assert imported(outside=NOVA_ROOMS) - required() == set()
+
+
+def test_imports_what_it_requires():
+    assert required() - imported(outside=set()) == set()
+
+
+def test_does_not_require_nova(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+        assert name.replace("METADATA", "licenses/LICENSE") in archive.namelist()
+    assert {distribution(line) for line in metadata.get_all("Requires-Dist")} == required()
+    assert metadata["Requires-Python"] == ">=3.11"

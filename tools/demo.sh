@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Tell the story of a mixed fleet on real Nova and Placement services, in one process.
+# --help says more; nothing is installed outside the tree's .venvs folder.
+set -euo pipefail
+
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$tools/lib/python.sh"
+
+python=$(find_python)
+python=$(make_venv "$python" test)
+exec "$python" "$tools/demo.py" "$@"

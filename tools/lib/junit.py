@@ -1,0 +1,51 @@
+"""Count what pytest wrote as JUnit XML.
+
+    python junit.py FOLDER
+
+prints how many tests passed and how many failed in all the files of a folder.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import xml.etree.ElementTree as ET
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many tests came to what."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            passed=self.passed + other.passed,
+            failed=self.failed + other.failed,
+            skipped=self.skipped + other.skipped,
+        )
+
+
+def count(path: pathlib.Path) -> Counts:
+    """Count the tests in one file; none if pytest died before it could write it."""
+    counts = Counts()
+    try:
+        tree = ET.parse(path)
+    except (OSError, ET.ParseError):
+        return counts
+    for case in tree.iter("testcase"):
+        # A test may have several marks: its body and its tear-down can both fail.
+        marks = {child.tag for child in case}
+        if marks & {"failure", "error"}:
+            counts += Counts(failed=1)
+        elif "skipped" in marks:
+            counts += Counts(skipped=1)
+        else:
+            counts += Counts(passed=1)
+    return counts
+
+
+if __name__ == "__main__":
+    total = sum(map(count, sorted(pathlib.Path(sys.argv[1]).glob("*.xml"))), Counts())
+    print(total.passed, total.failed)

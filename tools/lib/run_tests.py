@@ -1,0 +1,312 @@
+"""Run the test suites, each in a process of its own, and end with a summary.
+
+Without options: the unit tests with the branch coverage of the pure core, and the functional
+tests on native threads and on eventlet. Only the standard library is used here.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+import junit
+import venvs
+
+ROOT = venvs.ROOT
+#: The pure core: decided without a host, so there is no excuse for a branch not tested.
+COVERED = "nova_devcompat.compat"
+COVERAGE = 100
+#: pytest's exit status when nothing was collected.
+NOTHING_COLLECTED = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Suite:
+    """One run of pytest over one folder."""
+
+    name: str
+    folder: str
+    environ: dict[str, str] = dataclasses.field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a suite."""
+
+    suite: Suite
+    status: int
+    seconds: float
+    counts: junit.Counts
+
+
+def native_suite() -> Suite:
+    return Suite(
+        name="native",
+        folder="tests/functional",
+        environ={"OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"},
+    )
+
+
+def eventlet_suite() -> Suite:
+    return Suite(
+        name="eventlet",
+        folder="tests/functional",
+        environ={"OS_NOVA_DISABLE_EVENTLET_PATCHING": "false"},
+    )
+
+
+def packaging_suite() -> Suite:
+    return Suite(name="packaging", folder="tests/packaging")
+
+
+def unit_suite(*, coverage: bool, scratch: pathlib.Path) -> Suite:
+    arguments: tuple[str, ...] = ()
+    if coverage:
+        arguments = (
+            f"--cov={COVERED}",
+            "--cov-branch",
+            f"--cov-fail-under={COVERAGE}",
+            "--cov-report=term-missing:skip-covered",
+        )
+    return Suite(
+        name="unit",
+        folder="tests/unit",
+        environ={"COVERAGE_FILE": str(scratch / "coverage")},
+        arguments=arguments,
+    )
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="tools/test.sh",
+        description=__doc__,
+        usage="%(prog)s [options] [-- pytest arguments]",
+        epilog="example: tools/test.sh --functional --native -- -k no_ratchet -x",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--unit", action="store_true", help="the unit tests")
+    parser.add_argument("--functional", action="store_true", help="the functional tests")
+    parser.add_argument(
+        "--native", action="store_true", help="functional tests on native threads (only)"
+    )
+    parser.add_argument("--eventlet", action="store_true", help="functional on eventlet (only)")
+    parser.add_argument(
+        "--packaging",
+        action="store_true",
+        help="build the wheel and test it in fresh environments; not run by default",
+    )
+    parser.add_argument(
+        "--serial",
+        action="store_true",
+        help="one functional run after the other (default: both at the same time)",
+    )
+    parser.add_argument(
+        "--junit", metavar="FOLDER", type=pathlib.Path, help="keep the results as JUnit XML"
+    )
+    parser.add_argument("pytest", nargs="*", metavar="-- pytest arguments")
+    arguments = parser.parse_args(argv)
+    if arguments.native or arguments.eventlet:
+        arguments.functional = True
+    if not (arguments.unit or arguments.functional or arguments.packaging):
+        arguments.unit = arguments.functional = True
+    return arguments
+
+
+def choose(arguments: argparse.Namespace, scratch: pathlib.Path) -> list[list[Suite]]:
+    """The suites to run: a list of groups, the suites of a group at the same time."""
+    groups = []
+    if arguments.unit:
+        # A selection of tests cannot cover everything.
+        groups.append([unit_suite(coverage=not arguments.pytest, scratch=scratch)])
+    if arguments.functional:
+        both = arguments.native == arguments.eventlet
+        functional = []
+        if both or arguments.native:
+            functional.append(native_suite())
+        if both or arguments.eventlet:
+            functional.append(eventlet_suite())
+        groups += [[suite] for suite in functional] if arguments.serial else [functional]
+    if arguments.packaging:
+        groups.append([packaging_suite()])
+    return groups
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parse(argv)
+    with tempfile.TemporaryDirectory(prefix="nova-devcompat-test-") as scratch_name:
+        scratch = pathlib.Path(scratch_name)
+        groups = choose(arguments, scratch)
+        suites = [suite for group in groups for suite in group]
+        if missing := sorted({s.folder for s in suites if not (ROOT / s.folder).is_dir()}):
+            print(f"There is no {' and no '.join(missing)}: nothing was run.", file=sys.stderr)
+            return 2
+        try:
+            python = venvs.ensure("test")
+        except venvs.InstallError as error:
+            print(error, file=sys.stderr)
+            return 1
+        results = (arguments.junit or scratch).resolve()
+        results.mkdir(parents=True, exist_ok=True)
+        runner = Runner(python, results, arguments.pytest)
+        started = time.monotonic()
+        outcomes = []
+        for group in groups:
+            outcomes += runner.run(group)
+    return summarise(outcomes, time.monotonic() - started, selected=bool(arguments.pytest))
+
+
+class Runner:
+    """Runs suites with one interpreter."""
+
+    def __init__(self, python: pathlib.Path, results: pathlib.Path, extra: Sequence[str]) -> None:
+        self._python = python
+        self._results = results
+        self._extra = extra
+
+    def run(self, group: Sequence[Suite]) -> list[Outcome]:
+        """Run the suites of a group at the same time and wait for all of them."""
+        started = time.monotonic()
+        together = len(group) > 1
+        processes: list[subprocess.Popen[str]] = []
+        relays = []
+        with _terminated_on_exit(processes):
+            for suite in group:
+                print(f"\n=== {suite.name}: {suite.folder}", flush=True)
+                # Interleaved output needs whole lines: -v prints one a test.
+                process = self._start(suite, ["-v"] if together else [], piped=together)
+                processes.append(process)
+                if together:
+                    assert process.stdout is not None
+                    relay = threading.Thread(target=_relay, args=(suite.name, process.stdout))
+                    relay.start()
+                    relays.append(relay)
+            outcomes = []
+            # In the order in which they end, so that each has its own time.
+            waiting = list(zip(group, processes, strict=True))
+            while waiting:
+                for suite, process in waiting:
+                    if process.poll() is not None:
+                        outcome = Outcome(
+                            suite=suite,
+                            status=process.returncode,
+                            seconds=time.monotonic() - started,
+                            counts=junit.count(self._junit(suite)),
+                        )
+                        outcomes.append(outcome)
+                        waiting.remove((suite, process))
+                        break
+                else:
+                    time.sleep(0.1)
+            for relay in relays:
+                relay.join()
+        return sorted(outcomes, key=lambda outcome: group.index(outcome.suite))
+
+    def _start(self, suite: Suite, verbose: list[str], *, piped: bool) -> subprocess.Popen[str]:
+        junit = self._junit(suite)
+        junit.unlink(missing_ok=True)
+        environ = os.environ | suite.environ | {"PYTHONUNBUFFERED": "1"}
+        # A test that hangs ends with a traceback (nova.test and oslotest read this).
+        environ.setdefault("OS_TEST_TIMEOUT", "300")
+        return subprocess.Popen(
+            [
+                self._python,
+                *("-m", "pytest", suite.folder, f"--junitxml={junit}", *verbose),
+                # Suites that run at the same time must not share it.
+                *("-o", f"cache_dir=.pytest_cache/{suite.name}"),
+                *suite.arguments,
+                *self._extra,
+            ],
+            cwd=ROOT,
+            env=environ,
+            text=True,
+            errors="replace",
+            stdout=subprocess.PIPE if piped else None,
+            stderr=subprocess.STDOUT if piped else None,
+        )
+
+    def _junit(self, suite: Suite) -> pathlib.Path:
+        return self._results / f"{suite.name}.xml"
+
+
+def summarise(outcomes: Sequence[Outcome], seconds: float, *, selected: bool) -> int:
+    """Print the summary.
+
+    :param selected: whether pytest arguments chose tests, so that a suite may have none
+    :returns: the exit status: 0 only if tests ran and everything passed
+    """
+    total = sum((outcome.counts for outcome in outcomes), junit.Counts())
+    good = total.passed + total.failed > 0
+    print(f"\n{'suite':<14}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>9}")
+    for outcome in outcomes:
+        remark = ""
+        if outcome.status == NOTHING_COLLECTED and selected:
+            remark = "  no test selected"
+        elif outcome.status:
+            remark, good = f"  FAILED{_explain(outcome)}", False
+        counts = outcome.counts
+        print(
+            f"{outcome.suite.name:<14}{counts.passed:>8}{counts.failed:>8}{counts.skipped:>9}"
+            f"{outcome.seconds:>7.0f} s{remark}"
+        )
+    text = f"{total.passed} passed, {total.failed} failed"
+    if total.skipped:
+        text += f", {total.skipped} skipped"
+    print(f"\n{'OK' if good else 'FAILED'}: {text} in {seconds:.0f} s")
+    return 0 if good else 1
+
+
+def _explain(outcome: Outcome) -> str:
+    if outcome.status < 0:
+        return f": ended by signal {signal.Signals(-outcome.status).name}"
+    if outcome.status == NOTHING_COLLECTED or outcome.counts == junit.Counts():
+        return f": no test ran, pytest ended with status {outcome.status}"
+    if outcome.counts.failed:
+        return ""
+    if outcome.status == 1 and outcome.suite.name == "unit":
+        return f": branch coverage of {COVERED} is below {COVERAGE} %"
+    return f": pytest ended with status {outcome.status}"
+
+
+def _relay(name: str, lines: TextIO) -> None:
+    """Print the lines of one of several processes under its name."""
+    for line in lines:
+        print(f"[{name}] {line}", end="", flush=True)
+
+
+@contextlib.contextmanager
+def _terminated_on_exit(processes: list[subprocess.Popen[str]]) -> Iterator[None]:
+    """Leave no process behind, however this one ends."""
+    try:
+        yield
+    except BaseException:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        raise
+
+
+def _interrupted(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Run the tests: unit, and functional on native threads as well as on eventlet. --help says more.
+set -euo pipefail
+
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$tools/lib/python.sh"
+
+python=$(find_python)
+exec "$python" "$tools/lib/run_tests.py" "$@"
