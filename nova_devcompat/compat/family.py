@@ -1,0 +1,398 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Families, offers and accept-sets: what a device can act as, and which needs that meets.
+
+There is one comparison only, :meth:`AcceptSet.judge`. Admission makes an accept-set of the need's
+own atoms and asks it; the filter asks the one that the host published; so the two cannot differ
+but by what the host did not know yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from nova_devcompat.compat.attributes import Unreadable
+from nova_devcompat.compat.need import DeviceNeed, Need, assign
+from nova_devcompat.compat.rules import Rule, UseNotKnown
+from nova_devcompat.compat.traits import Atom, check_name
+from nova_devcompat.compat.verdict import Actor, Code, Outcome, Policy, Reason, Verdict
+
+PolicyOf = Callable[[str], Policy]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Accepts:
+    """What one attribute of a device accepts, out of the atoms that were evaluated.
+
+    :param kind: the rule's kind
+    :param offered: the offer as an operator should read it, '' where it is not known
+    :param accepted: canonical values that the offer meets
+    :param rejected: values that it does not meet, each with the reason's code and actor
+    :param unreadable: values that the rule cannot read
+    :param unknown: why nothing is known of this attribute: a code, and the detail
+    """
+
+    kind: str = ""
+    offered: str = ""
+    accepted: frozenset[str] = frozenset()
+    rejected: Mapping[str, tuple[str, Actor]] = dataclasses.field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    unreadable: frozenset[str] = frozenset()
+    unknown: tuple[str, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AcceptSet:
+    """The atoms that an offer accepts, out of those that were evaluated.
+
+    :param family: the device's family
+    :param attributes: one entry for each rule of the family
+    """
+
+    family: str
+    attributes: Mapping[str, Accepts]
+
+    @property
+    def atoms(self) -> frozenset[Atom]:
+        """The accepted atoms."""
+        return frozenset(
+            Atom(self.family, attribute, value)
+            for attribute, accepts in self.attributes.items()
+            for value in accepts.accepted
+        )
+
+    def judge(self, need: DeviceNeed) -> Verdict:
+        """Whether the device can take a guest with this need."""
+        if need.family != self.family:
+            return Verdict.reject(
+                Reason(
+                    code=Code.OTHER_FAMILY,
+                    actor=Actor.OPERATOR,
+                    family=need.family,
+                    needed=need.family,
+                    offered=self.family,
+                )
+            )
+        if self._meets(need):
+            return Verdict.accept()
+        verdicts = [
+            self._judge_attribute(attribute, needed)
+            for attribute, needed in need.values
+            if needed is None or needed
+        ]
+        recorded = {attribute for attribute, _ in need.values}
+        if not recorded.issuperset(self.attributes):
+            verdicts += [
+                Verdict.unknown(self._reason(Code.NEED_MISSING, Actor.OPERATOR, attribute))
+                for attribute in self.attributes
+                if attribute not in recorded
+            ]
+        return Verdict.all_of(verdicts)
+
+    def _meets(self, need: DeviceNeed) -> bool:
+        """Whether it all fits, the common case, without looking for reasons."""
+        if len(need.values) != len(self.attributes):
+            return False
+        for attribute, needed in need.values:
+            accepts = self.attributes.get(attribute)
+            if accepts is None or needed is None or not needed <= accepts.accepted:
+                return False
+        return True
+
+    def _judge_attribute(self, attribute: str, needed: frozenset[str] | None) -> Verdict:
+        if needed is None:
+            return Verdict.unknown(self._reason(Code.NEED_UNKNOWN, Actor.GUEST, attribute))
+        accepts = self.attributes.get(attribute)
+        if accepts is None:
+            reason = self._reason(Code.NO_RULE, Actor.OPERATOR, attribute, needed=_listed(needed))
+            return Verdict.unknown(reason)
+        if accepts.unknown:
+            code, detail = accepts.unknown
+            text = _listed(needed)
+            return Verdict.unknown(
+                self._reason(code, Actor.OPERATOR, attribute, needed=text, detail=detail)
+            )
+        refusals: dict[tuple[str, Actor], list[str]] = {}
+        for value in needed:
+            if value in accepts.rejected:
+                refusals.setdefault(accepts.rejected[value], []).append(value)
+        if refusals:
+            return Verdict.reject(
+                *[
+                    self._reason(code, actor, attribute, needed=_listed(values))
+                    for (code, actor), values in sorted(refusals.items())
+                ]
+            )
+        missing = needed - accepts.accepted
+        if not missing:
+            return Verdict.accept()
+        unreadable = missing & accepts.unreadable
+        if unreadable:
+            code, actor, missing = Code.NEED_UNREADABLE, Actor.OPERATOR, unreadable
+        else:
+            code, actor = Code.NOT_EVALUATED, Actor.HOST
+        return Verdict.unknown(self._reason(code, actor, attribute, needed=_listed(missing)))
+
+    def _reason(
+        self, code: str, actor: Actor, attribute: str, needed: str = "", detail: str = ""
+    ) -> Reason:
+        accepts = self.attributes.get(attribute, Accepts())
+        return Reason(
+            code=code,
+            actor=actor,
+            family=self.family,
+            attribute=attribute,
+            kind=accepts.kind,
+            needed=needed,
+            offered=accepts.offered,
+            detail=detail,
+        )
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ",".join(sorted(values))
+
+
+@functools.lru_cache(maxsize=65_536)
+def _parse_need(rule: Rule[Any, Any], value: str) -> Any:
+    """The rule's own reading, remembered: a host reads the same atoms for each device and cycle.
+
+    :returns: what the rule made of it, or the Unreadable that it raised
+    """
+    try:
+        return rule.parse_need(value)
+    except Unreadable as error:
+        return error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Family:
+    """The devices whose compatibility one set of rules decides.
+
+    :param name: matches ``[a-z][a-z0-9]*(_[a-z0-9]+)*``
+    :param rules: by attribute
+    :raises ValueError: a family or attribute that is no name
+    """
+
+    name: str
+    rules: Mapping[str, Rule[Any, Any]]
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for attribute in self.rules:
+            check_name(attribute)
+
+    def offer(self, attributes: Mapping[str, object]) -> Offer:
+        """What a device with these attributes can act as; never raises for what they hold."""
+        parsed: dict[str, Any] = {}
+        unknown: dict[str, tuple[str, str]] = {}
+        for attribute, rule in self.rules.items():
+            raw = attributes.get(attribute)
+            if raw is None:
+                unknown[attribute] = (Code.OFFER_MISSING, "")
+                continue
+            try:
+                parsed[attribute] = rule.parse_offer(raw)
+            except Unreadable as error:
+                unknown[attribute] = (Code.OFFER_UNREADABLE, str(error))
+        return Offer(family=self, parsed=parsed, unknown=unknown)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A device's attributes now: what the device can act as.
+
+    :param family: the device's family
+    :param parsed: by attribute, what its rule made of the value
+    :param unknown: by attribute, why there is no value: a code, and the detail
+    """
+
+    family: Family
+    parsed: Mapping[str, Any]
+    unknown: Mapping[str, tuple[str, str]]
+
+    def atoms(self) -> frozenset[Atom]:
+        """All atoms that a guest on this device might come to need."""
+        return frozenset(
+            Atom(self.family.name, attribute, value)
+            for attribute, value_of in self.parsed.items()
+            for value in self.family.rules[attribute].values(value_of)
+        )
+
+    def freeze(self, *, slot: str = "", address: str = "") -> DeviceNeed:
+        """The need of a guest whose device is initialised with this offer."""
+        values: dict[str, frozenset[str] | None] = dict.fromkeys(self.family.rules)
+        for attribute, parsed in self.parsed.items():
+            try:
+                values[attribute] = self.family.rules[attribute].freeze(parsed)
+            except UseNotKnown:
+                pass  # stays None: not known
+        return DeviceNeed.of(self.family.name, values, slot=slot, address=address)
+
+    def accept_set(self, atoms: Iterable[Atom]) -> AcceptSet:
+        """Which of ``atoms`` this offer accepts; those of other families are passed over."""
+        wanted: dict[str, list[str]] = {}
+        for atom in atoms:
+            if atom.family == self.family.name:
+                wanted.setdefault(atom.attribute, []).append(atom.value)
+        return AcceptSet(
+            family=self.family.name,
+            attributes={
+                attribute: self._accepts(attribute, wanted.get(attribute, ()))
+                for attribute in self.family.rules
+            },
+        )
+
+    def _accepts(self, attribute: str, values: Iterable[str]) -> Accepts:
+        rule = self.family.rules[attribute]
+        if attribute in self.unknown:
+            return Accepts(kind=rule.kind, unknown=self.unknown[attribute])
+        offer = self.parsed[attribute]
+        accepted: set[str] = set()
+        rejected: dict[str, tuple[str, Actor]] = {}
+        unreadable: set[str] = set()
+        for value in values:
+            needed = _parse_need(rule, value)
+            if isinstance(needed, Unreadable):
+                unreadable.add(value)  # somebody else's trait, most likely
+                continue
+            refusal = rule.check(offer, needed)
+            if refusal is None:
+                accepted.add(value)
+            else:
+                rejected[value] = (refusal.code, refusal.actor)
+        return Accepts(
+            kind=rule.kind,
+            offered=rule.describe(offer),
+            accepted=frozenset(accepted),
+            rejected=rejected,
+            unreadable=frozenset(unreadable),
+        )
+
+    def judge(self, need: DeviceNeed) -> Verdict:
+        """Whether the device can take a guest with this need, the need's own atoms evaluated."""
+        return self.accept_set(need.atoms).judge(need)
+
+
+Judge = Callable[[DeviceNeed], Verdict]
+
+
+def no_offer(need: DeviceNeed) -> Verdict:
+    """The verdict on a device of which the host says nothing."""
+    return Verdict.unknown(
+        Reason(code=Code.DEVICE_UNKNOWN, actor=Actor.OPERATOR, family=need.family)
+    )
+
+
+def judge_each(
+    needs: Iterable[DeviceNeed], devices: Sequence[Judge], policy: PolicyOf
+) -> list[Verdict]:
+    """Whether each need has some device, several perhaps the same one.
+
+    For devices that placement does not track: one physical function serves many guests. A host
+    that says nothing of such devices is UNKNOWN, since it may have one all the same.
+
+    :returns: a verdict for each need
+    """
+    return [_best(need, devices, policy) if devices else no_offer(need) for need in needs]
+
+
+def judge_claim(
+    needs: Sequence[DeviceNeed], devices: Sequence[Judge], policy: PolicyOf
+) -> list[Verdict]:
+    """Whether the needs can be given the devices of one claim, a device each.
+
+    :param devices: what judges a need for each device claimed, :meth:`AcceptSet.judge` or
+        :meth:`Offer.judge`; a device that serves two instances' worth stands in it twice
+    :param policy: the policy of each family, which says whether UNKNOWN will do. Needs whose
+        family is only reported on get what the others leave
+    :returns: a verdict for each need
+    """
+    verdicts = [[judge(need) for judge in devices] for need in needs]
+    order = sorted(range(len(needs)), key=lambda index: not policy(needs[index].family).enforced)
+
+    def fits(index: int, device: int) -> bool:
+        return not policy(needs[index].family).refuses(verdicts[index][device])
+
+    def accepts(index: int, device: int) -> bool:
+        return verdicts[index][device].outcome is Outcome.ACCEPT
+
+    # Where UNKNOWN will do for one need, it must not cost another the device that accepts.
+    given = assign(order, range(len(devices)), accepts)
+    if None in given:
+        given = assign(order, range(len(devices)), fits)
+    left = [judge for device, judge in enumerate(devices) if device not in given]
+
+    def without(index: int) -> Verdict:
+        # No device that is left will do, and why not is what the operator wants to know.
+        if left or not any(fits(index, device) for device in range(len(devices))):
+            return _best(needs[index], left or devices, policy)
+        return _one_too_few(needs[index])
+
+    found = {
+        index: without(index) if device is None else verdicts[index][device]
+        for index, device in zip(order, given, strict=True)
+    }
+    return [found[index] for index in range(len(needs))]
+
+
+def judge_any_order(needs: Sequence[DeviceNeed], devices: Sequence[Judge]) -> list[Verdict]:
+    """Whether the needs can be given the devices whichever need gets which.
+
+    For a claim of which nobody can tell the order.
+
+    :returns: a verdict for each need
+    """
+    if len(devices) < len(needs):
+        return [_one_too_few(need) for need in needs]
+    return [Verdict.all_of(judge(need) for judge in devices) for need in needs]
+
+
+def _best(need: DeviceNeed, devices: Sequence[Judge], policy: PolicyOf) -> Verdict:
+    verdicts = [judge(need) for judge in devices]
+    if not verdicts:
+        return _one_too_few(need)
+    refuses = policy(need.family).refuses
+    # Of several that will not do, a device of the right family tells the operator most.
+    return min(
+        verdicts,
+        key=lambda verdict: (
+            refuses(verdict),
+            any(reason.code == Code.OTHER_FAMILY for reason in verdict.reasons),
+            verdict.severity,
+        ),
+    )
+
+
+def _one_too_few(need: DeviceNeed) -> Verdict:
+    return Verdict.reject(
+        Reason(code=Code.NO_DEVICE, actor=Actor.OPERATOR, family=need.family, needed="a device")
+    )
+
+
+def required_atoms(need: Need, policy: PolicyOf) -> frozenset[Atom]:
+    """The atoms that a host must accept for the need to have a chance: what placement is asked.
+
+    Empty for a family whose policy leaves the decision to the filter.
+    """
+    return frozenset(
+        atom
+        for device in need.devices
+        if policy(device.family).asks_placement
+        for atom in device.atoms
+    )

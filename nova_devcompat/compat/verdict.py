@@ -1,0 +1,287 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Three-valued verdicts, the reasons for them, and the policy that acts on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable
+
+
+class Outcome(enum.StrEnum):
+    """What a comparison came to."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    UNKNOWN = "unknown"
+
+
+class Mode(enum.StrEnum):
+    """Whether a family's verdicts are acted on."""
+
+    ENFORCE = "enforce"
+    REPORT = "report"
+
+
+class OnUnknown(enum.StrEnum):
+    """What an UNKNOWN verdict is taken for."""
+
+    REJECT = "reject"
+    ACCEPT = "accept"
+
+
+class Actor(enum.StrEnum):
+    """Who can change a verdict."""
+
+    HOST = "host"
+    GUEST = "guest"
+    OPERATOR = "operator"
+
+    @property
+    def remedy(self) -> str:
+        """What this actor does about it, in a few words."""
+        return _REMEDIES[self]
+
+
+_REMEDIES = {
+    Actor.HOST: "bring the host's firmware, driver or hypervisor to a fitting version",
+    Actor.GUEST: "restart the guest on a fitting device",
+    Actor.OPERATOR: "mend the catalog, the inventory or the record",
+}
+
+
+class Code:
+    """Stable identifiers of reasons. Rule plugins may bring their own."""
+
+    # REJECT: the two were compared.
+    MAJOR_DIFFERS = "major-differs"
+    MINOR_TOO_OLD = "minor-too-old"
+    BELOW_RANGE = "below-range"
+    ABOVE_RANGE = "above-range"
+    FEATURE_MISSING = "feature-missing"
+    NOT_EQUAL = "not-equal"
+    TOO_FEW = "too-few"
+    NOT_IN_SET = "not-in-set"
+    TOO_OLD = "too-old"
+    NOT_LISTED = "not-listed"
+    OTHER_FAMILY = "other-family"
+    NO_DEVICE = "no-device"
+
+    # UNKNOWN: they could not be.
+    OFFER_MISSING = "offer-missing"
+    OFFER_UNREADABLE = "offer-unreadable"
+    NEED_MISSING = "need-missing"
+    NEED_UNKNOWN = "need-unknown"
+    NEED_UNREADABLE = "need-unreadable"
+    NO_RULE = "no-rule"
+    NOT_EVALUATED = "not-evaluated"
+    DEVICE_UNKNOWN = "device-unknown"
+    HOST_SILENT = "host-silent"
+    HOST_UNREADABLE = "host-unreadable"
+    RECORD_UNREADABLE = "record-unreadable"
+
+
+_EXPLANATIONS = {
+    Code.MAJOR_DIFFERS: "another major version",
+    Code.MINOR_TOO_OLD: "too old",
+    Code.BELOW_RANGE: "older than the host still supports",
+    Code.ABOVE_RANGE: "newer than the host supports",
+    Code.FEATURE_MISSING: "a feature the guest uses is missing",
+    Code.NOT_EQUAL: "must be equal",
+    Code.TOO_FEW: "less than the guest has",
+    Code.NOT_IN_SET: "not among the host's values",
+    Code.TOO_OLD: "too old",
+    Code.NOT_LISTED: "not in the device's accept list",
+    Code.OTHER_FAMILY: "a device of another family",
+    Code.NO_DEVICE: "the host has no such device",
+    Code.OFFER_MISSING: "the host does not say",
+    Code.OFFER_UNREADABLE: "the host's value cannot be read",
+    Code.NEED_MISSING: "the guest's record says nothing of it",
+    Code.NEED_UNKNOWN: "what the guest uses is not known",
+    Code.NEED_UNREADABLE: "the guest's value cannot be read",
+    Code.NO_RULE: "the host's catalog has no rule for it",
+    Code.NOT_EVALUATED: "the host has not evaluated it yet",
+    Code.DEVICE_UNKNOWN: "the host says nothing of the device",
+    Code.HOST_SILENT: "the host publishes nothing",
+    Code.HOST_UNREADABLE: "what the host publishes cannot be read",
+    Code.RECORD_UNREADABLE: "the guest's record cannot be read",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    """Why a verdict is not ACCEPT.
+
+    :param code: a stable identifier, one of :class:`Code` or a rule plugin's own
+    :param actor: who can change it
+    :param family: the family it concerns, '' where none could be told
+    :param attribute: the attribute it concerns, '' where it concerns the whole device
+    :param kind: the rule kind that decided, '' where no rule was asked
+    :param needed: what the guest needs, as text, '' where that is not known
+    :param offered: what the device offers, as text, '' where that is not known
+    :param detail: what else helps, such as the text that could not be read
+    """
+
+    code: str
+    actor: Actor
+    family: str = ""
+    attribute: str = ""
+    kind: str = ""
+    needed: str = ""
+    offered: str = ""
+    detail: str = ""
+
+    @property
+    def subject(self) -> str:
+        """``family.attribute``, as far as they are known."""
+        if self.family and self.attribute:
+            return f"{self.family}.{self.attribute}"
+        return self.family or self.attribute or "device"
+
+    def __str__(self) -> str:
+        facts = (
+            self.needed and f"needs {self.needed}",
+            self.offered and f"offered {self.offered}",
+            _EXPLANATIONS.get(self.code, ""),
+            self.detail,
+        )
+        kind = f"{self.kind}, " if self.kind else ""
+        told = ", ".join(filter(None, facts))
+        return f"{self.subject}: {told} [{kind}{self.code}; {self.actor.value} can act]"
+
+
+_SEVERITY = {Outcome.ACCEPT: 0, Outcome.UNKNOWN: 1, Outcome.REJECT: 2}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """An outcome and the reasons for it.
+
+    :param outcome: what the comparison came to
+    :param reasons: why; empty exactly when the outcome is ACCEPT
+    :raises ValueError: an ACCEPT with reasons, or anything else without
+    """
+
+    outcome: Outcome
+    reasons: tuple[Reason, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.outcome is Outcome.ACCEPT) is bool(self.reasons):
+            raise ValueError(f"{self.outcome} with {len(self.reasons)} reasons")
+
+    @classmethod
+    def accept(cls) -> Verdict:
+        """The verdict without reasons."""
+        return _ACCEPT
+
+    @classmethod
+    def reject(cls, *reasons: Reason) -> Verdict:
+        """REJECT, because of ``reasons``."""
+        return cls(outcome=Outcome.REJECT, reasons=reasons)
+
+    @classmethod
+    def unknown(cls, *reasons: Reason) -> Verdict:
+        """UNKNOWN, because of ``reasons``."""
+        return cls(outcome=Outcome.UNKNOWN, reasons=reasons)
+
+    @classmethod
+    def all_of(cls, verdicts: Iterable[Verdict]) -> Verdict:
+        """Accept where all accept; one REJECT outweighs any UNKNOWN.
+
+        All reasons are kept, those of the outcome first. No verdicts at all accept.
+        """
+        worst = Outcome.ACCEPT
+        bad = []
+        for verdict in verdicts:
+            if verdict.reasons:
+                bad.append(verdict)
+                if _SEVERITY[verdict.outcome] > _SEVERITY[worst]:
+                    worst = verdict.outcome
+        if not bad:
+            return _ACCEPT
+        if len(bad) == 1 and len(bad[0].reasons) == 1:
+            return bad[0]
+        bad.sort(key=lambda verdict: -_SEVERITY[verdict.outcome])
+        # dict.fromkeys: two devices of one guest often share a reason.
+        reasons = tuple(dict.fromkeys(reason for verdict in bad for reason in verdict.reasons))
+        return cls(outcome=worst, reasons=reasons)
+
+    @property
+    def severity(self) -> int:
+        """0 for ACCEPT, 1 for UNKNOWN, 2 for REJECT: what outweighs what."""
+        return _SEVERITY[self.outcome]
+
+    def __str__(self) -> str:
+        if not self.reasons:
+            return str(self.outcome)
+        return f"{self.outcome}: {'; '.join(map(str, self.reasons))}"
+
+
+_ACCEPT = Verdict(outcome=Outcome.ACCEPT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """What one family's verdicts lead to.
+
+    :param mode: whether they are acted on, or only reported
+    :param on_unknown: what UNKNOWN is taken for
+    """
+
+    mode: Mode = Mode.ENFORCE
+    on_unknown: OnUnknown = OnUnknown.REJECT
+
+    def refuses(self, verdict: Verdict) -> bool:
+        """Whether the verdict speaks against the device, acted on or not."""
+        if verdict.outcome is Outcome.UNKNOWN:
+            return self.on_unknown is OnUnknown.REJECT
+        return verdict.outcome is Outcome.REJECT
+
+    @property
+    def enforced(self) -> bool:
+        """Whether a refusal is acted on."""
+        return self.mode is Mode.ENFORCE
+
+    @property
+    def asks_placement(self) -> bool:
+        """Whether the prefilter may require traits: only where no trait means no."""
+        return self.enforced and self.on_unknown is OnUnknown.REJECT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Ruling:
+    """What the verdicts on all devices of a guest come to, each under its family's policy.
+
+    :param refused: reasons that speak against the host and are acted on
+    :param reported: reasons that speak against it and are only reported
+    """
+
+    refused: tuple[Reason, ...] = ()
+    reported: tuple[Reason, ...] = ()
+
+    @classmethod
+    def of(cls, verdicts: Iterable[tuple[Policy, Verdict]]) -> Ruling:
+        """The ruling on verdicts, each with the policy that applies to it."""
+        refused: dict[Reason, None] = {}
+        reported: dict[Reason, None] = {}
+        for policy, verdict in verdicts:
+            if policy.refuses(verdict):
+                reasons = refused if policy.enforced else reported
+                reasons.update(dict.fromkeys(verdict.reasons))
+        return cls(refused=tuple(refused), reported=tuple(reported))
+
+    @property
+    def accepts(self) -> bool:
+        """Whether nothing that is acted on speaks against the host."""
+        return not self.refused

@@ -1,0 +1,18 @@
+"""Profiles of hypothesis: ``HYPOTHESIS_PROFILE=deep`` looks longer, and elsewhere each time."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "default",
+    derandomize=True,
+    max_examples=200,
+    deadline=None,
+    # A world of hosts is a large example, and the machine that builds it may be slow.
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile(
+    "deep", parent=settings.get_profile("default"), derandomize=False, max_examples=5000
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

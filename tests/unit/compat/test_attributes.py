@@ -1,0 +1,132 @@
+"""Reading the versions that vendors print."""
+
+import re
+
+import pytest
+
+from nova_devcompat.compat.attributes import (
+    Unreadable,
+    compare_versions,
+    format_version,
+    parse_build_version,
+    parse_version,
+    text_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("7", (7,)),
+        ("2.4", (2, 4)),
+        ("28.39.1002", (28, 39, 1002)),
+        ("28.39.1002 (MT_0000000838)", (28, 39, 1002)),
+        ("550.54.15", (550, 54, 15)),
+        ("1.2.3.4.5", (1, 2, 3, 4, 5)),
+        ("v2.4.1", (2, 4, 1)),
+        ("02.004", (2, 4)),
+        ("2.4.1-5-gdeadbee", (2, 4, 1)),
+        ("6.8.0-45-generic", (6, 8, 0)),
+        ("8.2.2 (Debian 1:8.2.2+ds-0ubuntu1.4)", (8, 2, 2)),
+    ],
+)
+def test_parse_version(text, numbers):
+    assert parse_version(text) == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("8.2.2", ((8, 2, 2),)),
+        ("6.8.0-45-generic", ((6, 8, 0), (45,))),
+        ("5.14.0-427.13.1.el9_4.x86_64", ((5, 14, 0), (427, 13, 1))),
+        ("6.1.0-18-rt-amd64", ((6, 1, 0), (18,))),
+        ("6.12.0-preempt", ((6, 12, 0),)),
+        ("2024-01-15", ((2024,), (1,), (15,))),
+    ],
+)
+def test_parse_build_version(text, numbers):
+    assert parse_build_version(text) == numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (None, "is not text"),
+        (True, "is not text; put it in quotes"),
+        (28.4, "is not text; put it in quotes"),
+        (7, "is not text; put it in quotes"),
+        ("", "is empty"),
+        ("\u2003\n", "is empty"),
+        ("1" * 256, "is longer than 255 characters"),
+        ("2.4\x00", "has characters that cannot be printed"),
+        ("banana", "is not a version"),
+        ("1A.1", "is hexadecimal, which needs 'base: 16', or a pre-release"),
+        ("2.4b1", "is hexadecimal, which needs 'base: 16', or a pre-release"),
+        ("14.F", "is hexadecimal, which needs 'base: 16', or a pre-release"),
+        ("2.4x", "has a letter on a number that counts"),
+        ("0x10", "has a letter on a number that counts"),
+        ("2.4\u00b2", "has a letter on a number that counts"),
+        ("2.4.0-rc1", "is a pre-release"),
+        ("2.4.0~git20", "is a pre-release"),
+        ("2.4.0-lts-rc1", "is a pre-release"),
+        ("7..1", "is more than one version, or a broken one"),
+        ("2.4:1", "is more than one version, or a broken one"),
+    ],
+)
+def test_unreadable_versions(value, why):
+    with pytest.raises(Unreadable, match=re.escape(why)) as caught:
+        parse_version(value)
+    assert caught.value.value is value
+    assert why in caught.value.why
+
+
+@pytest.mark.parametrize("text", ["banana", "10.0.0-2ubuntu1", "6.9-rc1", "8.2.2-1~bpo12", "1,5"])
+def test_unreadable_build_versions(text):
+    with pytest.raises(Unreadable, match=re.escape(repr(text))):
+        parse_build_version(text)
+
+
+@pytest.mark.parametrize("text", ["1A.1-lts", "v1A", "G", "1A.", "0x1A"])
+def test_unreadable_hexadecimal(text):
+    with pytest.raises(Unreadable, match="is not a hexadecimal version"):
+        parse_version(text, base=16)
+
+
+def test_a_letter_matters_only_on_a_part_that_counts():
+    assert parse_version("2.4.1b", significant=2) == (2, 4, 1)
+    with pytest.raises(Unreadable):
+        parse_version("2.4.1b", significant=3)
+    with pytest.raises(Unreadable):
+        parse_version("2.4b", significant=2)
+
+
+def test_unreadable_quotes_what_can_be_quoted():
+    assert str(Unreadable("x", "why")) == "'x': why"
+    assert str(Unreadable("x" * 300, "why")) == "'" + "x" * 76 + "...: why"
+    assert str(Unreadable(1 << 20_000, "why")) == "a value of type int: why"
+
+
+def test_text_of_takes_white_space_off():
+    assert text_of(" p2p\n") == "p2p"
+    assert text_of("x" * 255) == "x" * 255
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "result"),
+    [
+        ((2, 5), (2, 5, 0), 0),
+        ((2, 5), (2, 5, 1), -1),
+        ((2, 10), (2, 9, 9), 1),
+        ((), (0, 0), 0),
+        ((), (0, 1), -1),
+    ],
+)
+def test_compare_versions(left, right, result):
+    assert compare_versions(left, right) == result
+    assert compare_versions(right, left) == -result
+
+
+def test_format_version():
+    assert format_version((28, 39)) == "28.39"
+    assert format_version((26, 1), base=16) == "1a.1"

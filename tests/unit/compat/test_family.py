@@ -1,0 +1,276 @@
+"""Offers and accept-sets, and how the needs of a guest share the devices of a claim."""
+
+import pytest
+
+from nova_devcompat.compat import family
+from nova_devcompat.compat.family import (
+    Accepts,
+    AcceptSet,
+    Family,
+    no_offer,
+    required_atoms,
+)
+from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.rules import Semver, Superset
+from nova_devcompat.compat.traits import Atom
+from nova_devcompat.compat.verdict import Actor, Code, Mode, OnUnknown, Outcome, Policy
+from tests.unit.compat.support import judge_any_order, judge_claim, judge_each
+
+VF = Family(name="vf", rules={"fw": Semver(), "caps": Superset()})
+GPU = Family(name="gpu", rules={"version": Semver()})
+STRICT, LENIENT = Policy(), Policy(on_unknown=OnUnknown.ACCEPT)
+
+
+def strict(name):
+    return STRICT
+
+
+def lenient(name):
+    return LENIENT
+
+
+def vf(fw="2.4.0", caps=("p2p",)):
+    return VF.offer({"fw": fw, "caps": list(caps)})
+
+
+def gpu(version):
+    return GPU.offer({"version": version})
+
+
+def codes(verdict):
+    return [reason.code for reason in verdict.reasons]
+
+
+@pytest.mark.parametrize(("name", "attribute"), [("VF", "fw"), ("vf", "FW"), ("vf_", "fw")])
+def test_names_are_checked(name, attribute):
+    with pytest.raises(ValueError, match="is no name"):
+        Family(name=name, rules={attribute: Semver()})
+
+
+def test_offer_keeps_why_a_value_is_not_known():
+    offer = VF.offer({"fw": "banana", "model": "x"})
+    assert offer.parsed == {}
+    assert offer.unknown["caps"] == (Code.OFFER_MISSING, "")
+    code, detail = offer.unknown["fw"]
+    assert code == Code.OFFER_UNREADABLE
+    assert "banana" in detail
+    assert offer.atoms() == frozenset()
+    assert offer.freeze().values == (("caps", None), ("fw", None))
+
+
+def test_freeze_says_where():
+    need = vf().freeze(slot="pci:x", address="0000:81:00.1")
+    assert (need.slot, need.address) == ("pci:x", "0000:81:00.1")
+    assert need.values == (("caps", frozenset({"p2p"})), ("fw", frozenset({"2.4"})))
+
+
+def test_accept_set_holds_what_was_evaluated():
+    atoms = {
+        Atom("vf", "fw", "2.3"),
+        Atom("vf", "fw", "2.5"),
+        Atom("vf", "fw", "banana"),
+        Atom("vf", "caps", "p2p"),
+        Atom("vf", "model", "x"),
+        Atom("gpu", "version", "2.3"),
+    }
+    accepts = vf().accept_set(atoms)
+    assert accepts.atoms == {Atom("vf", "fw", "2.3"), Atom("vf", "caps", "p2p")}
+    assert accepts.attributes["fw"] == Accepts(
+        kind="semver",
+        offered="2.4.0",
+        accepted=frozenset({"2.3"}),
+        rejected={"2.5": (Code.MINOR_TOO_OLD, Actor.HOST)},
+        unreadable=frozenset({"banana"}),
+    )
+    assert accepts.attributes.keys() == {"fw", "caps"}
+
+
+@pytest.mark.parametrize(
+    ("needed", "outcome", "code", "actor"),
+    [
+        ({"fw": ["2.4"], "caps": ["p2p"]}, Outcome.ACCEPT, None, None),
+        ({"fw": ["2.4"], "caps": []}, Outcome.ACCEPT, None, None),
+        ({"fw": ["2.4"], "caps": [], "model": []}, Outcome.ACCEPT, None, None),
+        ({"fw": ["2.5"], "caps": []}, Outcome.REJECT, Code.MINOR_TOO_OLD, Actor.HOST),
+        ({"fw": None, "caps": []}, Outcome.UNKNOWN, Code.NEED_UNKNOWN, Actor.GUEST),
+        ({"fw": ["2.4"]}, Outcome.UNKNOWN, Code.NEED_MISSING, Actor.OPERATOR),
+        (
+            {"fw": ["2.4"], "caps": [], "model": ["x"]},
+            Outcome.UNKNOWN,
+            Code.NO_RULE,
+            Actor.OPERATOR,
+        ),
+        (
+            {"fw": ["2.4"], "caps": [], "model": None},
+            Outcome.UNKNOWN,
+            Code.NEED_UNKNOWN,
+            Actor.GUEST,
+        ),
+        ({"fw": ["no"], "caps": []}, Outcome.UNKNOWN, Code.NEED_UNREADABLE, Actor.OPERATOR),
+    ],
+)
+def test_judge(needed, outcome, code, actor):
+    verdict = vf().judge(DeviceNeed.of("vf", needed))
+    assert verdict.outcome is outcome
+    assert [(r.code, r.actor) for r in verdict.reasons] == ([(code, actor)] if code else [])
+
+
+def test_judge_another_family():
+    verdict = vf().judge(gpu("1.0").freeze())
+    assert verdict.outcome is Outcome.REJECT
+    (reason,) = verdict.reasons
+    assert (reason.code, reason.actor) == (Code.OTHER_FAMILY, Actor.OPERATOR)
+    assert (reason.family, reason.needed, reason.offered) == ("gpu", "gpu", "vf")
+
+
+def test_judge_names_all_that_is_wrong_and_nothing_else():
+    need = DeviceNeed.of("vf", {"fw": ["1.0", "2.3", "2.9"], "caps": ["dma", "p2p", "sva"]})
+    verdict = vf().judge(need)
+    assert verdict.outcome is Outcome.REJECT
+    assert [(r.attribute, r.code, r.actor, r.needed, r.offered) for r in verdict.reasons] == [
+        ("caps", Code.FEATURE_MISSING, Actor.HOST, "dma,sva", "p2p"),
+        ("fw", Code.MAJOR_DIFFERS, Actor.GUEST, "1.0", "2.4.0"),
+        ("fw", Code.MINOR_TOO_OLD, Actor.HOST, "2.9", "2.4.0"),
+    ]
+
+
+def test_a_rejected_value_outweighs_one_that_was_not_evaluated():
+    need = DeviceNeed.of("vf", {"fw": ["2.5", "2.6"], "caps": []})
+    verdict = vf().accept_set([Atom("vf", "fw", "2.6")]).judge(need)
+    assert (verdict.outcome, codes(verdict)) == (Outcome.REJECT, [Code.MINOR_TOO_OLD])
+
+
+def test_what_was_not_evaluated_is_unknown():
+    accepts = vf().accept_set([Atom("vf", "fw", "2.3"), Atom("vf", "fw", "bad")])
+    verdict = accepts.judge(DeviceNeed.of("vf", {"fw": ["2.3", "2.4"], "caps": []}))
+    (reason,) = verdict.reasons
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert (reason.code, reason.actor, reason.needed) == (Code.NOT_EVALUATED, Actor.HOST, "2.4")
+    # What can never be evaluated is said rather than what may yet be.
+    verdict = accepts.judge(DeviceNeed.of("vf", {"fw": ["2.4", "bad"], "caps": []}))
+    (reason,) = verdict.reasons
+    assert (reason.code, reason.needed) == (Code.NEED_UNREADABLE, "bad")
+
+
+def test_an_accept_set_of_nothing_decides_nothing():
+    verdict = AcceptSet(family="vf", attributes={}).judge(DeviceNeed.of("vf", {"fw": ["2.4"]}))
+    assert codes(verdict) == [Code.NO_RULE]
+
+
+def test_no_offer():
+    verdict = no_offer(vf().freeze())
+    (reason,) = verdict.reasons
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert (reason.code, reason.family) == (Code.DEVICE_UNKNOWN, "vf")
+
+
+OLD, NEW, SILENT = vf("2.3.0"), vf("2.5.0"), vf(None)
+NEED_OLD, NEED_NEW = OLD.freeze(), NEW.freeze()
+
+
+@pytest.mark.parametrize(
+    ("devices", "outcome", "code"),
+    [
+        ([NEW], Outcome.ACCEPT, None),
+        ([OLD, NEW], Outcome.ACCEPT, None),
+        ([OLD], Outcome.REJECT, Code.MINOR_TOO_OLD),
+        ([gpu("1.0"), OLD], Outcome.REJECT, Code.MINOR_TOO_OLD),
+        ([OLD, SILENT], Outcome.UNKNOWN, Code.OFFER_MISSING),
+        ([], Outcome.UNKNOWN, Code.DEVICE_UNKNOWN),
+    ],
+)
+def test_judge_each(devices, outcome, code):
+    judges = [device.judge for device in devices]
+    verdict = judge_each([NEED_NEW, NEED_NEW], judges, strict)
+    assert (verdict.outcome, codes(verdict)) == (outcome, [code] if code else [])
+
+
+def test_judge_each_needs_nothing():
+    assert judge_each([], [], strict).outcome is Outcome.ACCEPT
+
+
+@pytest.mark.parametrize(
+    ("needs", "devices", "policy", "outcome", "expected"),
+    [
+        ([], [], strict, Outcome.ACCEPT, []),
+        ([], [OLD], strict, Outcome.ACCEPT, []),
+        ([NEED_NEW], [], strict, Outcome.REJECT, [Code.NO_DEVICE]),
+        ([NEED_OLD, NEED_NEW], [NEW, OLD], strict, Outcome.ACCEPT, []),
+        ([NEED_NEW, NEED_OLD], [NEW, OLD], strict, Outcome.ACCEPT, []),
+        ([NEED_NEW, NEED_NEW], [NEW, OLD], strict, Outcome.REJECT, [Code.MINOR_TOO_OLD]),
+        ([NEED_NEW, NEED_NEW], [NEW, SILENT], strict, Outcome.UNKNOWN, [Code.OFFER_MISSING]),
+        ([NEED_NEW, NEED_NEW], [NEW], strict, Outcome.REJECT, [Code.NO_DEVICE]),
+        ([NEED_NEW, NEED_OLD], [OLD], strict, Outcome.REJECT, [Code.MINOR_TOO_OLD]),
+        ([NEED_NEW, NEED_NEW], [NEW, NEW, OLD], strict, Outcome.ACCEPT, []),
+        ([NEED_NEW, NEED_OLD], [OLD, OLD], strict, Outcome.REJECT, [Code.MINOR_TOO_OLD]),
+        ([NEED_NEW], [gpu("1.0"), OLD], strict, Outcome.REJECT, [Code.MINOR_TOO_OLD]),
+        ([NEED_NEW], [gpu("1.0")], strict, Outcome.REJECT, [Code.OTHER_FAMILY]),
+        ([NEED_NEW], [SILENT, OLD], strict, Outcome.UNKNOWN, [Code.OFFER_MISSING]),
+        ([NEED_NEW], [OLD, SILENT], lenient, Outcome.UNKNOWN, [Code.OFFER_MISSING]),
+        ([NEED_NEW], [SILENT, NEW], lenient, Outcome.ACCEPT, []),
+        ([NEED_NEW, NEED_OLD], [SILENT, NEW], lenient, Outcome.UNKNOWN, [Code.OFFER_MISSING]),
+        ([NEED_NEW, NEED_NEW], [SILENT, OLD], lenient, Outcome.REJECT, [Code.MINOR_TOO_OLD]),
+    ],
+)
+def test_judge_claim(needs, devices, policy, outcome, expected):
+    verdict = judge_claim(needs, [device.judge for device in devices], policy)
+    assert verdict.outcome is outcome
+    assert codes(verdict)[: len(expected)] == expected
+    assert bool(verdict.reasons) is bool(expected)
+
+
+def test_judge_claim_where_unknown_will_do_for_one_family_only():
+    """The need that could live with UNKNOWN leaves the slot accepted as a whole."""
+    needs = [NEED_NEW, NEED_NEW, gpu("1.0").freeze()]
+    devices = [SILENT.judge, NEW.judge, NEW.judge, gpu("1.0").judge]
+    verdict = judge_claim(needs, devices, {"vf": LENIENT, "gpu": STRICT}.__getitem__)
+    assert verdict.outcome is Outcome.ACCEPT
+
+
+def test_a_family_that_is_only_reported_on_takes_no_device_from_the_others():
+    """Report: log and count, never reject."""
+    report = Policy(mode=Mode.REPORT)
+    needs = [NEED_NEW, gpu("1.0").freeze()]
+    verdicts = family.judge_claim(
+        [needs[0], needs[0], needs[1]],
+        [gpu("1.0").judge, NEW.judge],
+        {"vf": report, "gpu": STRICT}.__getitem__,
+    )
+    assert [verdict.outcome for verdict in verdicts] == [
+        Outcome.ACCEPT,
+        Outcome.REJECT,
+        Outcome.ACCEPT,
+    ]
+
+
+def test_judge_claim_on_devices_the_host_says_nothing_of():
+    assert codes(judge_claim([NEED_NEW], [no_offer], strict)) == [Code.DEVICE_UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("needs", "devices", "outcome", "expected"),
+    [
+        ([], [], Outcome.ACCEPT, []),
+        ([NEED_OLD, NEED_NEW], [NEW, NEW], Outcome.ACCEPT, []),
+        ([NEED_OLD, NEED_NEW], [NEW, OLD], Outcome.REJECT, [Code.MINOR_TOO_OLD]),
+        ([NEED_OLD, NEED_OLD], [NEW], Outcome.REJECT, [Code.NO_DEVICE]),
+        ([NEED_OLD], [NEW, SILENT], Outcome.UNKNOWN, [Code.OFFER_MISSING]),
+    ],
+)
+def test_judge_any_order(needs, devices, outcome, expected):
+    verdict = judge_any_order(needs, [device.judge for device in devices])
+    assert (verdict.outcome, codes(verdict)) == (outcome, expected)
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked"),
+    [
+        (STRICT, {"vf", "gpu"}),
+        (LENIENT, {"gpu"}),
+        (Policy(mode=Mode.REPORT), {"gpu"}),
+    ],
+)
+def test_required_atoms(policy, asked):
+    need = Need(devices=(NEED_NEW, NEED_OLD, gpu("1.0").freeze()))
+    atoms = required_atoms(need, lambda family: policy if family == "vf" else STRICT)
+    assert atoms == {atom for atom in need.atoms if atom.family in asked}

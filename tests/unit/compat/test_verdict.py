@@ -1,0 +1,136 @@
+"""Verdicts, the reasons for them, and the policy that acts on them."""
+
+import pytest
+
+from nova_devcompat.compat.verdict import (
+    Actor,
+    Code,
+    Mode,
+    OnUnknown,
+    Outcome,
+    Policy,
+    Reason,
+    Ruling,
+    Verdict,
+)
+
+LACK = Reason(code=Code.TOO_OLD, actor=Actor.HOST, family="f", attribute="a")
+DOUBT = Reason(code=Code.NO_RULE, actor=Actor.OPERATOR, family="f", attribute="b")
+ACCEPT, REJECT, UNKNOWN = Verdict.accept(), Verdict.reject(LACK), Verdict.unknown(DOUBT)
+
+STRICT = Policy()
+LENIENT = Policy(on_unknown=OnUnknown.ACCEPT)
+REPORT = Policy(mode=Mode.REPORT)
+REPORT_LENIENT = Policy(mode=Mode.REPORT, on_unknown=OnUnknown.ACCEPT)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reasons"),
+    [(Outcome.ACCEPT, (LACK,)), (Outcome.REJECT, ()), (Outcome.UNKNOWN, ())],
+)
+def test_half_a_verdict_cannot_be(outcome, reasons):
+    with pytest.raises(ValueError, match=r"with \d reasons"):
+        Verdict(outcome=outcome, reasons=reasons)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "outcome", "reasons"),
+    [
+        ([], Outcome.ACCEPT, ()),
+        ([ACCEPT, ACCEPT], Outcome.ACCEPT, ()),
+        ([ACCEPT, UNKNOWN], Outcome.UNKNOWN, (DOUBT,)),
+        ([UNKNOWN, REJECT], Outcome.REJECT, (LACK, DOUBT)),
+        ([REJECT, UNKNOWN, REJECT], Outcome.REJECT, (LACK, DOUBT)),
+        ([UNKNOWN, UNKNOWN, ACCEPT], Outcome.UNKNOWN, (DOUBT,)),
+    ],
+)
+def test_all_of(verdicts, outcome, reasons):
+    verdict = Verdict.all_of(iter(verdicts))
+    assert (verdict.outcome, verdict.reasons) == (outcome, reasons)
+
+
+def test_severity():
+    assert [verdict.severity for verdict in (ACCEPT, UNKNOWN, REJECT)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        (
+            Reason(
+                code=Code.MINOR_TOO_OLD,
+                actor=Actor.HOST,
+                family="mlx5_vf",
+                attribute="fw_version",
+                kind="semver",
+                needed="28.39",
+                offered="28.38",
+                detail="0000:81:00.0",
+            ),
+            "mlx5_vf.fw_version: needs 28.39, offered 28.38, too old, 0000:81:00.0 "
+            "[semver, minor-too-old; host can act]",
+        ),
+        (
+            Reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR, family="mlx5_vf"),
+            "mlx5_vf: the host publishes nothing [host-silent; operator can act]",
+        ),
+        (
+            Reason(code=Code.RECORD_UNREADABLE, actor=Actor.OPERATOR),
+            "device: the guest's record cannot be read [record-unreadable; operator can act]",
+        ),
+        (Reason(code="my-own", actor=Actor.GUEST), "device:  [my-own; guest can act]"),
+    ],
+)
+def test_reasons_read_well(reason, text):
+    assert str(reason) == text
+
+
+def test_verdicts_read_well():
+    assert str(ACCEPT) == "accept"
+    assert str(Verdict.all_of([UNKNOWN, REJECT])) == f"reject: {LACK}; {DOUBT}"
+
+
+@pytest.mark.parametrize("code", [v for name, v in vars(Code).items() if name.isupper()])
+def test_every_code_is_explained(code):
+    text = str(Reason(code=code, actor=Actor.HOST)).removesuffix(f" [{code}; host can act]")
+    assert len(text) > len("device: ")
+
+
+@pytest.mark.parametrize("actor", Actor)
+def test_every_actor_has_a_remedy(actor):
+    assert actor.remedy
+
+
+@pytest.mark.parametrize(
+    ("policy", "refuses_unknown", "enforced", "asks_placement"),
+    [
+        (STRICT, True, True, True),
+        (LENIENT, False, True, False),
+        (REPORT, True, False, False),
+        (REPORT_LENIENT, False, False, False),
+    ],
+)
+def test_policy(policy, refuses_unknown, enforced, asks_placement):
+    assert policy.refuses(UNKNOWN) is refuses_unknown
+    assert policy.refuses(REJECT)
+    assert not policy.refuses(ACCEPT)
+    assert policy.enforced is enforced
+    assert policy.asks_placement is asks_placement
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "refused", "reported"),
+    [
+        ([], (), ()),
+        ([(STRICT, ACCEPT), (REPORT, ACCEPT)], (), ()),
+        ([(STRICT, REJECT), (STRICT, UNKNOWN)], (LACK, DOUBT), ()),
+        ([(REPORT, REJECT), (REPORT, UNKNOWN)], (), (LACK, DOUBT)),
+        ([(LENIENT, UNKNOWN), (REPORT_LENIENT, UNKNOWN)], (), ()),
+        ([(LENIENT, REJECT), (REPORT_LENIENT, REJECT)], (LACK,), (LACK,)),
+        ([(STRICT, REJECT), (STRICT, REJECT)], (LACK,), ()),
+    ],
+)
+def test_ruling(verdicts, refused, reported):
+    ruling = Ruling.of(iter(verdicts))
+    assert (ruling.refused, ruling.reported) == (refused, reported)
+    assert ruling.accepts is (not refused)
