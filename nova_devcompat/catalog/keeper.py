@@ -1,0 +1,49 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""The catalog of a process, which follows its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from nova_devcompat.catalog.loader import load_catalog
+from nova_devcompat.catalog.model import Catalog
+from nova_devcompat.documents import Keeper
+
+
+class CatalogKeeper:
+    """Keeps the catalog of some files, and loads it again when they change.
+
+    Safe for use by several threads.
+
+    :param paths: as for :func:`~nova_devcompat.catalog.loader.load_catalog`
+    :param min_interval: seconds between two looks at the files; a hot path may ask as often as it
+        likes
+    """
+
+    def __init__(
+        self, paths: Iterable[str | os.PathLike[str]], *, min_interval: float = 1.0
+    ) -> None:
+        files = tuple(paths)
+        self._keeper = Keeper(
+            files, lambda: load_catalog(files), what="catalog", min_interval=min_interval
+        )
+
+    def current(self) -> Catalog:
+        """The catalog of the files as they are, or were when they last were good.
+
+        :raises CatalogError: no catalog has ever been loaded, and none can be
+        """
+        return self._keeper.current()

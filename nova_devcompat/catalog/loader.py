@@ -1,0 +1,322 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""Reading catalog files: strict, with all that is wrong reported at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import os_traits
+
+from nova_devcompat import plugins, sources
+from nova_devcompat.catalog import patterns
+from nova_devcompat.catalog.model import AmbiguousDevice, Catalog, CatalogFamily, UnknownFamily
+from nova_devcompat.catalog.schema import SCHEMA, VERSIONS
+from nova_devcompat.compat import rules, traits
+from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.verdict import Mode, OnUnknown
+from nova_devcompat.documents import Document, DocumentError, KeyPath, Problem, read
+
+__all__ = [
+    "AmbiguousDevice",
+    "Catalog",
+    "CatalogError",
+    "CatalogFamily",
+    "UnknownFamily",
+    "load_catalog",
+]
+
+_MISSING = "write one, or name another with [devcompat] catalog in nova.conf or --catalog"
+
+
+class CatalogError(DocumentError):
+    """Catalog files that cannot be used; its text has one line for each problem."""
+
+
+def load_catalog(
+    paths: Iterable[str | os.PathLike[str]], *, check_sources: bool = True
+) -> Catalog:
+    """The catalog that these files make together.
+
+    :param paths: at least one; a family of a later file takes the place of the whole family of
+        the same name in an earlier one
+    :param check_sources: whether sources must be installed here; not where an inventory stands in
+        for them all
+    :raises CatalogError: with all problems of all files
+    """
+    loader = _Loader(check_sources=check_sources)
+    for path in paths:
+        loader.add(path)
+    return loader.finish()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    """A family in a file; ``match`` is None where it is too wrong to compare."""
+
+    document: Document
+    path: KeyPath
+    match: Mapping[str, str] | None
+    family: CatalogFamily | None
+
+    @property
+    def place(self) -> str:
+        return f"{self.document.file}:{self.document.line(self.path)}"
+
+
+class _Loader:
+    """Collects families and problems from one file after the other."""
+
+    def __init__(self, *, check_sources: bool) -> None:
+        self.check_sources = check_sources
+        self.problems: list[Problem] = []
+        self.entries: dict[str, _Entry] = {}
+        self.files = 0
+        self.sources = sources.registered()
+        # mypy allows no abstract class as a value of type[T] (python/mypy#4717).
+        self.rules: plugins.Plugins[rules.Rule[Any, Any]] = plugins.Plugins(
+            plugins.RULES,
+            rules.Rule,  # type: ignore[type-abstract]
+            rules.API_VERSION,
+        )
+        self.kinds: dict[str, type[rules.Rule[Any, Any]] | plugins.PluginError] = {}
+
+    def add(self, path: str | os.PathLike[str]) -> None:
+        self.files += 1
+        try:
+            document = read(path, missing=_MISSING)
+        except DocumentError as error:
+            self.problems.extend(error.problems)
+            return
+        # Of another format nothing else can be said.
+        problems = [*document.problems, *(document.check_version(VERSIONS) or self._add(document))]
+        self.problems.extend(sorted(problems, key=lambda problem: problem.line))
+
+    def finish(self) -> Catalog:
+        if not self.files:
+            self.problems.append(
+                Problem(file="[devcompat] catalog", line=0, path="", message="names no file")
+            )
+        self.problems.extend(self._overlaps())
+        if self.problems:
+            raise CatalogError(self.problems)
+        families = {}
+        for name, entry in sorted(self.entries.items()):
+            assert entry.family, f"{name} was left out without a problem"
+            families[name] = entry.family
+        return Catalog(families=families, digest=_digest(families))
+
+    def _add(self, document: Document) -> list[Problem]:
+        problems = document.check(SCHEMA)
+        families = document.content.get("families")
+        if not isinstance(families, dict):
+            return problems
+        for name, content in families.items():
+            path: KeyPath = ("families", name)
+            usable = content if isinstance(content, dict) else {}
+            if _check_name(document, path, name, problems):
+                _check_lengths(document, path, name, usable.get("rules"), problems)
+            # Also where it is wrong: the name is taken, and 'match' can be compared.
+            self.entries[name] = self._entry(document, path, usable, problems)
+        return problems
+
+    def _entry(
+        self, document: Document, path: KeyPath, content: dict[str, Any], problems: list[Problem]
+    ) -> _Entry:
+        match = _match(document, (*path, "match"), content.get("match"), problems)
+        found = self._rules(document, (*path, "rules"), content.get("rules"), problems)
+        source = content.get("source")
+        if self.check_sources and isinstance(source, str) and source:  # else the schema says so
+            try:
+                self.sources.check(source)
+            except plugins.PluginError as error:
+                problems.append(document.problem((*path, "source"), f"source {error}"))
+        family = None
+        if match and found:
+            try:
+                family = CatalogFamily(
+                    family=Family(name=str(path[-1]), rules=found),
+                    match=match,
+                    source=str(source),
+                    mode=Mode(content["mode"]) if "mode" in content else None,
+                    on_unknown=OnUnknown(content["on_unknown"])
+                    if "on_unknown" in content
+                    else None,
+                )
+            except ValueError:
+                pass  # a name, a mode: reported by its place
+        return _Entry(document=document, path=path, match=match, family=family)
+
+    def _rules(
+        self, document: Document, path: KeyPath, content: object, problems: list[Problem]
+    ) -> dict[str, rules.Rule[Any, Any]]:
+        found: dict[str, rules.Rule[Any, Any]] = {}
+        if not isinstance(content, dict):
+            return found
+        for attribute, stated in content.items():
+            inner = (*path, attribute)
+            _check_name(document, inner, attribute, problems)
+            options = dict(stated) if isinstance(stated, dict) else {"kind": stated}
+            kind = options.pop("kind", None)
+            if not isinstance(kind, str) or not kind:
+                continue  # the schema says so
+            rule_class = self._kind(kind)
+            if isinstance(rule_class, plugins.PluginError):
+                problems.append(document.problem(inner, f"rule kind {rule_class}"))
+                continue
+            bad = list(_bad_options(inner, options))
+            if bad:
+                problems.extend(
+                    document.problem(at, document.quote_advice(at, value)) for at, value in bad
+                )
+                continue
+            try:
+                found[attribute] = rule_class.from_options(options)
+            except Exception as error:  # noqa: BLE001 - it is anybody's plugin
+                problems.append(document.problem(inner, str(error) or repr(error)))
+        return found
+
+    def _kind(self, kind: str) -> type[rules.Rule[Any, Any]] | plugins.PluginError:
+        if kind not in self.kinds:
+            try:
+                self.kinds[kind] = self.rules.load(kind)
+            except plugins.PluginError as error:
+                self.kinds[kind] = error
+        return self.kinds[kind]
+
+    def _overlaps(self) -> list[Problem]:
+        """Pairs of families, after overrides, that some device would match both of."""
+        problems = []
+        compared = [entry for _, entry in sorted(self.entries.items()) if entry.match]
+        for one, other in itertools.combinations(compared, 2):
+            example = _example(one.match or {}, other.match or {})
+            if example is None:
+                continue
+            device = ", ".join(f"{name}: {text!r}" for name, text in sorted(example.items()))
+            problems.append(
+                other.document.problem(
+                    (*other.path, "match"),
+                    f"families {one.path[-1]} ({one.place}) and {other.path[-1]} ({other.place}) "
+                    f"both match a device with {device}; make them disjoint",
+                )
+            )
+        return problems
+
+
+def _check_name(document: Document, path: KeyPath, name: str, problems: list[Problem]) -> bool:
+    try:
+        traits.check_name(name)
+    except ValueError as error:
+        # os-traits turns any text into a trait, but not back: a remedy, not an answer.
+        trait = os_traits.normalize_name(name).removeprefix(os_traits.CUSTOM_NAMESPACE)
+        remedy = trait.lstrip("_0123456789").rstrip("_").lower()
+        advice = f"; for example {remedy!r}" if remedy else ""
+        problems.append(document.problem(path, f"{error}, as traits need it{advice}"))
+        return False
+    return True
+
+
+def _check_lengths(
+    document: Document, path: KeyPath, family: str, attributes: object, problems: list[Problem]
+) -> None:
+    """Refuse names that leave no room for even one character of a value."""
+    for attribute in attributes if isinstance(attributes, dict) else ():
+        try:
+            traits.encode(traits.Atom(family, attribute, "0"))
+        except traits.TraitTooLong:
+            room = traits.MAX_LENGTH - len(traits.PREFIX) - 2 * len("__") - 1
+            problems.append(
+                document.problem(
+                    (*path, "rules", attribute),
+                    f"no trait can be made: family and attribute have "
+                    f"{len(family) + len(attribute)} characters, {room} are allowed",
+                )
+            )
+        except ValueError:
+            pass  # no name: reported by its place
+
+
+def _match(
+    document: Document, path: KeyPath, content: object, problems: list[Problem]
+) -> dict[str, str] | None:
+    if not isinstance(content, dict) or not content:
+        return None
+    usable = True
+    for attribute, pattern in content.items():
+        usable &= _check_name(document, (*path, attribute), attribute, problems)
+        if not isinstance(pattern, str) or not pattern:
+            usable = False
+            continue
+        taken = sorted(patterns.NOT_TAKEN & set(pattern))
+        if taken:
+            problems.append(
+                document.problem(
+                    (*path, attribute),
+                    f"{pattern!r}: {taken[0]!r} cannot be used; "
+                    "the wildcards are * for any text and ? for one character",
+                )
+            )
+            usable = False
+    return content if usable else None
+
+
+def _example(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str] | None:
+    """Attributes of a device that matches both; None where they are disjoint.
+
+    Families that each ask for an attribute which the other does not are taken for disjoint: it is
+    the attributes that tell their devices apart.
+    """
+    if not (one.keys() <= other.keys() or other.keys() <= one.keys()):
+        return None
+    example: dict[str, str] = {}
+    for attribute in one.keys() | other.keys():
+        text = patterns.common_text(one.get(attribute, "*"), other.get(attribute, "*"))
+        if text is None:
+            return None
+        example[attribute] = text
+    return example
+
+
+def _bad_options(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, object]]:
+    """What no option can be: a number with a point, a date, null."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _bad_options((*path, key), item)
+    elif not isinstance(value, str | int):
+        yield path, value
+
+
+def _digest(families: Mapping[str, CatalogFamily]) -> str:
+    content = {
+        name: {
+            "match": dict(family.match),
+            "source": family.source,
+            "mode": family.mode,
+            "on_unknown": family.on_unknown,
+            "rules": {
+                # A frozen dataclass whose fields are its options: its repr names them all.
+                attribute: [rule.kind, repr(rule)]
+                for attribute, rule in family.family.rules.items()
+            },
+        }
+        for name, family in families.items()
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

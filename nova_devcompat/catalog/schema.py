@@ -1,0 +1,66 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""The shape of a catalog file. What a schema cannot say, the loader checks."""
+
+from __future__ import annotations
+
+from nova_devcompat.compat.verdict import Mode, OnUnknown
+from nova_devcompat.documents import Schema
+
+#: Versions of the format that this release reads.
+VERSIONS = ("1.0",)
+
+_TEXT = {"type": "string", "minLength": 1}
+
+# What stands beside ``kind`` in a rule is the rule's own affair: its class checks it.
+_RULE = {
+    "type": ["string", "object"],
+    "minLength": 1,
+    "required": ["kind"],
+    "properties": {"kind": _TEXT},
+}
+
+_FAMILY = {
+    "type": "object",
+    "required": ["match", "source", "rules"],
+    "additionalProperties": False,
+    "properties": {
+        "match": {"type": "object", "minProperties": 1, "additionalProperties": _TEXT},
+        "source": _TEXT,
+        "rules": {"type": "object", "minProperties": 1, "additionalProperties": _RULE},
+        "mode": {"enum": [mode.value for mode in Mode]},
+        "on_unknown": {"enum": [choice.value for choice in OnUnknown]},
+    },
+}
+
+SCHEMA = Schema(
+    {
+        "type": "object",
+        "required": ["meta", "families"],
+        "additionalProperties": False,
+        "properties": {
+            "meta": {
+                "type": "object",
+                "required": ["schema_version"],
+                "additionalProperties": False,
+                "properties": {"schema_version": {"type": "string"}},
+            },
+            "families": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": _FAMILY,
+            },
+        },
+    }
+)

@@ -1,0 +1,43 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""``nova-devcompat catalog ...``."""
+
+from __future__ import annotations
+
+import argparse
+
+from cliff.command import Command
+
+from nova_devcompat.catalog import load_catalog
+
+
+class CatalogValidate(Command):
+    """Check catalog files as nova.conf would list them, and print all that is wrong with them.
+
+    Later files add families or override those of the same name. The exit status is 2 where
+    anything is wrong.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("files", metavar="FILE", nargs="+", help="a catalog")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        catalog = load_catalog(parsed_args.files)
+        rules = sum(len(family.family.rules) for family in catalog.families.values())
+        self.app.stdout.write(
+            f"OK: families: {len(catalog.families)}, rules: {rules}, digest: {catalog.digest}\n"
+        )
+        return 0

@@ -1,0 +1,118 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""The application that finds the commands and turns errors into one line and a status."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from cliff.app import App
+from cliff.commandmanager import CommandManager
+
+NAME = "nova-devcompat"
+BAD_INPUT = 2
+PIPE_CLOSED = 141  # as a shell reports SIGPIPE
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version(NAME)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+class NovaDevcompat(App):
+    """``nova-devcompat``: 0 for done, 2 for bad input, 1 for anything else that went wrong."""
+
+    NAME = NAME
+    LOG = logging.getLogger(NAME)
+
+    def __init__(self, **streams: Any) -> None:
+        super().__init__(
+            description="Questions about device versions in a cloud.",
+            # So that --help behind a command is about that command.
+            deferred_help=True,
+            version=_version(),
+            command_manager=CommandManager("nova_devcompat.cli"),
+            **streams,
+        )
+        self.bad_input = False
+
+    def build_option_parser(
+        self,
+        description: str | None,
+        version: str | None,
+        argparse_kwargs: dict[str, Any] | None = None,
+    ) -> argparse.ArgumentParser:
+        parser = super().build_option_parser(
+            description, version, {"prog": NAME, "conflict_handler": "resolve"}
+        )
+        # cliff's own is named after the process, which may be a test runner.
+        parser.add_argument(
+            "--version",
+            action="version",
+            version=f"{NAME} {version}",
+            help="Show the version and exit.",
+        )
+        return parser
+
+    def interact(self) -> None:
+        # Without a command cliff would open a shell of its own.
+        self.parser.print_help(self.stderr)
+        self.bad_input = True
+
+    def clean_up(self, cmd: object, result: int, err: BaseException | None) -> None:
+        # Commands raise ValueErrors for what an operator typed, and cliff has printed it.
+        self.bad_input = isinstance(err, ValueError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``nova-devcompat``.
+
+    :param argv: the arguments; None for those of the process
+    :returns: the exit status
+    """
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    try:
+        app = NovaDevcompat()
+        status = app.run(list(sys.argv[1:] if argv is None else argv))
+        app.stdout.flush()
+        return BAD_INPUT if app.bad_input else status
+    except SystemExit as stop:  # argparse
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BrokenPipeError:
+        return _reader_went()
+    finally:
+        # cliff adds to the root logger of whoever calls us.
+        root.setLevel(level)
+        for handler in root.handlers[:]:
+            if handler not in handlers:
+                root.removeHandler(handler)
+
+
+def _reader_went() -> int:
+    """``... | head`` took what it wanted: no reason for Python to complain when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

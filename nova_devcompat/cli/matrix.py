@@ -1,0 +1,95 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""``nova-devcompat matrix``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cliff.lister import Lister
+
+from nova_devcompat.catalog import load_catalog
+from nova_devcompat.cli import formatters
+from nova_devcompat.fleet import matrix
+from nova_devcompat.sources.static import load_inventory
+
+LOG = logging.getLogger(__name__)
+
+
+class Matrix(Lister):
+    """Tell whether a guest on any device of an inventory could move to any other host.
+
+    Uses the rules that nova-compute uses, over a static inventory: what to run on paper before a
+    driver or firmware roll-out. Policies (mode, on_unknown) are not applied. The exit status is 0
+    whatever the verdicts, and 2 for bad input.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--catalog",
+            metavar="FILE",
+            action="append",
+            required=True,
+            help="a catalog; can be repeated, later files add or override families",
+        )
+        parser.add_argument(
+            "--inventory", metavar="FILE", required=True, help="a static inventory of all hosts"
+        )
+        parser.add_argument(
+            "--from", dest="source", metavar="HOST", help="only guests that leave this host"
+        )
+        parser.add_argument(
+            "--to", dest="destination", metavar="HOST", help="only guests that go to this host"
+        )
+        parser.add_argument("--family", metavar="FAMILY", help="only devices of this family")
+        return parser
+
+    def _load_formatter_plugins(self) -> Any:
+        loaded = super()._load_formatter_plugins()
+        for extension in loaded:
+            faster = formatters.REPLACED.get(type(extension.obj))
+            if faster is not None:
+                extension.obj = faster()
+        return loaded
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[matrix.Move]]:
+        # The inventory says what any source would, so none need be installed on this machine.
+        catalog = load_catalog(parsed_args.catalog, check_sources=False)
+        inventory = load_inventory(parsed_args.inventory, catalog)
+        verdicts = matrix.Matrix(catalog, inventory)
+        moves = verdicts.moves(
+            source=parsed_args.source,
+            destination=parsed_args.destination,
+            family=parsed_args.family,
+        )
+        self._note(verdicts.passed_over)
+        return matrix.Move._fields, moves
+
+    def _note(self, passed_over: list[tuple[str, str]]) -> None:
+        if not passed_over:
+            return
+        shown = ", ".join(f"{address} on {host}" for host, address in passed_over[:10])
+        more = f" and {len(passed_over) - 10} more" if len(passed_over) > 10 else ""
+        LOG.info(
+            "Passed over, because no family of the catalog matches: %d of the devices (%s%s)",
+            len(passed_over),
+            shown,
+            more,
+        )

@@ -1,0 +1,150 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""Plugins of one stevedore namespace, by name.
+
+stevedore alone silently takes the last of two plugins of one name, logs what it cannot import, and
+forgets which distribution an entry point is from. Here each is an error, and only for the plugin
+that was asked for: the others are never imported.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any, Generic, TypeVar
+
+import stevedore
+
+from nova_devcompat.documents import near
+
+SOURCES = "nova_devcompat.sources"
+RULES = "nova_devcompat.rules"
+
+T = TypeVar("T")
+
+
+class PluginError(ValueError):
+    """A plugin that cannot be had; the message names it and lists what exists."""
+
+
+class _One(stevedore.ExtensionManager):  # type: ignore[type-arg,unused-ignore]
+    """Loads one plugin, and keeps why it could not."""
+
+    def __init__(self, namespace: str, entry_point: importlib.metadata.EntryPoint) -> None:
+        self._wanted = entry_point
+        self.failure: BaseException | None = None
+        super().__init__(namespace, on_load_failure_callback=self._failed)
+
+    def list_entry_points(self) -> list[importlib.metadata.EntryPoint]:
+        # stevedore's own list comes from a cache on disk, which keeps no distributions.
+        return [self._wanted]
+
+    def _failed(self, manager: object, entry_point: object, error: BaseException) -> None:
+        self.failure = error
+
+
+class Plugins(Generic[T]):
+    """The plugins that are registered in a namespace.
+
+    :param namespace: the group of entry points
+    :param base: the class that a plugin must extend
+    :param api_version: major and minor of our interface; plugins of this major and the one before
+        it load, since a new interface stands beside the old one for a release. None where the
+        interface is not ours, as with Nova's filters
+    """
+
+    def __init__(self, namespace: str, base: type[T], api_version: tuple[int, int] | None) -> None:
+        self._namespace = namespace
+        self._base = base
+        self._api_version = api_version
+        self._registered: dict[str, list[importlib.metadata.EntryPoint]] = {}
+        for entry_point in importlib.metadata.entry_points(group=namespace):
+            self._registered.setdefault(entry_point.name, []).append(entry_point)
+
+    @property
+    def names(self) -> list[str]:
+        """What is registered, sorted."""
+        return sorted(self._registered)
+
+    def check(self, name: str) -> None:
+        """Import nothing, and return if exactly one distribution registers the name.
+
+        :raises PluginError: none does, or several do
+        """
+        found = self._registered.get(name)
+        if not found:
+            raise PluginError(
+                f"{name!r} is not registered in {self._namespace}; {self._listed()}"
+                + near(name, self.names)
+            )
+        if len(found) > 1:
+            owners = " and ".join(sorted(map(_owner, found)))
+            raise PluginError(
+                f"{name!r} is registered in {self._namespace} by {owners}: uninstall one; "
+                + self._listed()
+            )
+
+    def load(self, name: str) -> type[T]:
+        """The class that is registered under a name.
+
+        :raises PluginError: none is, several are, or it cannot be used: its import fails, it does
+            not extend our class, or it is for another version of the interface
+        """
+        self.check(name)
+        (entry_point,) = self._registered[name]
+        owner = _owner(entry_point)
+        try:
+            manager = _One(self._namespace, entry_point)
+            failure = manager.failure
+        except AssertionError as error:  # which stevedore passes on
+            failure = error
+        if failure is not None:
+            raise PluginError(
+                f"{name!r} of {self._namespace}, from {owner}, cannot be imported: "
+                f"{type(failure).__name__}: {failure}"
+            ) from failure
+        return self._usable(name, owner, manager[name].plugin)
+
+    def load_all(self) -> list[type[T]]:
+        """The classes that are registered, by name.
+
+        :raises PluginError: one of them cannot be used
+        """
+        return [self.load(name) for name in self.names]
+
+    def _usable(self, name: str, owner: str, plugin: Any) -> type[T]:
+        intro = f"{name!r} of {self._namespace}, from {owner},"
+        if not isinstance(plugin, type) or not issubclass(plugin, self._base):
+            base = f"{self._base.__module__}.{self._base.__qualname__}"
+            raise PluginError(f"{intro} is no subclass of {base}")
+        if self._api_version is None:
+            return plugin
+        stated = getattr(plugin, "api_version", None)
+        current, minor = self._api_version
+        match stated:
+            case (int(major), int()) if major in (current, current - 1):
+                return plugin
+        raise PluginError(
+            f"{intro} is for version {stated!r} of the interface; this is {current}.{minor}, "
+            f"which takes major {' and '.join(map(str, {max(current - 1, 0), current}))}: "
+            "upgrade the older of the two distributions"
+        )
+
+    def _listed(self) -> str:
+        return f"registered: {', '.join(self.names) or 'none'}"
+
+
+def _owner(entry_point: importlib.metadata.EntryPoint) -> str:
+    if entry_point.dist is None:
+        return "an unknown distribution"
+    return f"{entry_point.dist.name} {entry_point.dist.version}"

@@ -1,0 +1,378 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""The command as an operator types it. The package must be installed, for its entry points."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import json
+import logging
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from nova_devcompat.cli.main import main
+
+CATALOG = """\
+meta: {schema_version: '1.0'}
+families:
+  mlx5_vf:
+    match: {vendor_id: '15b3'}
+    source: static
+    rules: {fw_version: semver, caps: superset}
+  gpu:
+    match: {mdev_type: 'nvidia-*'}
+    source: static
+    rules: {version: range}
+"""
+INVENTORY = """\
+meta: {schema_version: '1.0'}
+hosts:
+  cmp2:
+    devices:
+      - address: '0000:81:00.0'
+        family: mlx5_vf
+        attributes: {fw_version: '28.40.1', caps: [migration]}
+      - {address: '0000:82:00.0', attributes: {vendor_id: 8086x}}
+  cmp1:
+    devices:
+      - address: pci_0000_81_00_0
+        attributes: {vendor_id: 15b3, fw_version: '28.39.1', caps: [migration]}
+"""
+COLUMNS = [
+    "source_host", "source_address", "family", "destination_host", "verdict", "reason",
+]  # fmt: skip
+ROWS = [
+    ["cmp1", "0000:81:00.0", "mlx5_vf", "cmp2", "accept", ""],
+    [
+        "cmp2", "0000:81:00.0", "mlx5_vf", "cmp1", "reject",
+        "mlx5_vf.fw_version: needs 28.40, offered 28.39.1, too old "
+        "[semver, minor-too-old; host can act]",
+    ],
+]  # fmt: skip
+DICTS = [dict(zip(COLUMNS, row, strict=True)) for row in ROWS]
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(CATALOG)
+    (tmp_path / "i.yaml").write_text(INVENTORY)
+    return tmp_path
+
+
+@pytest.fixture
+def run(files, capsys):
+    """Run the command in this process: its status, what it printed, and its errors."""
+
+    def _run(*argv: str) -> tuple[int, str, str]:
+        status = main(list(argv))
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return _run
+
+
+@pytest.fixture
+def matrix(run):
+    return lambda *argv: run("matrix", "--catalog", "c.yaml", "--inventory", "i.yaml", *argv)
+
+
+# --- matrix -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "read"),
+    [
+        ("json", json.loads),
+        ("yaml", yaml.safe_load),
+        ("csv", lambda text: list(csv.DictReader(io.StringIO(text)))),
+    ],
+)
+def test_matrix_for_machines(matrix, form, read):
+    status, out, err = matrix("-f", form)
+    assert status == 0
+    assert read(out) == DICTS
+    assert err == (
+        "Passed over, because no family of the catalog matches: 1 of the devices "
+        "(0000:82:00.0 on cmp2)\n"
+    )
+
+
+def test_matrix_for_people(matrix):
+    status, out, _ = matrix()
+    assert status == 0
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
+    assert [line for line in lines if line] == [COLUMNS, *ROWS]
+
+
+def test_matrix_values(matrix):
+    assert matrix("-f", "value")[1].splitlines() == [" ".join(row) for row in ROWS]
+
+
+def test_matrix_options_of_cliff(matrix):
+    assert matrix("-f", "json", "--noindent", "-c", "verdict")[1] == (
+        '[{"verdict": "accept"}, {"verdict": "reject"}]\n'
+    )
+    assert matrix(
+        "-f", "value", "-c", "source_host", "--sort-column", "verdict", "--sort-descending"
+    )[1].split() == ["cmp2", "cmp1"]
+    assert matrix("-f", "csv", "--quote", "none", "-c", "family")[1].split() == [
+        "family", "mlx5_vf", "mlx5_vf",
+    ]  # fmt: skip
+    narrow = matrix("--max-width", "80")[1].splitlines()
+    assert len(narrow) > len(ROWS) + 4  # wrapped
+    assert len({len(line) for line in narrow}) == 1
+
+
+def test_quiet_is_quiet(run):
+    argv = ["matrix", "--catalog", "c.yaml", "--inventory", "i.yaml", "-f", "json"]
+    assert run("-q", *argv)[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--from", "cmp1"], ROWS[:1]),
+        (["--from", "cmp2"], ROWS[1:]),
+        (["--to", "cmp1"], ROWS[1:]),
+        (["--from", "cmp1", "--to", "cmp2"], ROWS[:1]),
+        (["--from", "cmp1", "--to", "cmp1"], []),
+        (["--family", "mlx5_vf"], ROWS),
+        (["--family", "gpu"], []),
+    ],
+)
+def test_matrix_narrowed(matrix, argv, expected):
+    status, out, _ = matrix("-f", "json", *argv)
+    assert status == 0
+    assert [list(row.values()) for row in json.loads(out)] == expected
+
+
+def test_matrix_takes_several_catalogs(run, files):
+    (files / "d.yaml").write_text(
+        CATALOG.replace("{fw_version: semver, caps: superset}", "{caps: superset}")
+    )
+    argv = ["matrix", "--inventory", "i.yaml", "-f", "value", "-c", "verdict"]
+    both = ["--catalog", "c.yaml", "--catalog", "d.yaml"]
+    assert run(*argv, *both)[1].split() == ["accept", "accept"]
+    assert run(*argv, *both[2:], *both[:2])[1].split() == ["accept", "reject"]
+
+
+BAD = [
+    (["--from", "cmp3"], "the inventory has no host 'cmp3'; there is cmp1, cmp2; did you mean"),
+    (["--to", "x"], "the inventory has no host 'x'; there is cmp1, cmp2\n"),
+    (["--family", "mlx"], "the catalog has no family 'mlx'; there is gpu, mlx5_vf"),
+    (["-c", "color"], "No recognized column names in ['color']"),
+    (["--catalog", "no.yaml"], "no.yaml: there is no such file; write one, or name another with"),
+    (["--inventory", "no.yaml"], "no.yaml: there is no such file"),
+    (
+        ["--inventory", "c.yaml"],
+        "c.yaml:2: families: unknown key 'families'; allowed: hosts, meta",
+    ),
+    (["--nonsense"], "unrecognized arguments: --nonsense"),
+    (["-f", "xml"], "invalid choice: 'xml'"),
+]
+
+
+@pytest.mark.parametrize(("argv", "expected"), BAD)
+def test_matrix_bad_input(matrix, argv, expected):
+    status, out, err = matrix(*argv)
+    assert status == 2
+    assert out == ""
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_matrix_needs_its_files(run):
+    status, out, err = run("matrix")
+    assert (status, out) == (2, "")
+    assert "the following arguments are required: --catalog, --inventory" in err
+
+
+def test_matrix_prints_all_that_is_wrong(run, files):
+    (files / "i.yaml").write_text(INVENTORY.replace("'28.40.1'", "28.40").replace("15b3", "15"))
+    status, out, err = run("matrix", "--catalog", "c.yaml", "--inventory", "i.yaml")
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line == (
+        "i.yaml:7: hosts.cmp2.devices.0.attributes.fw_version: 28.40 was read as the number "
+        "28.4; put it in quotes: '28.40'"
+    )
+    (files / "c.yaml").write_text(CATALOG.replace("semver", "semvr").replace("range", "rang"))
+    status, out, err = run("matrix", "--catalog", "c.yaml", "--inventory", "i.yaml")
+    assert (status, out) == (2, "")
+    assert [line.split(": ")[1] for line in err.splitlines()] == [
+        "families.mlx5_vf.rules.fw_version",
+        "families.gpu.rules.version",
+    ]
+
+
+def test_matrix_needs_no_source(run, files):
+    """The inventory stands in for sources that only the hosts have; validate is for the hosts."""
+    (files / "c.yaml").write_text(CATALOG.replace("source: static", "source: devlink"))
+    status, out, _ = run("matrix", "--catalog", "c.yaml", "--inventory", "i.yaml", "-f", "json")
+    assert (status, json.loads(out)) == (0, DICTS)
+    status, _, err = run("catalog", "validate", "c.yaml")
+    assert status == 2
+    assert "source 'devlink' is not registered" in err
+
+
+def test_debug_shows_where_it_failed(run):
+    status, _, err = run("--debug", "matrix", "--catalog", "no.yaml", "--inventory", "i.yaml")
+    assert status == 2
+    assert "Traceback" in err and "no.yaml: there is no such file" in err
+
+
+@pytest.mark.parametrize("form", ["json", "yaml", "csv", "value", "table"])
+def test_matrix_of_a_thousand_hosts(matrix, files, form):
+    """The budget is 10 s; CPU time, so that a busy machine does not fail it."""
+    hosts = {
+        f"cmp{number:04}": {
+            "devices": [
+                {
+                    "address": "0000:81:00.0",
+                    "attributes": {
+                        "vendor_id": "15b3",
+                        "fw_version": f"28.{number % 7}.{number % 11}",
+                        "caps": ["migration", "p2p"][: 1 + number % 2],
+                    },
+                }
+            ]
+        }
+        for number in range(1000)
+    }
+    content = {"meta": {"schema_version": "1.0"}, "hosts": hosts}
+    (files / "i.yaml").write_text(yaml.dump(content, Dumper=yaml.CSafeDumper))
+    began = time.process_time()
+    status, out, _ = matrix("-f", form)
+    assert time.process_time() - began < 10
+    assert status == 0
+    # Each row has one of them, whatever the form.
+    assert (
+        out.count("accept") + out.count("minor-too-old") + out.count("feature-missing") >= 999_000
+    )
+    assert out.count("cmp0999") == 2 * 999
+
+
+# --- catalog validate ---------------------------------------------------------------------------
+
+
+def test_validate_good(run):
+    status, out, err = run("catalog", "validate", "c.yaml")
+    assert (status, err) == (0, "")
+    assert out.startswith("OK: families: 2, rules: 3, digest: ")
+
+
+def test_validate_several_as_one_catalog(run, files):
+    (files / "d.yaml").write_text(CATALOG.replace("gpu", "gpu2").replace("nvidia", "amd"))
+    assert run("catalog", "validate", "c.yaml", "d.yaml")[1].startswith(
+        "OK: families: 3, rules: 4"
+    )
+    (files / "d.yaml").write_text(CATALOG.replace("gpu", "gpu2"))
+    status, out, err = run("catalog", "validate", "c.yaml", "d.yaml")
+    assert (status, out) == (2, "")
+    assert "families gpu (c.yaml:7) and gpu2 (d.yaml:7) both match a device with mdev_type" in err
+
+
+def test_validate_prints_all_that_is_wrong(run, files):
+    (files / "d.yaml").write_text(CATALOG.replace("semver", "1.0").replace("source", "sauce"))
+    status, out, err = run("catalog", "validate", "d.yaml", "no.yaml")
+    assert (status, out) == (2, "")
+    assert [line.split(": ")[0] for line in err.splitlines()] == [
+        "d.yaml:3", "d.yaml:5", "d.yaml:6", "d.yaml:7", "d.yaml:9", "no.yaml",
+    ]  # fmt: skip
+
+
+def test_validate_needs_a_file(run):
+    status, _, err = run("catalog", "validate")
+    assert status == 2
+    assert "the following arguments are required: FILE" in err
+
+
+# --- the application ----------------------------------------------------------------------------
+
+
+def test_version(run):
+    version = importlib.metadata.version("nova-devcompat")
+    assert run("--version") == (0, f"nova-devcompat {version}\n", "")
+
+
+def test_help_lists_the_commands(run):
+    status, out, _ = run("--help")
+    assert status == 0
+    assert "catalog validate" in out and "matrix" in out
+
+
+def test_without_a_command(run):
+    """No shell of cliff's opens; what there is to type is said."""
+    status, out, err = run()
+    assert (status, out) == (2, "")
+    assert "usage: nova-devcompat" in err
+
+
+def test_unknown_command(run):
+    status, _, err = run("matrx")
+    assert status == 2
+    assert "Traceback" not in err
+
+
+def test_root_logger_is_left_as_it_was(run):
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    for argv in (["--version"], ["catalog", "validate", "c.yaml"], ["catalog", "validate", "x"]):
+        run(*argv)
+        assert (root.level, list(root.handlers)) == before
+
+
+def start(*argv: str, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "nova_devcompat.cli.main", *argv]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_a_reader_that_went_away(files):
+    """``nova-devcompat matrix ... | head -1``"""
+    items = "".join(
+        f"  c{n}: {{devices: [{{address: a, attributes: {{vendor_id: 15b3}}}}]}}\n"
+        for n in range(200)
+    )
+    (files / "i.yaml").write_text("meta: {schema_version: '1.0'}\nhosts:\n" + items)
+    argv = ["matrix", "--catalog", "c.yaml", "--inventory", "i.yaml", "-f", "value"]
+    with start(*argv) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 141
+
+
+def test_it_needs_no_nova(files):
+    """Nor eventlet, nor oslo: an operator's machine has none."""
+    code = (
+        "import sys\n"
+        "for name in ('nova', 'eventlet', 'oslo_log', 'oslo_config'):\n"
+        "    sys.modules[name] = None\n"
+        "from nova_devcompat.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    argv = ["matrix", "--catalog", "c.yaml", "--inventory", "i.yaml", "-f", "json"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == DICTS

@@ -1,0 +1,97 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from nova_devcompat import plugins, sources
+from nova_devcompat.plugins import PluginError
+from nova_devcompat.sources import Device, Source, SourceError, SourceOptions, load_source
+from nova_devcompat.sources.static import StaticSource
+from tests.unit.distributions import install
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("0000:81:00.0", "0000:81:00.0"),
+        ("0000:AF:1f.7", "0000:af:1f.7"),
+        (" 0000:81:00.0 ", "0000:81:00.0"),
+        ("81:00.0", "0000:81:00.0"),
+        ("pci_0000_AF_00_3", "0000:af:00.3"),
+        ("10000:01:00.0", "10000:01:00.0"),
+        ("pci_10000_01_00_0", "10000:01:00.0"),
+        # no PCI addresses
+        ("0000:81:00.8", "0000:81:00.8"),
+        ("0000:81:20.0", "0000:81:20.0"),
+        ("0000:81:00", "0000:81:00"),
+        ("QEMU", "QEMU"),
+        ("mdev_4b20d080-1b54-4048-85b3-a6a62d165c01", "mdev_4b20d080-1b54-4048-85b3-a6a62d165c01"),
+        ("net_eth0_AA", "net_eth0_AA"),
+        ("", ""),
+    ],
+)
+def test_normalise_address(address, expected):
+    assert sources.normalise_address(address) == expected
+    assert sources.normalise_address(expected) == expected
+
+
+def test_load_source(tmp_path):
+    options = SourceOptions(inventory=tmp_path / "inv.yaml")
+    source = load_source("static", options)
+    assert isinstance(source, StaticSource)
+    assert source.name == "static" and source.options is options
+
+
+def test_load_source_of_a_name_that_is_none():
+    with pytest.raises(PluginError, match=r"'statik' is not registered .* did you mean 'static'"):
+        load_source("statik", SourceOptions())
+
+
+def test_load_source_of_a_third_party(monkeypatch, tmp_path):
+    module = """
+from nova_devcompat.sources import Device, Source
+
+class Ours(Source):
+    name = "ours"
+
+    def read(self, host):
+        return [Device("a", {"x": host})]
+"""
+    install(
+        monkeypatch,
+        tmp_path,
+        "acme",
+        plugins.SOURCES,
+        {"ours": "third_source:Ours"},
+        {"third_source": module},
+    )
+    source = load_source("ours", SourceOptions(inventory=pathlib.Path("x")))
+    assert source.read("cmp1") == [Device("a", {"x": "cmp1"})]
+    assert "ours" in sources.registered().names
+
+
+def test_a_source_must_read():
+    class Silent(Source):
+        name = "silent"
+
+    with pytest.raises(TypeError, match="read"):
+        Silent(SourceOptions())
+
+
+def test_static_source_needs_an_inventory():
+    with pytest.raises(SourceError, match=r"name it with \[devcompat\] inventory"):
+        load_source("static", SourceOptions())
