@@ -1,0 +1,132 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The options of ``[devcompat]``."""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
+
+GROUP = cfg.OptGroup(
+    "devcompat",
+    title="nova-devcompat",
+    help="""
+Device versions as something that Nova schedules on.
+
+The group is read by nova-compute (with ``compute_driver = devcompat.DeviceCompatDriver``) and by
+nova-scheduler (with ``DeviceCompatFilter`` in ``[filter_scheduler] enabled_filters``). Give both
+the same catalog, ``mode`` and ``on_unknown``.
+""",
+)
+
+OPTS = [
+    cfg.StrOpt(
+        "virt_driver",
+        default="libvirt.LibvirtDriver",
+        help="""
+The virt driver that ``devcompat.DeviceCompatDriver`` wraps, named as ``compute_driver`` would name
+it. All that driver does goes on to work; nova-devcompat adds traits, a document in the compute
+node's stats, a record for each guest with assigned devices, and a check of live migrations.
+
+Possible values:
+
+* any name that ``[DEFAULT] compute_driver`` takes, except ``devcompat.DeviceCompatDriver``
+
+Related options:
+
+* ``[DEFAULT] compute_driver`` must be ``devcompat.DeviceCompatDriver``
+""",
+    ),
+    cfg.MultiStrOpt(
+        "catalog",
+        default=["/etc/nova/devcompat.yaml"],
+        help="""
+The catalog: YAML files that name families, how devices match them, and their rules.
+
+Possible values:
+
+* the path of a file; give the option several times for several files. Later files add families,
+  or override those of the same name as a whole
+
+A file that is missing or wrong stops the service at start, with one line for each error. A file
+that goes wrong later is logged, and the last good catalog stays in use. Check a file with
+``nova-devcompat catalog validate FILE`` before you install it.
+""",
+    ),
+    cfg.StrOpt(
+        "inventory",
+        default="/etc/nova/devcompat-inventory.yaml",
+        help="""
+The static inventory, one file for one host or for many. Read by the ``static`` source only, so
+only where a family of the catalog says ``source: static``; a host takes the entry of its
+hypervisor hostname.
+
+Possible values:
+
+* the path of a file
+""",
+    ),
+    cfg.BoolOpt(
+        "prefilter",
+        default=True,
+        help="""
+Whether nova-scheduler asks placement only for hosts that accept the need of a guest that is live
+migrated. It is what finds a fitting host beyond ``[scheduler] max_placement_results``. The filter
+and the check on the destination decide the same without it, at a higher price.
+
+Families in ``report`` mode, and those with ``on_unknown = accept``, are never asked for: a host
+that publishes nothing has no trait.
+""",
+    ),
+    cfg.StrOpt(
+        "mode",
+        default=Mode.ENFORCE.value,
+        choices=[
+            (Mode.ENFORCE.value, "Hosts that do not fit are rejected"),
+            (Mode.REPORT.value, "Log and count what would be rejected, and reject nothing"),
+        ],
+        help="""
+Whether verdicts are acted on. A family of the catalog can override it.
+""",
+    ),
+    cfg.StrOpt(
+        "on_unknown",
+        default=OnUnknown.REJECT.value,
+        choices=[
+            (OnUnknown.REJECT.value, "What is not known does not fit"),
+            (OnUnknown.ACCEPT.value, "What is not known fits"),
+        ],
+        help="""
+What to do where a host, a device or a guest's record does not say enough to decide: a host that
+publishes nothing, a version that cannot be read, a rule that the catalog lacks. A family of the
+catalog can override it.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Register the options on ``conf``; doing it twice is harmless."""
+    conf.register_group(GROUP)
+    conf.register_opts(OPTS, group=GROUP)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """The options, for ``oslo-config-generator`` and the documentation."""
+    return [(GROUP, OPTS)]
+
+
+def default_policy(conf: cfg.ConfigOpts) -> Policy:
+    """The policy of families that do not state their own."""
+    return Policy(mode=Mode(conf.devcompat.mode), on_unknown=OnUnknown(conf.devcompat.on_unknown))

@@ -1,0 +1,299 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Records and stats documents: what is written is read, what is broken is said."""
+
+import json
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nova_devcompat import wire
+from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.rules import Equal, Semver, Superset
+from nova_devcompat.compat.verdict import Outcome
+
+names = st.from_regex(r"[a-z][a-z0-9]{0,8}(_[a-z0-9]{1,4}){0,2}", fullmatch=True)
+values = st.none() | st.frozensets(st.text(min_size=1, max_size=30), max_size=5)
+devices = st.builds(
+    DeviceNeed.of,
+    names,
+    st.dictionaries(names, values, max_size=4),
+    slot=st.text(max_size=50),
+    address=st.text(max_size=20),
+)
+needs = st.builds(
+    lambda listed: Need(devices=tuple(listed)), st.lists(devices, min_size=1, max_size=6)
+)
+
+
+class TestRecord:
+    @given(needs)
+    def test_what_is_written_is_read(self, need):
+        record = wire.dump_record(need)
+        assert wire.load_record(record) == need
+        assert all(len(key) <= 255 and len(value) <= 255 for key, value in record.items())
+        assert all(key.startswith(wire.METADATA_PREFIX) for key in record)
+
+    @given(needs)
+    def test_the_same_need_is_the_same_text(self, need):
+        again = Need(devices=tuple(need.devices))
+        assert wire.dump_record(need) == wire.dump_record(again)
+
+    def test_no_devices_no_record(self):
+        assert wire.dump_record(Need()) == {}
+        assert wire.load_record({"image_os": "x", "devcompat:other": "y"}) is None
+
+    def test_a_short_record_is_one_entry(self):
+        need = Need(
+            devices=(
+                DeviceNeed.of(
+                    "mlx5_vf",
+                    {"fw_version": ["28.39"]},
+                    slot="pci:8d1b0ef4-5b0b-4a3e-a1e9-7c2f6a9a2d11",
+                    address="0000:81:00.1",
+                ),
+            )
+        )
+        assert list(wire.dump_record(need)) == ["devcompat:need"]
+
+    @given(needs.filter(lambda need: len(wire.dump_record(need)) > 1), st.data())
+    def test_a_missing_or_strange_piece_is_noticed(self, need, data):
+        record = wire.dump_record(need)
+        key = data.draw(st.sampled_from(sorted(record)))
+        without = {k: v for k, v in record.items() if k != key}
+        with pytest.raises(wire.WireError):
+            wire.load_record(without)
+        with pytest.raises(wire.WireError):
+            wire.load_record({**record, key: record[key][:-1] + "\x7f"})
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("", "first piece"),
+            ("2 1 00000000 {}", "format 2 by a newer nova-devcompat; this one reads 1"),
+            ("0 1 00000000 {}", "no format version that is known"),
+            ("x", "no format version that is known"),
+            ("1", "malformed"),
+            ("1 1 00000000 {}", "checksum"),
+            ("1 3 00000000 {}", "piece 2 of 3 is missing"),
+            ("1 x 00000000 {}", "malformed"),
+        ],
+    )
+    def test_garbage(self, text, why):
+        with pytest.raises(wire.WireError, match=why):
+            wire.load_record({"devcompat:need": text})
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            "{}",
+            "[]",
+            '{"devices":[{}]}',
+            '{"devices":[{"family":"A","slot":"","address":"","need":{}}]}',
+            '{"devices":[{"family":"a","slot":1,"address":"","need":{}}]}',
+            '{"devices":[{"family":"a","slot":"","address":"","need":{"x":[""]}}]}',
+            '{"devices":[{"family":"a","slot":"","address":"","need":{"x":[1]}}]}',
+            '{"devices":[{"family":"a","slot":"","address":"","need":[]}]}',
+            "[" * 100_000,
+        ],
+    )
+    def test_a_whole_record_with_strange_content(self, payload):
+        crc = format(zlib.crc32(payload.encode()), "08x")
+        text = f"1 1 {crc} {payload}"
+        with pytest.raises(wire.WireError, match="malformed"):
+            wire.load_record({"devcompat:need": text})
+
+    @given(st.dictionaries(st.just("devcompat:need") | st.text(), st.none() | st.text()))
+    def test_nothing_but_a_wire_error(self, metadata):
+        try:
+            wire.load_record(metadata)
+        except wire.WireError:
+            pass
+
+    def test_unknown_keys_are_passed_over(self):
+        """A later release of the same format may add some."""
+        payload = (
+            '{"new":1,"devices":[{"family":"a","slot":"","address":"","need":{"x":["1"]},"y":2}]}'
+        )
+        crc = format(zlib.crc32(payload.encode()), "08x")
+        need = wire.load_record({"devcompat:need": f"1 1 {crc} {payload}"})
+        assert need == Need(devices=(DeviceNeed.of("a", {"x": ["1"]}),))
+
+
+FAMILY = Family(
+    name="gpu", rules={"version": Semver(), "caps": Superset(), "mode": Equal(), "lost": Equal()}
+)
+ATTRIBUTES = {"caps": ["migration", "p2p"], "mode": "Ecc On", "lost": None}
+
+
+def accept_set(version, known):
+    offers = [FAMILY.offer({"version": other, **ATTRIBUTES}) for other in known]
+    atoms = {atom for offer in offers for atom in offer.atoms()}
+    return FAMILY.offer({"version": version, **ATTRIBUTES}).accept_set(atoms)
+
+
+class TestStats:
+    def document(self, **options):
+        known = ["1.0", "1.2", "2.0"]
+        return wire.HostDocument(
+            catalog="0123456789ab",
+            devices=(
+                wire.PublishedDevice(
+                    address="0000:81:00.0",
+                    accepts=accept_set("1.2", known),
+                    providers=("e5a2e1f0-6a53-4f3c-8d57-6d3e6c8a2b10",),
+                ),
+                wire.PublishedDevice(address="0000:82:00.0", accepts=accept_set("1.0", known)),
+            ),
+            **options,
+        )
+
+    def test_what_is_written_is_read(self):
+        document = self.document(whole=True)
+        read = wire.load_stats(wire.dump_stats(document))
+        assert read == document
+        assert read.whole
+        verdict = read.devices[0].accepts.judge(
+            DeviceNeed.of("gpu", {"version": ["2.0"], "caps": [], "mode": [], "lost": []})
+        )
+        assert verdict.outcome is Outcome.REJECT
+        (reason,) = verdict.reasons
+        assert (reason.code, reason.needed, reason.offered) == ("major-differs", "2.0", "1.2")
+
+    def test_the_same_whatever_the_order(self):
+        document = self.document()
+        turned = wire.HostDocument(
+            catalog=document.catalog, devices=tuple(reversed(document.devices))
+        )
+        assert wire.dump_stats(document) == wire.dump_stats(turned)
+
+    def test_two_parents_with_128_functions_take_less_than_2_kib(self):
+        """Budget of the design: a parent stands for its functions."""
+        known = ["28.36.1010", "28.39.1002", "28.40.1000", "28.41.1000", "28.42.1000"]
+        family = Family(name="mlx5_vf", rules={"fw_version": Semver(), "caps": Superset()})
+        offers = [family.offer({"fw_version": v, "caps": ["migration", "p2p"]}) for v in known]
+        atoms = {atom for offer in offers for atom in offer.atoms()}
+        document = wire.HostDocument(
+            catalog="0123456789ab",
+            devices=tuple(
+                wire.PublishedDevice(
+                    address=f"0000:8{index}:00.0",
+                    accepts=offers[index].accept_set(atoms),
+                    providers=("e5a2e1f0-6a53-4f3c-8d57-6d3e6c8a2b10",),
+                )
+                for index in range(2)
+            ),
+        )
+        assert len(wire.dump_stats(document)) <= 2048
+
+    def test_too_long(self):
+        devices = tuple(
+            wire.PublishedDevice(
+                address=str(number),
+                accepts=accept_set("1.0", ["1.0"]),
+                providers=tuple(f"{number}-{other}" * 9 for other in range(20)),
+            )
+            for number in range(100)
+        )
+        with pytest.raises(wire.StatsTooLong, match="100 devices in 1 unlike groups"):
+            wire.dump_stats(wire.HostDocument(catalog="", devices=devices))
+
+    def test_alike_hosts_share_a_shape_and_an_accept_set(self):
+        reader = wire.StatsReader()
+
+        def host(provider, version="1.2", whole=True):
+            accepts = accept_set(version, ["1.0", "1.2"])
+            return reader.read(
+                wire.dump_stats(
+                    wire.HostDocument(
+                        catalog="",
+                        whole=whole,
+                        devices=(
+                            wire.PublishedDevice(
+                                address="a", accepts=accepts, providers=(provider,)
+                            ),
+                        ),
+                    )
+                )
+            )
+
+        one, two, other = host("p1"), host("p2"), host("p3", "1.0")
+        assert one.shape == two.shape is not None
+        assert one.devices[0].accepts is two.devices[0].accepts
+        assert other.shape not in (None, one.shape)
+        assert host("p4", whole=False).shape is None
+        assert wire.StatsReader().read(wire.dump_stats(self.document(whole=True))).shape is None
+
+    def test_a_text_is_parsed_once(self):
+        reader = wire.StatsReader()
+        text = wire.dump_stats(self.document())
+        assert reader.read(text) is reader.read(text)
+
+    def test_shapes_of_two_readers_are_not_confused(self):
+        text = wire.dump_stats(
+            wire.HostDocument(catalog="", whole=True, devices=self.document().devices[:1])
+        )
+        assert wire.StatsReader().read(text).shape != wire.StatsReader().read(text).shape
+
+    def test_the_reader_does_not_grow_for_ever(self):
+        reader = wire.StatsReader(limit=3)
+        for number in range(10):
+            reader.read(json.dumps({"v": 1, "c": str(number), "g": []}))
+        assert len(reader._documents) <= 3
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("", "malformed"),
+            ("[]", "is not a mapping"),
+            ('"x"', "is not a mapping"),
+            ("{}", "no format version"),
+            ('{"v":true}', "no format version"),
+            ('{"v":2}', "format 2 by a newer"),
+            ('{"v":1}', "malformed: KeyError"),
+            ('{"v":1,"c":"","g":[{"f":7,"r":{},"d":{}}]}', "malformed"),
+            ('{"v":1,"c":"","g":[{"f":"a","r":{"x":{"k":"","o":"","y":"z"}},"d":{}}]}', "list"),
+            ('{"v":1,"c":"","g":[{"f":"a","r":{"x":{"k":"","u":["c"]}},"d":{}}]}', "malformed"),
+            (
+                '{"v":1,"c":"","g":[{"f":"a","d":{},'
+                '"r":{"x":{"k":"","o":"","n":{"c you":["1"]}}}}]}',
+                "malformed",
+            ),
+            ("[" * 100_000, "malformed"),
+        ],
+    )
+    def test_garbage(self, text, why):
+        with pytest.raises(wire.WireError, match=why):
+            wire.load_stats(text)
+        assert isinstance(wire.StatsReader().read(text), wire.WireError)
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["v", "c", "g", "f", "r", "d", "k", "o", "y", "n", "u"]), inner
+                )
+            ),
+            max_leaves=20,
+        )
+    )
+    def test_nothing_but_a_wire_error(self, content):
+        if isinstance(content, dict):
+            content["v"] = 1
+        read = wire.StatsReader().read(json.dumps(content))
+        assert isinstance(read, wire.HostDocument | wire.WireError)
