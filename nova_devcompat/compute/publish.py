@@ -1,0 +1,287 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What a host tells the others: traits on its root provider, and a document in its stats."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from keystoneauth1 import exceptions as ks_exc
+from oslo_log import log as logging
+
+from nova_devcompat import wire
+from nova_devcompat.compat import traits
+from nova_devcompat.compat.family import AcceptSet
+from nova_devcompat.compute.inventory import HostDevice, HostDevices, Inventory, is_pci
+from nova_devcompat.sources.base import normalise_address
+
+if TYPE_CHECKING:
+    from nova.compute.provider_tree import ProviderTree
+    from nova.scheduler.client.report import SchedulerReportClient
+
+LOG = logging.getLogger(__name__)
+
+# GET /traits?name=startswith: and nested providers came with these microversions.
+_TRAITS_VERSION = "1.6"
+_NESTED_VERSION = "1.14"
+
+# Child providers appear in placement up to two cycles after a device does: nova-compute makes
+# those of PCI devices after the driver's first cycle. Later looks would only cost requests.
+_LOOKS_FOR_PROVIDERS = 3
+
+
+class Placement:
+    """The few questions we ask placement, through Nova's own client."""
+
+    def __init__(self, client: SchedulerReportClient) -> None:
+        self._client = client
+
+    def known_atoms(self) -> frozenset[traits.Atom] | None:
+        """All atoms that exist in the cloud; None where placement does not answer."""
+        found = self._get(f"/traits?name=startswith:{traits.PREFIX}", _TRAITS_VERSION)
+        if found is None:
+            return None
+        decoded = (traits.decode(name) for name in found["traits"])
+        return frozenset(atom for atom in decoded if atom is not None)
+
+    def providers_of(self, nodename: str) -> dict[str, str]:
+        """Names by UUID of the providers of a node's tree; empty where that is not known."""
+        root = self._get(f"/resource_providers?name={nodename}", _NESTED_VERSION)
+        if not root or not root["resource_providers"]:
+            return {}
+        uuid = root["resource_providers"][0]["uuid"]
+        tree = self._get(f"/resource_providers?in_tree={uuid}", _NESTED_VERSION)
+        if not tree:
+            return {}
+        return {entry["uuid"]: entry["name"] for entry in tree["resource_providers"]}
+
+    def _get(self, url: str, version: str) -> dict[str, Any] | None:
+        try:
+            response = self._client.get(url, version=version)
+        except ks_exc.ClientException as error:
+            LOG.warning("Placement did not answer GET %s: %s", url, error)
+            return None
+        if response.status_code != 200:
+            LOG.warning(
+                "Placement answered GET %s with %s: %s",
+                url,
+                response.status_code,
+                response.text[:200],
+            )
+            return None
+        return response.json()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one node publishes until its next cycle.
+
+    :param devices: its devices
+    :param atoms: the atoms that were evaluated
+    :param accept_sets: by device address
+    """
+
+    devices: HostDevices
+    atoms: frozenset[traits.Atom]
+    accept_sets: dict[str, AcceptSet]
+
+
+class Publisher:
+    """Evaluates all known atoms once a cycle and publishes what the devices accept.
+
+    Nova calls :meth:`stats` and then :meth:`update_root_traits` in each cycle, the second alone
+    whenever an instance comes or goes.
+
+    :param inventory: reads the devices
+    :param placement: knows the atoms and the providers
+    """
+
+    def __init__(self, inventory: Inventory, placement: Placement) -> None:
+        self._inventory = inventory
+        self._placement = placement
+        self._lock = threading.RLock()
+        self._atoms: frozenset[traits.Atom] = frozenset()
+        self._atoms_used_by: set[str] = set()
+        self._atoms_read = False
+        self._snapshots: dict[str, Snapshot] = {}
+        self._providers: dict[str, dict[str, str]] = {}
+        self._looks_left: dict[str, int] = {}
+        self._told: set[str] = set()
+
+    def stats(self, nodename: str) -> str | None:
+        """Read the devices anew; the text for ``compute_nodes.stats``, None if too long."""
+        with self._lock:
+            snapshot = self._take_snapshot(nodename)
+            self._look_for_providers(nodename, snapshot)
+            document = wire.HostDocument(
+                catalog=snapshot.devices.catalog.digest,
+                devices=tuple(
+                    wire.PublishedDevice(
+                        address=device.address,
+                        accepts=snapshot.accept_sets[device.address],
+                        providers=self._providers_of(nodename, snapshot.devices, device),
+                    )
+                    for device in snapshot.devices
+                ),
+                whole=self._is_whole(nodename, snapshot.devices),
+            )
+        try:
+            return wire.dump_stats(document)
+        except wire.StatsTooLong as error:
+            self._tell_once(f"{nodename}: nothing is published in stats: {error}")
+            return None
+
+    def update_root_traits(self, tree: ProviderTree, nodename: str) -> None:
+        """Make the traits under our prefix on the root provider those that hold now.
+
+        Traits that do not begin with our prefix, or that no atom encodes to, are not touched.
+        """
+        with self._lock:
+            self._remember_providers(tree, nodename)
+            snapshot = self._snapshots.get(nodename) or self._take_snapshot(nodename)
+        present = {
+            name: atom
+            for name in tree.data(nodename).traits
+            if (atom := traits.decode(name)) is not None
+        }
+        # What is on the provider is known too, even if placement could not be asked for all.
+        unevaluated = frozenset(present.values()) - snapshot.atoms
+        accepted = _accepted(snapshot.accept_sets.values()) | _accepted(
+            device.offer.accept_set(unevaluated) for device in snapshot.devices if unevaluated
+        )
+        wanted = self._names(nodename, accepted)
+        missing = wanted - present.keys()
+        stale = present.keys() - wanted
+        if missing:
+            tree.add_traits(nodename, *missing)
+        if stale:
+            tree.remove_traits(nodename, *stale)
+        if missing or stale:
+            LOG.info(
+                "%(node)s: traits added: %(added)s; removed: %(removed)s",
+                {
+                    "node": nodename,
+                    "added": ", ".join(sorted(missing)) or "none",
+                    "removed": ", ".join(sorted(stale)) or "none",
+                },
+            )
+
+    def address_of(self, nodename: str, provider: str) -> str | None:
+        """The device address that a provider of this node stands for, None if for none."""
+        with self._lock:
+            if provider not in self._providers.get(nodename, {}):
+                self._remember(nodename, self._placement.providers_of(nodename))
+            name = self._providers.get(nodename, {}).get(provider)
+        return _address_in(name, nodename)
+
+    def _take_snapshot(self, nodename: str) -> Snapshot:
+        devices = self._inventory.read(nodename)
+        own = frozenset(atom for device in devices for atom in device.offer.atoms())
+        atoms = self._known_atoms(nodename) | own
+        old = self._snapshots.get(nodename)
+        snapshot = Snapshot(
+            devices,
+            atoms,
+            {device.address: device.offer.accept_set(atoms) for device in devices},
+        )
+        if old is None or {d.address for d in old.devices} != {d.address for d in devices}:
+            self._looks_left[nodename] = _LOOKS_FOR_PROVIDERS
+        self._snapshots[nodename] = snapshot
+        return snapshot
+
+    def _known_atoms(self, nodename: str) -> frozenset[traits.Atom]:
+        """All atoms in the cloud, asked for once a cycle however many nodes this service has."""
+        if nodename in self._atoms_used_by or not self._atoms_read:
+            found = self._placement.known_atoms()
+            if found is not None:
+                self._atoms = found
+                self._atoms_read = True
+            self._atoms_used_by.clear()
+        self._atoms_used_by.add(nodename)
+        return self._atoms
+
+    def _look_for_providers(self, nodename: str, snapshot: Snapshot) -> None:
+        """Ask placement for providers that the tree has not shown us yet.
+
+        In each cycle Nova wants the stats before it shows the tree, so that after a start the
+        first document would not say which provider a device is.
+        """
+        if self._looks_left.get(nodename, 0) <= 0 or not len(snapshot.devices):
+            return
+        without = [
+            device
+            for device in snapshot.devices
+            if not self._providers_of(nodename, snapshot.devices, device)
+        ]
+        if without:
+            self._looks_left[nodename] -= 1
+            self._remember(nodename, self._placement.providers_of(nodename))
+
+    def _remember_providers(self, tree: ProviderTree, nodename: str) -> None:
+        self._providers[nodename] = {
+            uuid: tree.data(uuid).name for uuid in tree.get_provider_uuids(nodename)
+        }
+
+    def _remember(self, nodename: str, found: dict[str, str]) -> None:
+        if found:
+            self._providers[nodename] = found
+
+    def _providers_of(
+        self, nodename: str, devices: HostDevices, device: HostDevice
+    ) -> tuple[str, ...]:
+        return tuple(
+            uuid
+            for uuid, name in self._providers.get(nodename, {}).items()
+            if (address := _address_in(name, nodename)) and devices.find(address) is device
+        )
+
+    def _is_whole(self, nodename: str, devices: HostDevices) -> bool:
+        """Whether all PCI devices that placement has for the node are among its devices."""
+        names = self._providers.get(nodename)
+        addresses = [_address_in(name, nodename) for name in (names or {}).values()]
+        return bool(names) and all(
+            devices.find(address) for address in addresses if address and is_pci(address)
+        )
+
+    def _names(self, nodename: str, atoms: Iterable[traits.Atom]) -> set[str]:
+        names = set()
+        for atom in atoms:
+            try:
+                names.add(traits.encode(atom))
+            except traits.TraitTooLong as error:
+                self._tell_once(f"{nodename}: not published: {error}")
+        return names
+
+    def _tell_once(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            LOG.error(message)
+
+
+def _accepted(accept_sets: Iterable[AcceptSet]) -> set[traits.Atom]:
+    return {atom for accept_set in accept_sets for atom in accept_set.atoms}
+
+
+def _address_in(provider_name: str | None, nodename: str) -> str | None:
+    """The address in a child provider's name, which Nova makes of the node's and the device's.
+
+    ``<node>_0000:41:00.0`` (nova/compute/pci_placement_translator.py) or
+    ``<node>_pci_0000_81_00_0`` (nova/virt/libvirt/driver.py, vGPU parents).
+    """
+    prefix = f"{nodename}_"
+    if not provider_name or not provider_name.startswith(prefix):
+        return None
+    return normalise_address(provider_name[len(prefix) :])
