@@ -1,0 +1,123 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""One line that says why no host would do, wherever in the scheduler that came out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_devcompat.compat.need import Need
+from nova_devcompat.compat.verdict import Reason, Ruling
+
+LOG = logging.getLogger(__name__)
+
+#: How many hosts a line names.
+HOSTS_NAMED = 10
+
+
+@dataclasses.dataclass(slots=True)
+class Refusals:
+    """Hosts that were refused, or would be, the first few with their reasons.
+
+    :param named: the first hosts, each with the reasons
+    :param count: how many hosts there are in all
+    """
+
+    named: list[tuple[str, tuple[Reason, ...]]] = dataclasses.field(default_factory=list)
+    count: int = 0
+
+    def add(self, host: Any, reasons: tuple[Reason, ...]) -> None:
+        """Count a host; keep its reasons if there is room.
+
+        :param host: whatever has ``host`` and ``nodename``
+        """
+        self.count += 1
+        if len(self.named) < HOSTS_NAMED:
+            self.named.append((name_of(host), reasons))
+
+    def __str__(self) -> str:
+        lines = [f"{host}: {', '.join(map(str, reasons))}" for host, reasons in self.named]
+        rest = self.count - len(self.named)
+        if rest:
+            lines.append(f"and {rest} more")
+        return " | ".join(lines)
+
+
+def reasons(ruling: Ruling) -> str:
+    """All reasons of a ruling."""
+    return "; ".join(map(str, (*ruling.refused, *ruling.reported)))
+
+
+def name_of(host: Any) -> str:
+    """``host``, or ``host/node`` where the node has another name."""
+    if host.nodename in (None, "", host.host):
+        return str(host.host)
+    return f"{host.host}/{host.nodename}"
+
+
+def describe(need: Need | None) -> str:
+    """A need in a line."""
+    if need is None:
+        return "of which no need is recorded"
+    return f"which needs {'; '.join(map(str, need.devices))}"
+
+
+def no_host(instance_uuid: str, need: Need | None, refusals: Refusals) -> None:
+    """Say that every host was rejected, and why."""
+    LOG.info(
+        "No host accepts the devices of instance %(uuid)s, %(need)s. "
+        "%(count)d rejected: %(refusals)s",
+        {
+            "uuid": instance_uuid,
+            "need": describe(need),
+            "count": refusals.count,
+            "refusals": refusals,
+        },
+    )
+
+
+def reported(
+    instance_uuid: str, need: Need | None, refusals: Refusals, hosts: int, so_far: int
+) -> None:
+    """Say what ``enforce`` would have rejected.
+
+    :param hosts: how many hosts there were
+    :param so_far: for how many requests there was something to report since the start
+    """
+    LOG.info(
+        "Report mode: %(count)d of %(hosts)d hosts would be rejected for instance %(uuid)s, "
+        "%(need)s (%(so_far)d such requests so far): %(refusals)s",
+        {
+            "uuid": instance_uuid,
+            "need": describe(need),
+            "count": refusals.count,
+            "hosts": hosts,
+            "so_far": so_far,
+            "refusals": refusals,
+        },
+    )
+
+
+def unknown(instance_uuid: str, reason: Reason, *, refused: bool) -> None:
+    """Say that it is not known what an instance needs, and what follows."""
+    LOG.warning(
+        "What instance %(uuid)s needs is not known, so %(what)s: %(reason)s",
+        {
+            "uuid": instance_uuid,
+            "what": "no host will do" if refused else "every host will do",
+            "reason": reason,
+        },
+    )

@@ -1,0 +1,127 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the prefilter and the filter of one scheduler process share."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from typing import Any
+
+import nova.conf
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from nova_devcompat import conf as devcompat_conf
+from nova_devcompat import wire
+from nova_devcompat.catalog.keeper import CatalogKeeper
+from nova_devcompat.catalog.loader import CatalogError
+from nova_devcompat.compat.family import PolicyOf
+from nova_devcompat.compat.need import Need
+from nova_devcompat.compat.verdict import Actor, Code, Policy, Reason, Ruling, Verdict
+from nova_devcompat.scheduler import lookup
+from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
+
+CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
+
+devcompat_conf.register_opts(CONF)
+
+
+class SchedulerState:
+    """The catalog's policies and the documents of hosts, remembered between requests."""
+
+    def __init__(self) -> None:
+        self._keeper = CatalogKeeper([pathlib.Path(path) for path in CONF.devcompat.catalog])
+        problem = self._problem()
+        if problem:
+            # As Nova does for what it cannot start without: one line, no traceback.
+            LOG.critical("nova-devcompat: %s", problem)
+            sys.exit(1)
+        self._reader = wire.StatsReader()
+
+    def _problem(self) -> str:
+        """What keeps the scheduler from starting, '' if nothing does."""
+        try:
+            devcompat_conf.default_policy(CONF)
+            self._keeper.current()
+        except cfg.ConfigFileValueError as error:
+            return " ".join(str(error).split())
+        except CatalogError as error:
+            return f"the catalog cannot be used: {'; '.join(map(str, error.problems))}"
+        return ""
+
+    def policy(self) -> PolicyOf:
+        """The policy of each family, as it is now."""
+        catalog = self._keeper.current()
+        default = devcompat_conf.default_policy(CONF)
+        policies: dict[str, Policy] = {}
+
+        def policy(family: str) -> Policy:
+            known = policies.get(family)
+            if known is None:
+                known = policies[family] = catalog.policy(family, default)
+            return known
+
+        return policy
+
+    def judge_host(self, request: RequestJudge, host: Any) -> Judged:
+        """What a host's published document says of its candidates.
+
+        :param host: Nova's HostState, which remembers its document's shape for the next request
+        """
+        stats = getattr(host, "stats", None)
+        document = self._document(stats)
+        if isinstance(document, wire.HostDocument) and document.shape is not None:
+            host._devcompat_shape = (stats, document.shape)
+        return self._judge(request, document, host.allocation_candidates)
+
+    def judge(self, request: RequestJudge, stats: Any, candidates: list[Candidate]) -> Judged:
+        """The same for whoever has no HostState.
+
+        :param stats: the host's ``compute_nodes.stats``, None where there are none
+        """
+        return self._judge(request, self._document(stats), candidates)
+
+    def _document(self, stats: Any) -> wire.HostDocument | Reason:
+        text = stats.get(wire.STATS_KEY) if stats else None
+        if text is None:
+            return _SILENT
+        document = self._reader.read(text)
+        if isinstance(document, wire.WireError):
+            return Reason(code=Code.HOST_UNREADABLE, actor=Actor.OPERATOR, detail=str(document))
+        return document
+
+    @staticmethod
+    def _judge(
+        request: RequestJudge, document: wire.HostDocument | Reason, candidates: list[Candidate]
+    ) -> Judged:
+        if isinstance(document, Reason):
+            return request.silent(document)
+        return request.judge(document, candidates)
+
+    def request(self, need: Need | None) -> RequestJudge:
+        """A judge for one request."""
+        return RequestJudge(need or Need(), self.policy())
+
+    def refuses_unknown(self, found: lookup.Lookup) -> bool:
+        """Whether a request whose need is not known is refused."""
+        assert found.unknown is not None
+        policy = devcompat_conf.default_policy(CONF)
+        # A database that does not answer is no fact about the guest: on_unknown does not apply.
+        if found.failed:
+            return policy.enforced
+        return not Ruling.of([(policy, Verdict.unknown(found.unknown))]).accepts
+
+
+_SILENT = Reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR)

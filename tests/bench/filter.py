@@ -1,0 +1,205 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the scheduler filter costs a host, as a ratio to Nova's AllHostsFilter, which does nothing.
+
+Run ``python -m tests.bench.filter [--hosts N] [--rounds N] [--json]``. Both filters see the same
+HostState objects in the same process, in turn, and the ratio of each pair counts: what else the
+machine does then touches both. Accept-sets are parsed before the first round, as they are in a
+scheduler that has seen the hosts once; each round is another request, so that no verdict is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import statistics
+import time
+import uuid
+
+import nova.monkey_patch
+
+nova.monkey_patch.patch()
+
+from nova import context, objects  # noqa: E402
+from nova.scheduler import host_manager  # noqa: E402
+from nova.scheduler.filters import all_hosts_filter  # noqa: E402
+
+from nova_devcompat import wire  # noqa: E402
+from nova_devcompat.compat.family import Family  # noqa: E402
+from nova_devcompat.compat.need import DeviceNeed, Need  # noqa: E402
+from nova_devcompat.compat.rules import Semver, Superset  # noqa: E402
+from nova_devcompat.scheduler import filters, lookup  # noqa: E402
+
+objects.register_all()
+
+FAMILY = Family(name="gpu", rules={"version": Semver(), "caps": Superset()})
+VERSIONS = ["1.0", "1.1", "1.2", "1.3", "1.4", "2.0"]
+REQUEST_ID = "8d1b0ef4-5b0b-4a3e-a1e9-7c2f6a9a2d11"
+
+
+class _State:
+    """The filter's state without a catalog on disk."""
+
+    def __new__(cls):
+        from nova_devcompat.compat.verdict import Policy
+        from nova_devcompat.scheduler.state import SchedulerState
+
+        state = object.__new__(SchedulerState)
+        state._reader = wire.StatsReader()
+        policy = Policy()
+        state.policy = lambda: lambda family: policy
+        return state
+
+
+def make_hosts(count: int, *, slot: str, tracked: bool) -> list[host_manager.HostState]:
+    """Hosts with two devices each, alike on a host, at versions that take turns."""
+    offers = [FAMILY.offer({"version": v, "caps": ["migration", "p2p"]}) for v in VERSIONS]
+    atoms = frozenset(atom for offer in offers for atom in offer.atoms())
+    hosts = []
+    for number in range(count):
+        host = host_manager.HostState(f"host{number}", f"host{number}", uuid.uuid4())
+        accepts = offers[number % len(offers)].accept_set(atoms)
+        root, *providers = (str(uuid.uuid4()) for _ in range(3))
+        document = wire.HostDocument(
+            catalog="0123456789ab",
+            whole=True,
+            devices=tuple(
+                wire.PublishedDevice(
+                    address=f"0000:8{index}:00.0",
+                    accepts=accepts,
+                    providers=(provider,) if tracked else (),
+                )
+                for index, provider in enumerate(providers)
+            ),
+        )
+        host.stats = {"num_instances": "0", wire.STATS_KEY: wire.dump_stats(document)}
+        host.allocation_candidates = [
+            {
+                "allocations": {
+                    root: {"resources": {"VCPU": 1, "MEMORY_MB": 512}},
+                    **({provider: {"resources": {"VGPU": 1}}} if tracked else {}),
+                },
+                "mappings": {"": [root, provider] if tracked else [root]},
+            }
+            for provider in (providers if tracked else providers[:1])
+        ]
+        hosts.append(host)
+    return hosts
+
+
+def make_spec() -> objects.RequestSpec:
+    """The request of a guest with a vGPU."""
+    spec = objects.RequestSpec(
+        context.get_admin_context(),
+        instance_uuid=str(uuid.uuid4()),
+        flavor=objects.Flavor(extra_specs={"resources:VGPU": "1"}),
+        pci_requests=None,
+    )
+    spec.scheduler_hints = {}
+    return spec
+
+
+def moving(spec: objects.RequestSpec, slot: str) -> objects.RequestSpec:
+    """The same request, looked up already, of a guest in live migration."""
+    spec = copy.copy(spec)
+    need = Need(
+        devices=(DeviceNeed.of("gpu", {"version": ["1.2"], "caps": ["migration"]}, slot=slot),)
+    )
+    found = lookup.Lookup(spec.instance_uuid, moving=True, need=need)
+    setattr(spec, lookup._MEMO, found)
+    return spec
+
+
+def timed(filter_, hosts, spec, candidates):
+    for host, own in zip(hosts, candidates, strict=True):
+        host.allocation_candidates = own
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        left = list(filter_.filter_all(hosts, spec))
+        return (time.perf_counter() - start) / len(hosts) * 1e6, len(left)
+    finally:
+        gc.enable()
+
+
+def run(count: int, rounds: int) -> list[dict[str, object]]:
+    ours = object.__new__(filters.DeviceCompatFilter)
+    ours._state = _State()
+    stock = all_hosts_filter.AllHostsFilter()
+    spec = make_spec()
+    results = []
+    cases = [
+        ("guest with a vGPU", "rc:VGPU", True),
+        ("guest with a PCI device not in placement", f"pci:{REQUEST_ID}", False),
+    ]
+    for name, slot, tracked in cases:
+        hosts = make_hosts(count, slot=slot, tracked=tracked)
+        candidates = [host.allocation_candidates for host in hosts]
+        timed(ours, hosts, moving(spec, slot), candidates)  # parses
+        pairs = []
+        for _ in range(rounds):
+            base_us, base_left = timed(stock, hosts, spec, candidates)
+            our_us, left = timed(ours, hosts, moving(spec, slot), candidates)
+            assert base_left == count and 0 < left < count, (base_left, left)
+            pairs.append((our_us, base_us))
+        results.append(summary(name, count, left, pairs))
+    hosts = make_hosts(count, slot="rc:VGPU", tracked=True)
+    candidates = [host.allocation_candidates for host in hosts]
+    plain = copy.copy(spec)
+    plain.flavor = objects.Flavor(extra_specs={})
+    pairs = []
+    for _ in range(rounds):
+        base_us, _ = timed(stock, hosts, spec, candidates)
+        our_us, left = timed(ours, hosts, plain, candidates)
+        pairs.append((our_us, base_us))
+    results.append(summary("guest without devices", count, left, pairs))
+    return results
+
+
+def summary(name, count, left, pairs):
+    ratios = [ours / stock for ours, stock in pairs]
+    return {
+        "case": name,
+        "hosts": count,
+        "left": left,
+        "ours_us_per_host": round(statistics.median(ours for ours, _ in pairs), 3),
+        "allhosts_us_per_host": round(statistics.median(stock for _, stock in pairs), 3),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_min": round(min(ratios), 3),
+        "ratio_max": round(max(ratios), 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hosts", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    results = run(arguments.hosts, arguments.rounds)
+    if arguments.json:
+        print(json.dumps(results, indent=2))
+        return
+    for one in results:
+        print(
+            f"{one['case']}: {one['ours_us_per_host']} us a host, AllHostsFilter "
+            f"{one['allhosts_us_per_host']} us: ratio {one['ratio']} "
+            f"({one['ratio_min']} to {one['ratio_max']}); {one['left']} of {one['hosts']} left"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,359 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Verdicts on candidates, and that no line of defence is stricter than the one after it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nova_devcompat import wire
+from nova_devcompat.compat.family import Family, required_atoms
+from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.rules import Equal, Semver, Superset
+from nova_devcompat.compat.verdict import Code, Mode, OnUnknown, Policy, Reason
+from nova_devcompat.compute import admit, record
+from nova_devcompat.compute.inventory import HostDevice
+from nova_devcompat.scheduler.judge import RequestJudge
+
+GPU = Family(name="gpu", rules={"version": Semver(), "caps": Superset()})
+NIC = Family(name="nic", rules={"mode": Equal()})
+FAMILIES = {"gpu": GPU, "nic": NIC}
+
+REQUEST = "8d1b0ef4-5b0b-4a3e-a1e9-7c2f6a9a2d11"
+PCI = f"pci:{REQUEST}"
+VGPU = "rc:VGPU"
+ROOT = "root"
+
+ENFORCE = Policy()
+LENIENT = Policy(on_unknown=OnUnknown.ACCEPT)
+REPORT = Policy(mode=Mode.REPORT)
+
+
+def gpu(version, caps=("migration",)):
+    return GPU.offer({"version": version, "caps": list(caps)})
+
+
+def publish(offers, *, known, placed=True, whole=True):
+    """A host's document, through its text; the provider of device N is ``pN``."""
+    document = wire.HostDocument(
+        catalog="",
+        whole=whole,
+        devices=tuple(
+            wire.PublishedDevice(
+                address=f"0000:8{index}:00.0",
+                accepts=offer.accept_set(known),
+                providers=(f"p{index}",) if placed else (),
+            )
+            for index, offer in enumerate(offers)
+        ),
+    )
+    return wire.StatsReader().read(wire.dump_stats(document))
+
+
+def vgpu_candidate(*providers):
+    resources = {ROOT: {"resources": {"VCPU": 1}}}
+    for provider in providers:
+        amount = resources.setdefault(provider, {"resources": {"VGPU": 0}})
+        amount["resources"]["VGPU"] += 1
+    return {"allocations": resources, "mappings": {"": list(resources)}}
+
+
+def pci_candidate(*providers):
+    candidate = {
+        "allocations": {ROOT: {"resources": {"VCPU": 1}}},
+        "mappings": {"": [ROOT]},
+    }
+    for index, provider in enumerate(providers):
+        held = candidate["allocations"].setdefault(provider, {"resources": {"CUSTOM_VF": 0}})
+        held["resources"]["CUSTOM_VF"] += 1
+        candidate["mappings"][f"{REQUEST}-{index}"] = [provider]
+    return candidate
+
+
+def need_of(*offers, slot=VGPU):
+    return Need(
+        devices=tuple(
+            offer.freeze(slot=slot, address=f"s{index}") for index, offer in enumerate(offers)
+        )
+    )
+
+
+def atoms_of(*offers):
+    return frozenset(atom for offer in offers for atom in offer.atoms())
+
+
+def judge(need, offers, candidates, *, policy=ENFORCE, **options):
+    known = atoms_of(*offers) | need.atoms
+    request = RequestJudge(need, lambda family: policy)
+    return request.judge(publish(offers, known=known, **options), candidates)
+
+
+def left(judged, candidates):
+    return list(candidates) if judged.candidates is None else judged.candidates
+
+
+class TestCandidates:
+    def test_only_those_that_fit_are_left(self):
+        candidates = [vgpu_candidate("p0"), vgpu_candidate("p1")]
+        judged = judge(need_of(gpu("1.2")), [gpu("1.0"), gpu("1.4")], candidates)
+        assert judged.candidates == [candidates[1]]
+        (reason,) = judged.ruling.refused
+        assert (reason.code, reason.needed, reason.offered) == ("minor-too-old", "1.2", "1.0")
+
+    @pytest.mark.parametrize("make", [vgpu_candidate, pci_candidate])
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_alike_devices_need_no_look_at_each(self, make, whole):
+        slot = VGPU if make is vgpu_candidate else PCI
+        need = need_of(gpu("1.2"), slot=slot)
+        candidates = [make("p0"), make("p1")]
+        assert judge(need, [gpu("1.2"), gpu("1.2")], candidates, whole=whole).candidates is None
+        refused = judge(need, [gpu("1.0"), gpu("1.0")], candidates, whole=whole)
+        assert refused.candidates == []
+        assert [reason.code for reason in refused.ruling.refused] == ["minor-too-old"]
+
+    def test_a_device_that_the_host_does_not_name(self):
+        need = need_of(gpu("1.2"))
+        candidates = [vgpu_candidate("other"), vgpu_candidate("p0")]
+        judged = judge(need, [gpu("1.4")], candidates, whole=False)
+        assert judged.candidates == [candidates[1]]
+        assert judged.ruling.refused[0].code == Code.DEVICE_UNKNOWN
+        lenient = judge(need, [gpu("1.0")], candidates, whole=False, policy=LENIENT)
+        assert lenient.candidates == [candidates[0]]
+
+    def test_a_host_that_does_not_know_its_providers_yet(self):
+        need = need_of(gpu("1.2"))
+        candidates = [vgpu_candidate("x")]
+        options = {"placed": False, "whole": False}
+        assert judge(need, [gpu("1.0"), gpu("1.4")], candidates, **options).candidates is None
+        assert judge(need, [gpu("1.0"), gpu("1.1")], candidates, **options).candidates == []
+
+    def test_devices_that_placement_does_not_track(self):
+        """Any of the family may be claimed; admission decides on the one that is."""
+        need = need_of(gpu("1.2"), slot=PCI)
+        untracked = [{"allocations": {ROOT: {"resources": {}}}, "mappings": {"": [ROOT]}}]
+        for offers, fits in (
+            ([gpu("1.0"), gpu("1.4")], True),
+            ([gpu("1.0"), gpu("1.1")], False),
+            ([NIC.offer({"mode": "x"})], False),
+            ([], False),
+        ):
+            judged = judge(need, offers, untracked, placed=False)
+            assert bool(left(judged, untracked)) is fits, offers
+
+    def test_without_placement(self):
+        need = need_of(gpu("1.2"))
+        assert judge(need, [gpu("1.0"), gpu("1.4")], []).ruling.accepts
+        assert judge(need, [gpu("1.0"), gpu("1.1")], []).candidates == []
+
+    def test_two_devices_are_matched_one_to_one(self):
+        need = need_of(gpu("1.2"), gpu("2.0"), slot=PCI)
+        offers = [gpu("1.4"), gpu("2.2")]
+        both, twice = pci_candidate("p0", "p1"), pci_candidate("p0", "p0")
+        turned = pci_candidate("p1", "p0")
+        judged = judge(need, offers, [both, twice, turned])
+        assert judged.candidates == [both, turned]
+
+    def test_a_request_that_a_resize_gave_another_id(self):
+        """The stored request may keep the ID that the device's request had before."""
+        stale = need_of(gpu("1.2"), slot="pci:0a0a0a0a-5b0b-4a3e-a1e9-7c2f6a9a2d11")
+        candidates = [pci_candidate("p0"), pci_candidate("p1")]
+        judged = judge(stale, [gpu("1.0"), gpu("1.4")], candidates)
+        assert judged.candidates == [candidates[1]]
+
+    def test_another_family(self):
+        judged = judge(need_of(gpu("1.2")), [NIC.offer({"mode": "x"})], [vgpu_candidate("p0")])
+        assert [reason.code for reason in judged.ruling.refused] == [Code.OTHER_FAMILY]
+
+    def test_a_device_without_a_recorded_need(self):
+        for policy, fits in ((ENFORCE, False), (LENIENT, True)):
+            candidates = [vgpu_candidate("p0")]
+            judged = judge(Need(), [gpu("1.2")], candidates, policy=policy)
+            assert bool(left(judged, candidates)) is fits
+        untouched = judge(Need(), [gpu("1.2")], [vgpu_candidate("not-ours")])
+        assert untouched.candidates is None
+
+    def test_report_mode_says_and_lets_pass(self):
+        judged = judge(need_of(gpu("1.2")), [gpu("1.0")], [vgpu_candidate("p0")], policy=REPORT)
+        assert judged.candidates is None
+        assert [reason.code for reason in judged.ruling.reported] == ["minor-too-old"]
+
+    def test_an_atom_that_the_host_has_not_evaluated(self):
+        request = RequestJudge(need_of(gpu("1.2")), lambda family: ENFORCE)
+        document = publish([gpu("1.4")], known=atoms_of(gpu("1.4")))
+        judged = request.judge(document, [vgpu_candidate("p0")])
+        assert [reason.code for reason in judged.ruling.refused] == [Code.NOT_EVALUATED]
+
+    def test_a_silent_host(self):
+        reason = Reason(code=Code.HOST_SILENT, actor="operator")
+        for policy, fits in ((ENFORCE, False), (LENIENT, True), (REPORT, True)):
+            request = RequestJudge(need_of(gpu("1.2")), lambda family, p=policy: p)
+            judged = request.silent(reason)
+            assert (judged.candidates is None) is fits
+            if not fits:
+                assert judged.ruling.refused[0].family == "gpu"
+
+    def test_verdicts_are_remembered_by_shape_alone(self):
+        """The second host of a shape is answered without its candidates."""
+        request = RequestJudge(need_of(gpu("1.2")), lambda family: ENFORCE)
+        reader = wire.StatsReader()
+        known = atoms_of(gpu("1.2"), gpu("1.4"))
+
+        def document(provider):
+            return reader.read(
+                wire.dump_stats(
+                    wire.HostDocument(
+                        catalog="",
+                        whole=True,
+                        devices=(
+                            wire.PublishedDevice(
+                                address="a",
+                                accepts=gpu("1.4").accept_set(known),
+                                providers=(provider,),
+                            ),
+                        ),
+                    )
+                )
+            )
+
+        first, second = document("p0"), document("p1")
+        assert request.judge(first, [vgpu_candidate("p0")]) is request.judge(second, None)
+        assert set(request.settled) == {first.shape}
+
+
+# --- the chain -----------------------------------------------------------------------------------
+
+versions = st.sampled_from(["1.0", "1.1", "1.2", "2.0", "banana", None])
+caps = st.sets(st.sampled_from(["migration", "p2p", "dirty"]), max_size=3).map(sorted)
+gpus = st.builds(lambda v, c: GPU.offer({"version": v, "caps": c}), versions, caps)
+nics = st.sampled_from(["a", "b", None]).map(lambda mode: NIC.offer({"mode": mode}))
+offers = st.lists(gpus | nics, min_size=1, max_size=3)
+policies = st.fixed_dictionaries(
+    {
+        family: st.builds(
+            Policy, mode=st.sampled_from(Mode), on_unknown=st.sampled_from(OnUnknown)
+        )
+        for family in FAMILIES
+    }
+)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    source=offers,
+    here=offers,
+    policy=policies,
+    how=st.sampled_from(["vgpu", "pci", "untracked"]),
+    forget=st.booleans(),
+    placed=st.booleans(),
+    data=st.data(),
+)
+def test_admission_accepts_then_filter_accepts_then_prefilter_accepts(
+    source, here, policy, how, forget, placed, data
+):
+    """design: ``admission accepts => filter accepts => prefilter accepts``, for every need, offer
+    and catalog: on the very code that runs in nova-compute and nova-scheduler.
+    """
+    slot = VGPU if how == "vgpu" else PCI
+    taken = [data.draw(st.integers(0, len(here) - 1), label="claimed device") for _ in source]
+    need = need_of(*source, slot=slot)
+    if forget:
+        need = Need(devices=need.devices[1:])
+    policy_of = policy.__getitem__
+
+    # Admission, on the devices really claimed.
+    claimed = [
+        record.Assigned(slot, f"d{index}", HostDevice(f"0000:8{taken_one}:00.0", here[taken_one]))
+        for index, taken_one in enumerate(taken)
+    ]
+    moves, addresses = {}, {}
+    if how != "vgpu":
+        order = data.draw(st.permutations(range(len(source))), label="order of the claim")
+        moves = {f"s{index}": f"d{order[index]}" for index in range(len(source))}
+        addresses = {f"s{index}": slot for index in range(len(source))}
+    admitted = admit.rule_on_claim(need, addresses, moves, claimed, policy_of).accepts
+
+    # The filter, on the candidate that those were allocated from.
+    known = atoms_of(*source, *here) | need.atoms
+    providers = [f"p{one}" for one in taken]
+    candidate = {
+        "vgpu": lambda: vgpu_candidate(*providers),
+        "pci": lambda: pci_candidate(*providers),
+        "untracked": lambda: {"allocations": {ROOT: {"resources": {}}}, "mappings": {"": [ROOT]}},
+    }[how]()
+    document = publish(
+        here,
+        known=known,
+        placed=placed and how != "untracked",
+        whole=data.draw(st.booleans(), label="whole") and placed,
+    )
+    judged = RequestJudge(need, policy_of).judge(document, [candidate])
+    filtered = judged.candidates is None or bool(judged.candidates)
+
+    # The prefilter, on the traits of the root provider.
+    root = {atom for offer in here for atom in offer.accept_set(known).atoms}
+    prefiltered = required_atoms(need, policy_of) <= root
+
+    assert filtered or not admitted
+    assert prefiltered or not filtered
+
+
+@settings(max_examples=300, deadline=None)
+@given(source=offers, policy=policies)
+def test_a_guest_can_always_stay_where_it_started(source, policy):
+    """design: for a need N frozen on offer O: O accepts N. Through Nova's own map of addresses."""
+    need = need_of(*source, slot=PCI)
+    claimed = [
+        record.Assigned(PCI, f"s{index}", HostDevice(f"s{index}", offer))
+        for index, offer in enumerate(source)
+    ]
+    moves = {one.address: one.address for one in claimed}
+    ruling = admit.rule_on_claim(
+        need, dict.fromkeys(moves, PCI), moves, claimed, policy.__getitem__
+    )
+    unknown = any(values is None for device in need.devices for _, values in device.values)
+    assert ruling.accepts or unknown
+
+
+def test_the_order_of_a_claim_matters_where_it_is_known():
+    """A swap of two unlike devices is refused, though a match would exist."""
+    need = need_of(gpu("1.2"), gpu("2.0"), slot=PCI)
+    here = [HostDevice("d0", gpu("1.4")), HostDevice("d1", gpu("2.0"))]
+    claimed = [record.Assigned(PCI, one.address, one) for one in here]
+    addresses = {"s0": PCI, "s1": PCI}
+    for moves, accepted in (
+        ({"s0": "d0", "s1": "d1"}, True),
+        ({"s0": "d1", "s1": "d0"}, False),
+    ):
+        ruling = admit.rule_on_claim(need, addresses, moves, claimed, lambda family: ENFORCE)
+        assert ruling.accepts is accepted
+    # Where the record's addresses are not the guest's any more, no order may be relied on.
+    stale = Need(devices=tuple(one.moved("elsewhere") for one in need.devices))
+    moves = {"s0": "d0", "s1": "d1"}
+    assert not admit.rule_on_claim(stale, addresses, moves, claimed, lambda f: ENFORCE).accepts
+
+
+def test_relocate_keeps_the_need_and_forgets_rather_than_lies():
+    need = need_of(gpu("1.2"), gpu("2.0"), slot=PCI)
+    claimed = [record.Assigned(PCI, "d0", None), record.Assigned(PCI, "d1", None)]
+    moved = admit.relocate(need, {"s0": "d1", "s1": "d0"}, claimed)
+    assert [one.address for one in moved.devices] == ["d1", "d0"]
+    assert moved.atoms == need.atoms
+    assert [one.address for one in admit.relocate(need, {}, claimed).devices] == ["", ""]
+    only = Need(devices=need.devices[:1])
+    assert admit.relocate(only, {}, claimed[:1]).devices[0].address == "d0"
+
+
+def test_a_slot_without_any_claim():
+    need = Need(devices=(DeviceNeed.of("nic", {"mode": ["a"]}, slot=PCI, address="s0"),))
+    ruling = admit.rule_on_claim(need, {"s0": PCI}, {}, [], lambda family: ENFORCE)
+    assert [reason.code for reason in ruling.refused] == [Code.NO_DEVICE]
