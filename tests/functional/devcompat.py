@@ -1,0 +1,196 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The harness with nova-devcompat in it: our driver, filter and prefilter, a catalog, versions."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import fixtures
+import nova.conf
+import yaml
+from nova.scheduler import request_filter
+
+from nova_devcompat import wire
+from nova_devcompat.conf import register_opts
+from tests.functional import base
+
+CONF = nova.conf.CONF
+register_opts(CONF)
+
+GPU = "0000:81:00.0"
+GPU_2 = "0000:81:01.0"
+PF = "0000:82:00.0"
+PF_2 = "0000:83:00.0"
+
+VGPU = {"resources:VGPU": "1"}
+VF = {"pci_passthrough:alias": "vf:1"}
+
+#: What a provider's name is made of.
+GPU_PROVIDER = "{}_pci_0000_81_00_0"
+GPU_2_PROVIDER = "{}_pci_0000_81_01_0"
+PF_PROVIDER = "{}_0000:82:00.0"
+PF_2_PROVIDER = "{}_0000:83:00.0"
+
+CATALOG = {
+    "gpu": {
+        "match": {"device": "gpu"},
+        "source": "static",
+        "rules": {"version": "semver"},
+    },
+    "nic": {
+        "match": {"device": "nic"},
+        "source": "static",
+        "rules": {"fw_version": "semver"},
+    },
+}
+
+
+def device(address: str, family: str, **attributes: Any) -> dict[str, Any]:
+    """An entry of a static inventory."""
+    return {"address": address, "family": family, "attributes": attributes}
+
+
+def gpu(version: str, address: str = GPU) -> dict[str, Any]:
+    return device(address, "gpu", version=version)
+
+
+def nic(version: str, address: str = PF) -> dict[str, Any]:
+    return device(address, "nic", fw_version=version)
+
+
+class DeviceCompatFleet(base.Fleet):
+    """A fleet whose hosts run our driver and whose scheduler runs our filter.
+
+    What differs between hosts is in the static inventory, which is keyed by host:
+    :meth:`set_devices`.
+    """
+
+    COMPUTE_DRIVER = "devcompat.DeviceCompatDriver"
+    AVAILABLE_FILTERS = (
+        "nova.scheduler.filters.all_filters",
+        "nova_devcompat.scheduler.filters.all_filters",
+    )
+    EXTRA_FILTERS: tuple[str, ...] = ("DeviceCompatFilter",)
+
+    #: Families, as a catalog has them, and other options of [devcompat].
+    FAMILIES: Mapping[str, Any] = CATALOG
+    OPTIONS: Mapping[str, Any] = {}
+
+    def configure(self) -> None:
+        # The filter adds ours to Nova's list, which would outlive the test.
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova.scheduler.request_filter.ALL_REQUEST_FILTERS",
+                list(request_filter.ALL_REQUEST_FILTERS),
+            )
+        )
+        folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        self.catalog_file = folder / "devcompat.yaml"
+        self.inventory_file = folder / "devcompat-inventory.yaml"
+        self.inventory: dict[str, list[dict[str, Any]]] = {}
+        self.set_families(self.FAMILIES)
+        self._write_inventory()
+        self.flags(
+            virt_driver="libvirt.LibvirtDriver",
+            catalog=[str(self.catalog_file)],
+            inventory=str(self.inventory_file),
+            **self.OPTIONS,
+            group="devcompat",
+        )
+
+    def set_families(self, families: Mapping[str, Any]) -> None:
+        """Write the catalog."""
+        content = {"meta": {"schema_version": "1.0"}, "families": dict(families)}
+        self.catalog_file.write_text(yaml.safe_dump(content))
+
+    def set_devices(self, host: str, *devices: dict[str, Any]) -> None:
+        """Say what a host has; it notices in its next cycle."""
+        self.inventory[host] = list(devices)
+        self._write_inventory()
+
+    def _write_inventory(self) -> None:
+        content = {
+            "meta": {"schema_version": "1.0"},
+            # An inventory without any host would be refused as an oversight.
+            "hosts": {
+                host: {"devices": entries}
+                for host, entries in (self.inventory or {"nobody": []}).items()
+            },
+        }
+        self.inventory_file.write_text(yaml.safe_dump(content))
+
+    def start_gpu_hosts(self, **versions: str) -> None:
+        """Start hosts with one GPU each, by name, and let all know each other's versions."""
+        for name, version in versions.items():
+            self.set_devices(name, gpu(version))
+            self.start_host(name, gpus=[base.Gpu()])
+        self.settle()
+
+    def start_nic_hosts(self, **versions: str) -> None:
+        """Start hosts with one physical function each, likewise."""
+        for name, version in versions.items():
+            self.set_devices(name, nic(version))
+            self.start_host(name, pfs=[base.Pf()])
+        self.settle()
+
+    def settle(self) -> None:
+        """Let hosts learn the atoms of those that started later, and their providers' UUIDs."""
+        self.run_periodic()
+        self.run_periodic()
+
+    def record_of(self, server: base.Server) -> Any:
+        """The need recorded for a server, None without one."""
+        return wire.load_record(self.instance(server).system_metadata)
+
+    def needed(self, server: base.Server) -> set[str]:
+        """The atoms of a server's recorded need, as texts."""
+        need = self.record_of(server)
+        return set() if need is None else {str(atom) for atom in need.atoms}
+
+    def stats_of(self, host: str) -> dict[str, str]:
+        """``compute_nodes.stats`` of a host, from the database."""
+        from nova import objects
+
+        return dict(objects.ComputeNode.get_by_nodename(self.context, host).stats)
+
+    def set_stats(self, host: str, text: str | None) -> None:
+        """Overwrite what a host published, behind its back."""
+        from nova import objects
+
+        node = objects.ComputeNode.get_by_nodename(self.context, host)
+        stats = dict(node.stats)
+        stats.pop(wire.STATS_KEY, None)
+        if text is not None:
+            stats[wire.STATS_KEY] = text
+        node.stats = stats
+        node.save()
+
+    def our_traits(self, provider: str) -> set[str]:
+        """The traits under our prefix on a provider, without the prefix."""
+        prefix = "CUSTOM_DEVCOMPAT_"
+        return {t.removeprefix(prefix) for t in self.traits_of(provider) if t.startswith(prefix)}
+
+    def assert_moved(self, host: str, moved: base.Migrated) -> None:
+        self.assertEqual(("completed", host), (moved.status, moved.host), moved.error)
+
+    def assert_stays(self, host: str, moved: base.Migrated, server: base.Server) -> None:
+        """The migration did not happen and the server is as well as before."""
+        self.assertIn(moved.status, ("error", "failed", ""))
+        self.assertEqual(host, moved.host)
+        self.assertEqual("ACTIVE", self.api.get_server(server["id"])["status"])
+        allocations = self.allocations_by_provider_name(server["id"])
+        self.assertIn(host, allocations)
+        for other in self.computes:
+            if other != host:
+                self.assert_nothing_left_on(other, server)

@@ -1,0 +1,83 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""How the filter and the prefilter sit in Nova's scheduler."""
+
+from nova.scheduler import request_filter
+
+from nova_devcompat.compat.verdict import Actor, Reason
+from nova_devcompat.scheduler import explain, filters, weights
+from tests.functional.devcompat import VGPU, DeviceCompatFleet
+
+
+class PluginTest(DeviceCompatFleet):
+    MDEV_TYPES = {"nvidia-11": ()}
+
+    def ours(self):
+        return [
+            one for one in request_filter.ALL_REQUEST_FILTERS if one.__name__ == "devcompat_filter"
+        ]
+
+    def test_the_request_filter_is_added_once(self):
+        self.assertEqual(1, len(self.ours()))
+        (before,) = self.ours()
+        # As a second worker, a reload or a second scheduler in the process does.
+        filters.DeviceCompatFilter()
+        (after,) = self.ours()
+        self.assertIsNot(before, after)
+
+    def test_what_others_added_stays(self):
+        def someone_elses(context, spec):
+            return False
+
+        request_filter.ALL_REQUEST_FILTERS.append(someone_elses)
+        filters.DeviceCompatFilter()
+        self.assertIn(someone_elses, request_filter.ALL_REQUEST_FILTERS)
+
+    def test_all_filters_are_those_of_the_entry_points(self):
+        self.assertEqual([filters.DeviceCompatFilter], filters.all_filters())
+        self.assertEqual([], weights.all_weighers())
+
+    def test_nothing_of_the_request_is_stored(self):
+        """What the prefilter requires is for one request only."""
+        from nova import objects
+
+        self.start_gpu_hosts(a="1.2", b="1.2")
+        server = self.boot("a", VGPU)
+        self.assert_moved("b", self.live_migrate(server))
+        spec = objects.RequestSpec.get_by_instance_uuid(self.context, server["id"])
+        self.assertFalse([t for t in spec.root_required if "DEVCOMPAT" in t])
+
+    def test_a_boot_needs_nothing(self):
+        self.start_gpu_hosts(a="1.2")
+        with self.placement_log.during() as calls:
+            self.boot(None, VGPU)
+        (asked,) = calls.candidates
+        self.assertFalse([trait for trait in asked.required if "DEVCOMPAT" in trait])
+
+    def test_ten_hosts_are_named_and_the_rest_counted(self):
+        refusals = explain.Refusals()
+
+        class Host:
+            def __init__(self, number):
+                self.host = self.nodename = f"cmp{number}"
+
+        reason = Reason(code="too-old", actor=Actor.HOST, family="gpu")
+        for number in range(14):
+            refusals.add(Host(number), (reason,))
+        with self.logs.during() as lines:
+            explain.no_host("the-uuid", None, refusals)
+        (line,) = lines.find("No host accepts the devices of instance the-uuid")
+        self.assertIn("14 rejected: cmp0: gpu", line.text)
+        self.assertIn("cmp9: ", line.text)
+        self.assertNotIn("cmp10: ", line.text)
+        self.assertTrue(line.text.endswith("and 4 more"), line.text)
