@@ -221,6 +221,15 @@ class Document:
         return f"{_shown(value)} must be {allowed}"
 
 
+#: What stands under ``meta`` in every kind of file; see :meth:`Document.check_version`.
+META_SCHEMA = {
+    "type": "object",
+    "required": ["schema_version"],
+    "additionalProperties": False,
+    "properties": {"schema_version": {"type": "string"}},
+}
+
+
 class Schema:
     """A JSON schema (draft 2020-12), ready for use by several threads.
 

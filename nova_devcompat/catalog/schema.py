@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 from nova_devcompat.compat.verdict import Mode, OnUnknown
-from nova_devcompat.documents import Schema
+from nova_devcompat.documents import META_SCHEMA, Schema
 
 #: Versions of the format that this release reads.
 VERSIONS = ("1.0",)
@@ -50,12 +50,7 @@ SCHEMA = Schema(
         "required": ["meta", "families"],
         "additionalProperties": False,
         "properties": {
-            "meta": {
-                "type": "object",
-                "required": ["schema_version"],
-                "additionalProperties": False,
-                "properties": {"schema_version": {"type": "string"}},
-            },
+            "meta": META_SCHEMA,
             "families": {
                 "type": "object",
                 "minProperties": 1,

@@ -232,11 +232,6 @@ def claimed_devices(
     return source, claimed
 
 
-def explain(ruling: Ruling) -> str:
-    """The reasons that are acted on, as one text."""
-    return "; ".join(map(str, ruling.refused))
-
-
 def relocate(need: Need, moves: Mapping[str, str], claimed: list[record.Assigned]) -> Need:
     """The need as it will be recorded once the guest is here: the same, at its new addresses.
 

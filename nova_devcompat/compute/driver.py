@@ -125,7 +125,6 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             _give_up(problem)
         # It describes each step of each comparison of Debian versions at DEBUG.
         logging.getLogger("univers").logger.setLevel(logging.WARNING)
-        self._devcompat_keeper = keeper
         self._devcompat_inventory = inventory
         self._devcompat_lock = threading.Lock()
         self._devcompat_relocations: collections.OrderedDict[str, Need] = collections.OrderedDict()
@@ -409,7 +408,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
                 instance=instance,
             )
         if not ruling.accepts:
-            reasons = admit.explain(ruling)
+            reasons = "; ".join(map(str, ruling.refused))
             LOG.warning("Live migration to this host refused: %s", reasons, instance=instance)
             raise exception.MigrationPreCheckError(reason=f"devcompat: {reasons}")
 

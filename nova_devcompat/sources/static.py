@@ -27,6 +27,7 @@ from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import check_name
 from nova_devcompat.documents import (
+    META_SCHEMA,
     Document,
     DocumentError,
     Keeper,
@@ -80,12 +81,7 @@ _SCHEMA = Schema(
         "required": ["meta", "hosts"],
         "additionalProperties": False,
         "properties": {
-            "meta": {
-                "type": "object",
-                "required": ["schema_version"],
-                "additionalProperties": False,
-                "properties": {"schema_version": {"type": "string"}},
-            },
+            "meta": META_SCHEMA,
             "hosts": {
                 "type": "object",
                 "minProperties": 1,
