@@ -21,6 +21,8 @@ from typing import Any
 
 from nova_devcompat.catalog import patterns
 from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.need import Need
+from nova_devcompat.compat.pins import is_pin, parse_pins
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
 from nova_devcompat.documents import near
@@ -103,6 +105,16 @@ class Catalog:
         """The policy of a family; the default for one that is not in the catalog."""
         family = self.families.get(family_name)
         return default if family is None else family.policy(default)
+
+    def pins(self, extra_specs: Mapping[str, str]) -> Need:
+        """What a flavor pins.
+
+        :param extra_specs: the flavor's
+        :raises BadPin: one of ours cannot be read
+        """
+        if not any(map(is_pin, extra_specs)):
+            return Need()
+        return parse_pins(extra_specs, {name: one.family for name, one in self.families.items()})
 
     def classify(self, device: Device) -> CatalogFamily | None:
         """The family of a device: the one it names, else the one that matches; None for neither.

@@ -44,6 +44,7 @@ class Accepts:
     :param rejected: values that it does not meet, each with the reason's code and actor
     :param unreadable: values that the rule cannot read
     :param unknown: why nothing is known of this attribute: a code, and the detail
+    :param frozen: what a guest needs whose device is initialised now; None where that is not known
     """
 
     kind: str = ""
@@ -54,6 +55,7 @@ class Accepts:
     )
     unreadable: frozenset[str] = frozenset()
     unknown: tuple[str, str] | None = None
+    frozen: frozenset[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,25 +78,34 @@ class AcceptSet:
             for value in accepts.accepted
         )
 
+    def freeze(
+        self, *, slot: str = "", address: str = "", pin: DeviceNeed | None = None
+    ) -> DeviceNeed:
+        """The need of a guest whose device is initialised now.
+
+        :param pin: what the guest's flavor wants it recorded as needing. A value that the device
+            refuses is passed over, since a guest can always stay where it is
+        """
+        values = {attribute: accepts.frozen for attribute, accepts in self.attributes.items()}
+        for attribute, pinned in pin.values if pin is not None else ():
+            accepts = self.attributes.get(attribute)
+            if accepts is not None and pinned and pinned.isdisjoint(accepts.rejected):
+                values[attribute] = pinned
+        return DeviceNeed.of(self.family, values, slot=slot, address=address)
+
+    def judge_pin(self, pin: DeviceNeed) -> Verdict:
+        """Whether the device can act as a flavor wants: the attributes it names, and no others."""
+        if pin.family != self.family:
+            return Verdict.reject(self._of_another_family(pin))
+        return Verdict.all_of(self._judge_attributes(pin))
+
     def judge(self, need: DeviceNeed) -> Verdict:
         """Whether the device can take a guest with this need."""
         if need.family != self.family:
-            return Verdict.reject(
-                Reason(
-                    code=Code.OTHER_FAMILY,
-                    actor=Actor.OPERATOR,
-                    family=need.family,
-                    needed=need.family,
-                    offered=self.family,
-                )
-            )
+            return Verdict.reject(self._of_another_family(need))
         if self._meets(need):
             return Verdict.accept()
-        verdicts = [
-            self._judge_attribute(attribute, needed)
-            for attribute, needed in need.values
-            if needed is None or needed
-        ]
+        verdicts = self._judge_attributes(need)
         recorded = {attribute for attribute, _ in need.values}
         if not recorded.issuperset(self.attributes):
             verdicts += [
@@ -103,6 +114,22 @@ class AcceptSet:
                 if attribute not in recorded
             ]
         return Verdict.all_of(verdicts)
+
+    def _of_another_family(self, need: DeviceNeed) -> Reason:
+        return Reason(
+            code=Code.OTHER_FAMILY,
+            actor=Actor.OPERATOR,
+            family=need.family,
+            needed=need.family,
+            offered=self.family,
+        )
+
+    def _judge_attributes(self, need: DeviceNeed) -> list[Verdict]:
+        return [
+            self._judge_attribute(attribute, needed)
+            for attribute, needed in need.values
+            if needed is None or needed
+        ]
 
     def _meets(self, need: DeviceNeed) -> bool:
         """Whether it all fits, the common case, without looking for reasons."""
@@ -180,6 +207,13 @@ def _parse_need(rule: Rule[Any, Any], value: str) -> Any:
         return error
 
 
+def _freeze(rule: Rule[Any, Any], offer: Any) -> frozenset[str] | None:
+    try:
+        return rule.freeze(offer)
+    except UseNotKnown:
+        return None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
     """The devices whose compatibility one set of rules decides.
@@ -234,15 +268,12 @@ class Offer:
             for value in self.family.rules[attribute].values(value_of)
         )
 
-    def freeze(self, *, slot: str = "", address: str = "") -> DeviceNeed:
-        """The need of a guest whose device is initialised with this offer."""
-        values: dict[str, frozenset[str] | None] = dict.fromkeys(self.family.rules)
-        for attribute, parsed in self.parsed.items():
-            try:
-                values[attribute] = self.family.rules[attribute].freeze(parsed)
-            except UseNotKnown:
-                pass  # stays None: not known
-        return DeviceNeed.of(self.family.name, values, slot=slot, address=address)
+    def freeze(
+        self, *, slot: str = "", address: str = "", pin: DeviceNeed | None = None
+    ) -> DeviceNeed:
+        """The need of a guest whose device is initialised now, see :meth:`AcceptSet.freeze`."""
+        atoms = pin.atoms if pin is not None else ()
+        return self.accept_set(atoms).freeze(slot=slot, address=address, pin=pin)
 
     def accept_set(self, atoms: Iterable[Atom]) -> AcceptSet:
         """Which of ``atoms`` this offer accepts; those of other families are passed over."""
@@ -282,6 +313,7 @@ class Offer:
             accepted=frozenset(accepted),
             rejected=rejected,
             unreadable=frozenset(unreadable),
+            frozen=_freeze(rule, offer),
         )
 
     def judge(self, need: DeviceNeed) -> Verdict:
@@ -377,6 +409,41 @@ def _best(need: DeviceNeed, devices: Sequence[Judge], policy: PolicyOf) -> Verdi
             verdict.severity,
         ),
     )
+
+
+def judge_pins(pins: Need, devices: Sequence[AcceptSet | None]) -> list[Verdict]:
+    """Whether the devices given to a guest can act as its flavor wants.
+
+    All those of a pinned family must, and there must be one.
+
+    :param devices: None for one of which the host says nothing
+    :returns: a verdict for each family that is pinned
+    """
+    return [_judge_pin(pin, devices) for pin in pins.devices]
+
+
+def judge_pins_loosely(
+    pins: Need, devices: Sequence[AcceptSet | None], policy: PolicyOf
+) -> list[Verdict]:
+    """The same where any of the devices may be given to the guest."""
+    return [
+        min(
+            (_judge_pin(pin, [device]) for device in devices),
+            key=lambda verdict, pin=pin: (  # type: ignore[misc]
+                policy(pin.family).refuses(verdict),
+                verdict.severity,
+            ),
+            default=_one_too_few(pin),
+        )
+        for pin in pins.devices
+    ]
+
+
+def _judge_pin(pin: DeviceNeed, devices: Sequence[AcceptSet | None]) -> Verdict:
+    concerned = [one for one in devices if one is not None and one.family == pin.family]
+    if concerned:
+        return Verdict.all_of(one.judge_pin(pin) for one in concerned)
+    return no_offer(pin) if None in devices else _one_too_few(pin)
 
 
 def _one_too_few(need: DeviceNeed) -> Verdict:

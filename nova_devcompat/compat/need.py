@@ -23,6 +23,19 @@ from nova_devcompat.compat.traits import Atom, check_name
 NeedT = TypeVar("NeedT")
 DeviceT = TypeVar("DeviceT")
 
+_PCI = "pci:"
+_CLASS = "rc:"
+
+
+def pci_slot(request_id: str | None) -> str:
+    """The slot of a device that Nova's PCI tracker assigned."""
+    return f"{_PCI}{request_id or ''}"
+
+
+def resource_slot(resource_class: str) -> str:
+    """The slot of devices that are assigned by an allocation alone (vGPU, mdev)."""
+    return f"{_CLASS}{resource_class}"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceNeed:
@@ -31,17 +44,20 @@ class DeviceNeed:
     :param family: the family of the device
     :param values: by attribute, sorted, the canonical values needed of it; an empty set where
         nothing is needed, None where the need is not known
-    :param slot: which of the instance's device requests it answers, the same on every host:
-        ``pci:<request id>`` or ``rc:<resource class>``
+    :param slot: which of the instance's device requests it answers, the same on every host: as
+        :func:`pci_slot` or :func:`resource_slot` writes it
     :param address: the device's address on the host the instance is on, '' where not known
-    :raises ValueError: a family or attribute that is no name, an attribute given twice, or an
-        empty value
+    :param assumed: attributes whose values were read off the device later than at its
+        initialisation, so that they may be newer than what the guest depends on
+    :raises ValueError: a family or attribute that is no name, an attribute given twice, an empty
+        value, or an assumed attribute that is not there
     """
 
     family: str
     values: tuple[tuple[str, frozenset[str] | None], ...]
     slot: str = ""
     address: str = ""
+    assumed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         check_name(self.family)
@@ -51,6 +67,8 @@ class DeviceNeed:
                 raise ValueError(f"{self.family}.{attribute}: an empty value")
         if len({attribute for attribute, _ in self.values}) < len(self.values):
             raise ValueError(f"{self.family}: an attribute is given twice")
+        if not self.assumed.issubset(attribute for attribute, _ in self.values):
+            raise ValueError(f"{self.family}: an attribute is assumed that is not there")
         object.__setattr__(self, "values", tuple(sorted(self.values, key=lambda item: item[0])))
 
     @classmethod
@@ -61,6 +79,7 @@ class DeviceNeed:
         *,
         slot: str = "",
         address: str = "",
+        assumed: Iterable[str] = (),
     ) -> DeviceNeed:
         """A need from a mapping of attributes to the values needed, None where not known.
 
@@ -77,6 +96,7 @@ class DeviceNeed:
             ),
             slot=slot,
             address=address,
+            assumed=frozenset(assumed),
         )
 
     @property
@@ -91,13 +111,43 @@ class DeviceNeed:
     def __str__(self) -> str:
         values = ", ".join(
             f"{attribute} {'unknown' if listed is None else ','.join(sorted(listed)) or 'nothing'}"
+            + (" (assumed)" if attribute in self.assumed else "")
             for attribute, listed in self.values
         )
         return f"{self.family} ({values})" + (f" at {self.address}" if self.address else "")
 
+    @property
+    def request_id(self) -> str | None:
+        """Of the PCI request that it answers; None for other devices."""
+        return self.slot.removeprefix(_PCI) if self.slot.startswith(_PCI) else None
+
+    @property
+    def resource_class(self) -> str | None:
+        """Of the allocation that it is a unit of; None for other devices."""
+        return self.slot.removeprefix(_CLASS) if self.slot.startswith(_CLASS) else None
+
+    def assuming(self) -> DeviceNeed:
+        """The same need, all that is known of it assumed."""
+        known = frozenset(attribute for attribute, listed in self.values if listed is not None)
+        return dataclasses.replace(self, assumed=known)
+
     def moved(self, address: str) -> DeviceNeed:
         """The same need of a device at another address."""
         return dataclasses.replace(self, address=address)
+
+    def completed(self, frozen: DeviceNeed) -> DeviceNeed:
+        """With what ``frozen`` knows and this one does not, values marked as assumed."""
+        known = {attribute for attribute, listed in self.values if listed is not None}
+        added = {
+            attribute: listed for attribute, listed in frozen.values if attribute not in known
+        }
+        assumed = {attribute for attribute, listed in added.items() if listed is not None}
+        return dataclasses.replace(
+            self,
+            values=tuple({**dict(self.values), **added}.items()),
+            address=self.address or frozen.address,
+            assumed=self.assumed | assumed,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +175,36 @@ class Need:
         for device in self.devices:
             groups.setdefault(device.slot, []).append(device)
         return groups
+
+    def completed(self, frozen: Need) -> Need:
+        """With the devices and attributes that are missing here, marked as assumed.
+
+        :param frozen: what a guest would need that started on the same devices now
+        """
+        devices = list(self.devices)
+        single = set(range(len(devices)))
+        left = list(frozen.devices)
+        # A request can have got a new ID, and an address be unknown, but hardly both.
+        for same in (_same_device, _same_address, _same_slot):
+            for one in left[:]:
+                at = next((index for index in sorted(single) if same(devices[index], one)), None)
+                if at is not None:
+                    single.remove(at)
+                    left.remove(one)
+                    devices[at] = devices[at].completed(one)
+        return Need(devices=(*devices, *(one.assuming() for one in left)))
+
+
+def _same_address(one: DeviceNeed, other: DeviceNeed) -> bool:
+    return one.family == other.family and bool(one.address) and one.address == other.address
+
+
+def _same_slot(one: DeviceNeed, other: DeviceNeed) -> bool:
+    return one.family == other.family and one.slot == other.slot
+
+
+def _same_device(one: DeviceNeed, other: DeviceNeed) -> bool:
+    return _same_address(one, other) and one.slot == other.slot
 
 
 def assign(

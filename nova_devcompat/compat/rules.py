@@ -45,7 +45,7 @@ OfferT = TypeVar("OfferT")
 NeedT = TypeVar("NeedT")
 
 #: The version of the interface below. A plugin states the one it was written for.
-API_VERSION = (1, 0)
+API_VERSION = (1, 1)
 
 
 class BadOptions(ValueError):
@@ -115,6 +115,13 @@ class Rule(abc.ABC, Generic[OfferT, NeedT]):
 
         :raises Unreadable: the text is no such value
         """
+
+    def parse_pin(self, text: str) -> frozenset[str]:
+        """Canonical values of a need that an operator wrote as one text. Since 1.1.
+
+        :raises Unreadable: the text is no such need
+        """
+        return frozenset([self.canonical(text)])
 
     @abc.abstractmethod
     def freeze(self, offer: OfferT) -> frozenset[str]:
@@ -323,6 +330,9 @@ class Superset(Rule[Features, str]):
 
     def canonical(self, text: str) -> str:
         return self.parse_need(text)
+
+    def parse_pin(self, text: str) -> frozenset[str]:
+        return frozenset(self.canonical(part) for part in text.split(","))
 
     def freeze(self, offer: Features) -> frozenset[str]:
         return offer.offered if offer.in_use is None else offer.in_use

@@ -90,6 +90,7 @@ class Code:
     HOST_SILENT = "host-silent"
     HOST_UNREADABLE = "host-unreadable"
     RECORD_UNREADABLE = "record-unreadable"
+    PIN_UNREADABLE = "pin-unreadable"
 
 
 _EXPLANATIONS = {
@@ -116,6 +117,7 @@ _EXPLANATIONS = {
     Code.HOST_SILENT: "the host publishes nothing",
     Code.HOST_UNREADABLE: "what the host publishes cannot be read",
     Code.RECORD_UNREADABLE: "the guest's record cannot be read",
+    Code.PIN_UNREADABLE: "the flavor's pin cannot be read",
 }
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nova_devcompat.compat import rules
 from nova_devcompat.compat.family import Family, Offer
-from nova_devcompat.compat.need import Need
+from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import (
     Actor,
@@ -249,3 +249,17 @@ def guests(draw: st.DrawFn, host: tuple[Offer, ...]) -> tuple[Need, list[Offer]]
         )
     )
     return need, given
+
+
+@st.composite
+def pins(draw: st.DrawFn, fleet: Fleet) -> Need:
+    """What a flavor pins: values that some device of the fleet brings, at times another."""
+    values: dict[str, dict[str, set[str]]] = {}
+    known = draw(st.lists(st.sampled_from(sorted(fleet.atoms)), max_size=3)) if fleet.atoms else []
+    for atom in known:
+        values.setdefault(atom.family, {}).setdefault(atom.attribute, set()).add(atom.value)
+    if not draw(st.integers(0, 5)):
+        family, attribute = draw(st.sampled_from(FAMILIES)), draw(st.sampled_from(ATTRIBUTES))
+        odd = draw(versions() | features)
+        values.setdefault(family, {}).setdefault(attribute, set()).add(odd)
+    return Need(devices=tuple(DeviceNeed.of(family, values[family]) for family in values))

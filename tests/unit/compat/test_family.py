@@ -81,6 +81,7 @@ def test_accept_set_holds_what_was_evaluated():
         accepted=frozenset({"2.3"}),
         rejected={"2.5": (Code.MINOR_TOO_OLD, Actor.HOST)},
         unreadable=frozenset({"banana"}),
+        frozen=frozenset({"2.4"}),
     )
     assert accepts.attributes.keys() == {"fw", "caps"}
 

@@ -13,6 +13,8 @@ from nova_devcompat.compat.family import (
     judge_any_order,
     judge_claim,
     judge_each,
+    judge_pins,
+    judge_pins_loosely,
     no_offer,
     required_atoms,
 )
@@ -178,6 +180,39 @@ def test_lag_is_unknown_and_never_wrong(data, fleet):
         assert partial in (whole, Outcome.UNKNOWN)
 
 
+@given(st.data(), mine.fleets())
+def test_the_lines_of_defence_of_pins(data, fleet):
+    """Design: "admission accepts => filter accepts => prefilter accepts", for what flavors pin.
+
+    nova-compute knows the devices given to the guest, some of them of no family. The filter knows
+    either the same devices' accept-sets, or only that some of the host's may be meant.
+    """
+    pinned = data.draw(mine.pins(fleet))
+    host = data.draw(st.sampled_from(fleet.hosts))
+    given_devices = data.draw(st.lists(st.sampled_from([*host, None]), max_size=4))
+    known = fleet.atoms | pinned.atoms
+    published = {id(offer): offer.accept_set(known) for offer in host}
+
+    def ruling(verdicts):
+        return Ruling.of(
+            (fleet.policy(pin.family), verdict)
+            for pin, verdict in zip(pinned.devices, verdicts, strict=True)
+        ).accepts
+
+    own = [one and one.accept_set(pinned.atoms) for one in given_devices]
+    said = [one and published[id(one)] for one in given_devices]
+    anything = [*published.values(), *([None] if None in given_devices else [])]
+    admitted = judge_pins(pinned, own)
+    filtered = judge_pins(pinned, said)
+    loosely = judge_pins_loosely(pinned, anything, fleet.policy)
+    union = frozenset().union(*(accepts.atoms for accepts in published.values()))
+    prefiltered = required_atoms(pinned, fleet.policy) <= union
+
+    assert admitted == filtered
+    assert not ruling(admitted) or ruling(loosely)
+    assert not ruling(loosely) or prefiltered
+
+
 # --- Where a guest can stay, and where it can go back --------------------------------------------
 
 
@@ -213,6 +248,21 @@ def test_a_guest_can_stay_with_several_devices(data, fleet):
             judge_each(group, judges, fleet.policy),
         ):
             assert Verdict.all_of(verdicts).outcome is expected
+
+
+@given(st.data(), mine.fleets(one_catalog=True))
+def test_a_pinned_guest_can_always_stay(data, fleet):
+    """Design: "a guest can always stay where it started", recorded as needing what its flavor pins
+    or, where the device refuses that, what it would need without.
+    """
+    offer = data.draw(st.sampled_from(data.draw(st.sampled_from(fleet.hosts))))
+    pinned = {pin.family: pin for pin in data.draw(mine.pins(fleet)).devices}
+    pin = pinned.get(offer.family.name)
+    need = offer.freeze(pin=pin)
+    assert offer.judge(need).outcome is not Outcome.REJECT
+    own = dict(offer.freeze().values)
+    for attribute, values in need.values:
+        assert values in (own[attribute], dict(pin.values if pin else ()).get(attribute))
 
 
 @given(st.data(), mine.fleets(one_catalog=True))
@@ -274,6 +324,19 @@ def test_canonical(data, kind):
     assert canonical
     check, parse = kind.rule.check, kind.rule.parse_need
     assert check(offer, parse(canonical)) == check(offer, parse(text))
+
+
+@given(st.data(), mine.kinds)
+def test_pins_are_canonical(data, kind):
+    """A pin's values are such as a need frozen from a device has, whatever the operator wrote."""
+    text = data.draw(mine.needs(kind) | st.lists(mine.needs(kind), max_size=3).map(",".join))
+    try:
+        values = kind.rule.parse_pin(text)
+    except Unreadable as error:
+        assert error.why in str(error)
+        return
+    assert values
+    assert {kind.rule.canonical(value) for value in values} == values
 
 
 @given(mine.kinds, mine.json_like)

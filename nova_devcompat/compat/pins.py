@@ -1,0 +1,88 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Pins: what a flavor wants its guests' devices to act as, in its extra specs.
+
+``devcompat:<family>.<attribute>`` = a value: guests are recorded as needing that value rather than
+the one of the device they were started on, so that they can go wherever it is accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nova_devcompat.compat.attributes import Unreadable
+from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.need import DeviceNeed, Need
+
+#: All extra specs of ours begin with this.
+PREFIX = "devcompat:"
+
+
+class BadPin(ValueError):
+    """An extra spec under our prefix that no rule understands.
+
+    :param key: the extra spec
+    :param why: what is wrong with it, and what is allowed
+    """
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"{key}: {why}")
+        self.key = key
+
+
+def is_pin(key: str) -> bool:
+    """Whether an extra spec is one of ours, right or wrong."""
+    return key.startswith(PREFIX)
+
+
+def parse_pins(extra_specs: Mapping[str, str], families: Mapping[str, Family]) -> Need:
+    """What a flavor pins: an entry for each family, which has the pinned attributes only.
+
+    :param extra_specs: of a flavor; those that are not ours are passed over
+    :param families: the families of the catalog
+    :raises BadPin: one of ours names no family or attribute, or a value that its rule cannot read
+    """
+    pinned: dict[str, dict[str, frozenset[str]]] = {}
+    for key, text in sorted(extra_specs.items()):
+        if is_pin(key):
+            family, attribute = _subject(key, families)
+            pinned.setdefault(family, {})[attribute] = _values(
+                key, text, families[family], attribute
+            )
+    return Need(devices=tuple(DeviceNeed.of(family, pinned[family]) for family in pinned))
+
+
+def _subject(key: str, families: Mapping[str, Family]) -> tuple[str, str]:
+    name, dot, attribute = key.removeprefix(PREFIX).partition(".")
+    if not dot:
+        raise BadPin(key, f"is not of the form {PREFIX}<family>.<attribute>")
+    if name not in families:
+        raise BadPin(
+            key, f"the catalog has no family {name!r}; families: {', '.join(sorted(families))}"
+        )
+    rules = families[name].rules
+    if attribute not in rules:
+        raise BadPin(
+            key,
+            f"family {name} has no attribute {attribute!r}; "
+            f"attributes: {', '.join(sorted(rules))}",
+        )
+    return name, attribute
+
+
+def _values(key: str, text: str, family: Family, attribute: str) -> frozenset[str]:
+    rule = family.rules[attribute]
+    try:
+        return rule.parse_pin(text)
+    except Unreadable as error:
+        raise BadPin(key, f"rule {rule.kind} cannot read the value: {error}") from error

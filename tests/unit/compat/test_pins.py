@@ -1,0 +1,167 @@
+"""What a flavor pins, and which devices can act as that."""
+
+import pytest
+
+from nova_devcompat.compat.family import Family, judge_pins, judge_pins_loosely
+from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.pins import BadPin, is_pin, parse_pins
+from nova_devcompat.compat.rules import AtLeast, OneOf, Semver, Superset
+from nova_devcompat.compat.verdict import Code, Mode, OnUnknown, Outcome, Policy
+
+GPU = Family(name="gpu", rules={"version": Semver(), "caps": Superset()})
+NIC = Family(name="nic", rules={"queues": AtLeast()})
+CPU = Family(name="cpu", rules={"model": OneOf()})
+FAMILIES = {"nic": NIC, "gpu": GPU, "cpu": CPU}
+
+STRICT, LENIENT = Policy(), Policy(on_unknown=OnUnknown.ACCEPT)
+
+
+def gpu(version, caps=("p2p",)):
+    return GPU.offer({"version": version, "caps": list(caps)})
+
+
+def pins(**texts):
+    """``gpu__version="2.3"`` for what extra specs write ``devcompat:gpu.version``."""
+    specs = {f"devcompat:{name.replace('__', '.')}": text for name, text in texts.items()}
+    return parse_pins(specs, FAMILIES)
+
+
+def accept_sets(pinned, *offers):
+    return [None if one is None else one.accept_set(pinned.atoms) for one in offers]
+
+
+def judged(pinned, *offers):
+    (verdict,) = judge_pins(pinned, accept_sets(pinned, *offers))
+    return verdict
+
+
+def judged_loosely(pinned, *offers, policy=STRICT):
+    (verdict,) = judge_pins_loosely(pinned, accept_sets(pinned, *offers), lambda name: policy)
+    return verdict
+
+
+def codes(verdict):
+    return [reason.code for reason in verdict.reasons]
+
+
+class TestParsing:
+    def test_one_entry_a_family_with_canonical_values(self):
+        found = pins(gpu__version="v2.03.1", gpu__caps="p2p, Dirty", nic__queues="08")
+        assert [str(device) for device in found.devices] == [
+            "gpu (caps Dirty,p2p, version 2.3)",
+            "nic (queues 8)",
+        ]
+
+    def test_others_extra_specs_are_passed_over(self):
+        assert parse_pins({"hw:cpu_policy": "dedicated", "resources:VGPU": "1"}, {}) == Need()
+
+    @pytest.mark.parametrize(
+        ("key", "ours"),
+        [("devcompat:gpu.version", True), ("devcompat:", True), ("devcompat", False), ("", False)],
+    )
+    def test_which_are_ours(self, key, ours):
+        assert is_pin(key) is ours
+
+    @pytest.mark.parametrize(
+        ("key", "text", "why"),
+        [
+            ("devcompat:", "1", "is not of the form devcompat:<family>.<attribute>"),
+            ("devcompat:gpu", "1.0", "is not of the form devcompat:<family>.<attribute>"),
+            ("devcompat:tpu.x", "1", "the catalog has no family 'tpu'; families: cpu, gpu, nic"),
+            ("devcompat:GPU.version", "1.0", "the catalog has no family 'GPU'"),
+            ("devcompat:gpu.", "1", "family gpu has no attribute ''; attributes: caps, version"),
+            ("devcompat:gpu.version.x", "1.0", "family gpu has no attribute 'version.x'"),
+            ("devcompat:gpu.version", "", "rule semver cannot read the value"),
+            ("devcompat:gpu.version", "banana", "rule semver cannot read the value: 'banana'"),
+            ("devcompat:gpu.caps", "p2p,,x", "rule superset cannot read the value"),
+            ("devcompat:nic.queues", "many", "rule at_least cannot read the value: 'many'"),
+        ],
+    )
+    def test_bad_ones_say_what_is_allowed(self, key, text, why):
+        with pytest.raises(BadPin) as caught:
+            parse_pins({"devcompat:nic.queues": "4", key: text}, FAMILIES)
+        assert str(caught.value).startswith(f"{key}: {why}")
+        assert caught.value.key == key
+
+    def test_without_families(self):
+        with pytest.raises(BadPin, match="the catalog has no family 'gpu'"):
+            parse_pins({"devcompat:gpu.version": "1.0"}, {})
+
+
+class TestJudging:
+    def test_attributes_that_are_not_pinned_do_not_count(self):
+        pinned = pins(gpu__version="2.3")
+        assert judged(pinned, gpu("2.4", caps=())).outcome is Outcome.ACCEPT
+        assert codes(judged(pinned, gpu("2.1"))) == [Code.MINOR_TOO_OLD]
+        assert codes(judged(pinned, gpu("banana"))) == [Code.OFFER_UNREADABLE]
+
+    def test_all_devices_of_the_family_must_accept(self):
+        pinned = pins(gpu__version="2.3")
+        assert codes(judged(pinned, gpu("2.4"), gpu("2.1"))) == [Code.MINOR_TOO_OLD]
+        other = NIC.offer({"queues": 1})
+        assert judged(pinned, gpu("2.4"), other, None).outcome is Outcome.ACCEPT
+
+    def test_none_of_the_family(self):
+        pinned = pins(gpu__version="2.3")
+        assert codes(judged(pinned)) == [Code.NO_DEVICE]
+        assert codes(judged(pinned, NIC.offer({"queues": 1}))) == [Code.NO_DEVICE]
+        assert codes(judged(pinned, None)) == [Code.DEVICE_UNKNOWN]
+
+    def test_a_verdict_for_each_family(self):
+        pinned = pins(gpu__version="2.3", nic__queues="4")
+        given = accept_sets(pinned, gpu("2.4"), NIC.offer({"queues": 2}))
+        outcomes = [verdict.outcome for verdict in judge_pins(pinned, given)]
+        assert outcomes == [Outcome.ACCEPT, Outcome.REJECT]
+
+    def test_another_family_is_no_fit(self):
+        (pin,) = pins(nic__queues="4").devices
+        assert codes(gpu("2.4").accept_set(()).judge_pin(pin)) == [Code.OTHER_FAMILY]
+
+    def test_a_value_that_was_not_evaluated(self):
+        (pin,) = pins(gpu__version="2.3").devices
+        assert codes(gpu("2.4").accept_set(()).judge_pin(pin)) == [Code.NOT_EVALUATED]
+
+
+class TestJudgingLoosely:
+    def test_any_device_will_do(self):
+        pinned = pins(gpu__version="2.3")
+        assert judged_loosely(pinned, gpu("2.1"), gpu("2.4")).outcome is Outcome.ACCEPT
+        assert codes(judged_loosely(pinned, gpu("2.1"), gpu("3.0"))) == [Code.MINOR_TOO_OLD]
+        assert codes(judged_loosely(pinned)) == [Code.NO_DEVICE]
+
+    def test_unknown_will_do_where_the_policy_says_so(self):
+        pinned = pins(gpu__version="2.3")
+        assert codes(judged_loosely(pinned, gpu("2.1"), None)) == [Code.DEVICE_UNKNOWN]
+        lenient = judged_loosely(pinned, gpu("2.1"), gpu("banana"), policy=LENIENT)
+        assert lenient.outcome is Outcome.UNKNOWN
+        report = Policy(mode=Mode.REPORT)
+        assert judged_loosely(pinned, gpu("2.1"), policy=report).outcome is Outcome.REJECT
+
+
+class TestFreezing:
+    def test_what_is_pinned_takes_the_place_of_the_devices_own(self):
+        (pin,) = pins(gpu__version="2.3").devices
+        need = gpu("2.4").freeze(slot="rc:VGPU", address="a", pin=pin)
+        assert need.values == (("caps", frozenset({"p2p"})), ("version", frozenset({"2.3"})))
+        assert (need.slot, need.address, need.assumed) == ("rc:VGPU", "a", frozenset())
+
+    def test_what_the_device_refuses_is_passed_over(self):
+        """A guest can always stay where it is."""
+        (pin,) = pins(gpu__version="2.3", gpu__caps="p2p").devices
+        offer = gpu("2.1")
+        need = offer.freeze(pin=pin)
+        assert dict(need.values)["version"] == frozenset({"2.1"})
+        assert offer.judge(need).outcome is Outcome.ACCEPT
+
+    def test_what_is_not_known_can_be_pinned(self):
+        """The need of a guest of which the source cannot tell what it uses."""
+        offer = CPU.offer({"model": ["a", "b"]})
+        assert offer.freeze().values == (("model", None),)
+        (pin,) = pins(cpu__model="a").devices
+        need = offer.freeze(pin=pin)
+        assert need.values == (("model", frozenset({"a"})),)
+        assert offer.judge(need).outcome is Outcome.ACCEPT
+
+    def test_an_attribute_that_the_host_has_no_rule_for(self):
+        pin = DeviceNeed.of("gpu", {"firmware": ["1"], "version": []})
+        assert gpu("2.4").freeze(pin=pin) == gpu("2.4").freeze()
