@@ -20,11 +20,12 @@ meaning; unknown keys are passed over, so that a later release can add some.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from nova_devcompat.compat.family import Accepts, AcceptSet
@@ -121,6 +122,7 @@ def dump_record(need: Need) -> dict[str, str]:
                         attribute: None if values is None else sorted(values)
                         for attribute, values in device.values
                     },
+                    **({"assumed": sorted(device.assumed)} if device.assumed else {}),
                 }
                 for device in need.devices
             ]
@@ -178,6 +180,7 @@ def _load_record(system_metadata: Mapping[str, str | None]) -> Need:
                 },
                 slot=_text(device["slot"], empty=True),
                 address=_text(device["address"], empty=True),
+                assumed=_texts(device.get("assumed", ())),
             )
             for device in json.loads(payload)["devices"]
         )
@@ -207,6 +210,15 @@ class PublishedDevice:
     accepts: AcceptSet
     providers: tuple[str, ...] = ()
 
+    @property
+    def family(self) -> str:
+        """Name of its family."""
+        return self.accepts.family
+
+    def freeze(self, *, slot: str, address: str, pin: DeviceNeed | None) -> DeviceNeed:
+        """The need of a guest whose device is initialised now."""
+        return self.accepts.freeze(slot=slot, address=address, pin=pin)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class HostDocument:
@@ -223,9 +235,14 @@ class HostDocument:
     whole: bool = False
     #: Accept-sets by resource provider.
     by_provider: Mapping[str, AcceptSet] = dataclasses.field(init=False, compare=False)
-    #: A number that documents of one reader share where all devices of all these hosts accept the
-    #: same, and the documents are whole; None for other documents. No other reader uses it.
-    shape: int | None = dataclasses.field(default=None, compare=False)
+    #: What documents share where all devices of all these hosts accept the same, placement knows
+    #: them all or none of them, and the documents are whole; None for other documents, and for one
+    #: that no reader read. It stands in the text at :data:`SHAPE`.
+    shape: str | None = dataclasses.field(default=None, compare=False)
+    #: A number that documents of one reader share that are whole or not alike and name the same
+    #: accept-sets, whichever and however many devices have them; None as above. No other reader
+    #: uses it.
+    kin: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         by_provider = {
@@ -247,20 +264,39 @@ def dump_stats(document: HostDocument) -> str:
         body = {"f": device.accepts.family, "r": _dump_accepts(device.accepts)}
         group = groups.setdefault(_dumps(body), {**body, "d": {}})
         group["d"][device.address] = sorted(device.providers)
-    text = _dumps(
-        {
-            "v": STATS_VERSION,
-            "c": document.catalog,
-            "w": document.whole,
-            "g": list(groups.values()),
-        }
-    )
+    content: dict[str, Any] = {
+        "v": STATS_VERSION,
+        "c": document.catalog,
+        "w": document.whole,
+        "g": list(groups.values()),
+    }
+    shape = _shape_of(content["g"]) if document.whole else None
+    if shape is not None:
+        content["a"] = shape  # first of the sorted keys
+    text = _dumps(content)
     if len(text) > STATS_LIMIT:
         raise StatsTooLong(
             f"the stats document has {len(text)} bytes, {STATS_LIMIT} are allowed: "
             f"{len(document.devices)} devices in {len(groups)} unlike groups"
         )
     return text
+
+
+#: Where a text that has a shape has it. Nova makes new copies of all texts for each request, and
+#: to look up the whole of each in a dict would take longer than all else that is done for a host.
+SHAPE = slice(len('{"a":"'), len('{"a":"') + 16)
+
+
+def _shape_of(groups: Sequence[Mapping[str, Any]]) -> str | None:
+    """A digest of all that decides, None where devices differ."""
+    if len(groups) != 1:
+        return None
+    (group,) = groups
+    placed = {bool(providers) for providers in group["d"].values()}
+    if len(placed) != 1:
+        return None
+    text = _dumps([STATS_VERSION, group["f"], group["r"], *placed])
+    return hashlib.sha256(text.encode()).hexdigest()[: SHAPE.stop - SHAPE.start]
 
 
 def _dump_accepts(accepts: AcceptSet) -> dict[str, Any]:
@@ -277,6 +313,8 @@ def _dump_attribute(accepts: Accepts) -> dict[str, Any]:
     if len(offered) > _OFFERED_SIZE:
         offered = offered[: _OFFERED_SIZE - 3] + "..."
     entry["o"] = offered
+    if accepts.frozen is not None:
+        entry["z"] = sorted(accepts.frozen)
     if accepts.accepted:
         entry["y"] = sorted(accepts.accepted)
     refused: dict[str, list[str]] = {}
@@ -288,7 +326,7 @@ def _dump_attribute(accepts: Accepts) -> dict[str, Any]:
 
 
 # One for the whole process: a number can be remembered without saying whose it is.
-_shapes = itertools.count(1)
+_numbers = itertools.count(1)
 
 
 class StatsReader:
@@ -306,6 +344,7 @@ class StatsReader:
         self._lock = threading.Lock()
         self._documents: dict[str, HostDocument | WireError] = {}
         self._accept_sets: dict[str, tuple[int, AcceptSet]] = {}
+        self._kins: dict[tuple[bool, tuple[tuple[int, bool], ...]], int] = {}
 
     def read(self, text: str) -> HostDocument | WireError:
         """The document, or what is wrong with it. Never raises for what the text holds."""
@@ -317,6 +356,7 @@ class StatsReader:
             if len(self._documents) >= self._limit:
                 self._documents.clear()
                 self._accept_sets.clear()
+                self._kins.clear()
             try:
                 read = _guarded("stats document", lambda: self._parse(text))
             except WireError as error:
@@ -330,13 +370,14 @@ class StatsReader:
             raise WireError("stats document", "is not a mapping")
         _check_version("stats document", content.get("v"), STATS_VERSION)
         devices: list[PublishedDevice] = []
-        shapes = set()
+        # Accept-sets, and whether placement knows devices that have them, in order.
+        named: dict[tuple[int, bool], None] = {}
         for group in content["g"]:
             key = _dumps([group["f"], group["r"]])
             if key not in self._accept_sets:
-                self._accept_sets[key] = (next(_shapes), _load_accepts(group))
-            shape, accepts = self._accept_sets[key]
-            shapes.add(shape)
+                self._accept_sets[key] = (next(_numbers), _load_accepts(group))
+            number, accepts = self._accept_sets[key]
+            named.update(dict.fromkeys((number, bool(placed)) for placed in group["d"].values()))
             devices.extend(
                 PublishedDevice(
                     address=_text(address, empty=True),
@@ -346,11 +387,13 @@ class StatsReader:
                 for address, providers in group["d"].items()
             )
         whole = content.get("w") is True
+        shape = _shape_of(content["g"]) if whole else None
         return HostDocument(
             catalog=_text(content["c"], empty=True),
             devices=tuple(devices),
             whole=whole,
-            shape=shapes.pop() if whole and len(shapes) == 1 else None,
+            shape=shape if shape == text[SHAPE] else None,
+            kin=self._kins.setdefault((whole, tuple(named)), next(_numbers)),
         )
 
 
@@ -387,6 +430,7 @@ def _load_attribute(entry: Mapping[str, Any]) -> Accepts:
         offered=_text(entry["o"], empty=True),
         accepted=frozenset(_texts(entry.get("y", ()))),
         rejected=rejected,
+        frozen=frozenset(_texts(entry["z"])) if "z" in entry else None,
     )
 
 

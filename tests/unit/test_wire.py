@@ -12,6 +12,7 @@
 
 """Records and stats documents: what is written is read, what is broken is said."""
 
+import dataclasses
 import json
 import zlib
 
@@ -27,15 +28,22 @@ from nova_devcompat.compat.verdict import Outcome
 
 names = st.from_regex(r"[a-z][a-z0-9]{0,8}(_[a-z0-9]{1,4}){0,2}", fullmatch=True)
 values = st.none() | st.frozensets(st.text(min_size=1, max_size=30), max_size=5)
-devices = st.builds(
-    DeviceNeed.of,
-    names,
-    st.dictionaries(names, values, max_size=4),
-    slot=st.text(max_size=50),
-    address=st.text(max_size=20),
-)
+
+
+@st.composite
+def devices(draw):
+    needed = draw(st.dictionaries(names, values, max_size=4))
+    return DeviceNeed.of(
+        draw(names),
+        needed,
+        slot=draw(st.text(max_size=50)),
+        address=draw(st.text(max_size=20)),
+        assumed=[name for name in needed if draw(st.booleans())],
+    )
+
+
 needs = st.builds(
-    lambda listed: Need(devices=tuple(listed)), st.lists(devices, min_size=1, max_size=6)
+    lambda listed: Need(devices=tuple(listed)), st.lists(devices(), min_size=1, max_size=6)
 )
 
 
@@ -242,11 +250,25 @@ class TestStats:
         text = wire.dump_stats(self.document())
         assert reader.read(text) is reader.read(text)
 
-    def test_shapes_of_two_readers_are_not_confused(self):
-        text = wire.dump_stats(
-            wire.HostDocument(catalog="", whole=True, devices=self.document().devices[:1])
-        )
-        assert wire.StatsReader().read(text).shape != wire.StatsReader().read(text).shape
+    def test_a_shape_stands_in_the_text(self):
+        document = wire.HostDocument(catalog="", whole=True, devices=self.document().devices[:1])
+        text = wire.dump_stats(document)
+        assert text[wire.SHAPE] == wire.load_stats(text).shape
+        forged = text.replace(text[wire.SHAPE], "0" * 16)
+        assert wire.load_stats(forged).shape is None
+        # An earlier release wrote none; such documents are read all the same.
+        without = json.loads(text)
+        del without["a"]
+        assert wire.load_stats(json.dumps(without)).shape is None
+
+    def test_whether_placement_knows_the_devices_is_part_of_the_shape(self):
+        placed, other = self.document().devices[:1], self.document().devices[:1]
+        unplaced = tuple(dataclasses.replace(one, providers=()) for one in other)
+        texts = [
+            wire.dump_stats(wire.HostDocument(catalog="", whole=True, devices=devices))
+            for devices in (placed, unplaced)
+        ]
+        assert len({text[wire.SHAPE] for text in texts}) == 2
 
     def test_the_reader_does_not_grow_for_ever(self):
         reader = wire.StatsReader(limit=3)

@@ -1,0 +1,122 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Which devices an instance has been given, told from what Nova and placement hold of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot, resource_slot
+
+if TYPE_CHECKING:
+    from nova.objects import Instance
+
+
+class Device(Protocol):
+    """What is known of a host's device: by nova-compute itself, or by what it published."""
+
+    @property
+    def family(self) -> str:
+        """Name of its family."""
+
+    def freeze(self, *, slot: str, address: str, pin: DeviceNeed | None) -> DeviceNeed:
+        """The need of a guest whose device is initialised now."""
+
+
+DeviceT = TypeVar("DeviceT", bound=Device)
+
+#: The device at an address, or of the parent given beside it; None for one of no family.
+Find = Callable[[str, str | None], DeviceT | None]
+#: Address and device that a resource provider stands for.
+Behind = Callable[[str], tuple[str, DeviceT | None]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assigned(Generic[DeviceT]):
+    """A device that an instance has been given.
+
+    :param slot: which of its requests it answers, see
+        :class:`nova_devcompat.compat.need.DeviceNeed`
+    :param address: where it is on its host
+    :param device: what is known of it, None for a device of no family
+    """
+
+    slot: str
+    address: str
+    device: DeviceT | None
+
+
+def from_allocations(
+    allocations: Mapping[str, Any] | None,
+    behind: Behind[DeviceT],
+    expected: Iterable[str] = (),
+) -> list[Assigned[DeviceT]]:
+    """The devices behind an allocation: one for each unit of a resource of a device's provider.
+
+    :param allocations: ``{<provider uuid>: {'resources': {<class>: <amount>}}}``
+    :param expected: slots that are known to be devices, listed even where nothing is known of the
+        device that was allocated
+    """
+    expected = frozenset(expected)
+    assigned = []
+    for provider, allocation in (allocations or {}).items():
+        address, device = behind(provider)
+        for resource_class, amount in allocation["resources"].items():
+            slot = resource_slot(resource_class)
+            if device is not None or slot in expected:
+                assigned += [Assigned(slot, address, device)] * amount
+    return assigned
+
+
+def from_instance(
+    instance: Instance,
+    allocations: Mapping[str, Any] | None,
+    find: Find[DeviceT],
+    behind: Behind[DeviceT],
+    node_id: int | None,
+) -> list[Assigned[DeviceT]]:
+    """All devices of an instance, those of no family too where Nova's PCI tracker knows them.
+
+    :param node_id: its host's compute node, since an instance that is being resized holds devices
+        of two; None where there can only be one
+    """
+    assigned = [
+        Assigned(pci_slot(pci.request_id), pci.address, find(pci.address, pci.parent_addr))
+        for pci in instance.pci_devices
+        if node_id is None or pci.compute_node_id == node_id
+    ]
+    # With PCI in placement an allocation stands for the very devices the tracker assigned.
+    tracked = {id(one.device) for one in assigned if one.device is not None}
+    assigned += [
+        one for one in from_allocations(allocations, behind) if id(one.device) not in tracked
+    ]
+    return assigned
+
+
+def freeze(assigned: Iterable[Assigned[DeviceT]], pins: Need) -> Need:
+    """The need of a guest whose devices are initialised now; devices of no family need nothing.
+
+    :param pins: what its flavor wants it recorded as needing
+    """
+    pinned = {pin.family: pin for pin in pins.devices}
+    return Need(
+        devices=tuple(
+            one.device.freeze(
+                slot=one.slot, address=one.address, pin=pinned.get(one.device.family)
+            )
+            for one in assigned
+            if one.device is not None
+        )
+    )

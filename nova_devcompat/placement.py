@@ -1,0 +1,117 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What we ask of placement, through Nova's own client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from keystoneauth1 import exceptions as ks_exc
+from oslo_log import log as logging
+
+from nova_devcompat.compat import traits
+
+if TYPE_CHECKING:
+    from nova.scheduler.client.report import SchedulerReportClient
+
+LOG = logging.getLogger(__name__)
+
+# GET /traits?name=startswith: and nested providers came with these microversions.
+_TRAITS_VERSION = "1.6"
+_NESTED_VERSION = "1.14"
+_ALLOCATIONS_VERSION = "1.12"
+
+
+class PlacementError(Exception):
+    """Placement did not do what it was asked to."""
+
+
+class Placement:
+    """Placement, as far as we need it.
+
+    :param client: Nova's report client
+    """
+
+    def __init__(self, client: SchedulerReportClient) -> None:
+        self._client = client
+
+    def known_atoms(self) -> frozenset[traits.Atom] | None:
+        """All atoms that exist in the cloud; None where placement does not answer."""
+        found = self._get(f"/traits?name=startswith:{traits.PREFIX}", _TRAITS_VERSION)
+        if found is None:
+            return None
+        decoded = (traits.decode(name) for name in found["traits"])
+        return frozenset(atom for atom in decoded if atom is not None)
+
+    def providers_of(self, nodename: str) -> dict[str, str]:
+        """Names by UUID of the providers of a node's tree; empty where that is not known."""
+        root = self._get(f"/resource_providers?name={nodename}", _NESTED_VERSION)
+        if not root or not root["resource_providers"]:
+            return {}
+        uuid = root["resource_providers"][0]["uuid"]
+        tree = self._get(f"/resource_providers?in_tree={uuid}", _NESTED_VERSION)
+        if not tree:
+            return {}
+        return {entry["uuid"]: entry["name"] for entry in tree["resource_providers"]}
+
+    def allocations_of(self, instance_uuid: str) -> dict[str, Any]:
+        """What an instance has allocated; empty where that is not known.
+
+        :returns: ``{<provider uuid>: {'resources': {<class>: <amount>}}}``
+        """
+        found = self._get(f"/allocations/{instance_uuid}", _ALLOCATIONS_VERSION)
+        return found["allocations"] if found else {}
+
+    def allocations_from(self, provider: str) -> dict[str, Any] | None:
+        """What is allocated from a provider, by consumer; None where that is not known.
+
+        :returns: ``{<consumer uuid>: {'resources': {<class>: <amount>}}}``
+        """
+        found = self._get(f"/resource_providers/{provider}/allocations", _ALLOCATIONS_VERSION)
+        return found["allocations"] if found else None
+
+    def make_traits(self, names: Iterable[str], global_request_id: str | None = None) -> None:
+        """Create the traits that do not exist.
+
+        :raises PlacementError: placement did not take one, or did not answer
+        """
+        for name in sorted(names):
+            # PUT /traits/{name} is idempotent: 201, or 204 where it exists.
+            try:
+                response = self._client.put(
+                    f"/traits/{name}",
+                    None,
+                    version=_TRAITS_VERSION,
+                    global_request_id=global_request_id,
+                )
+            except ks_exc.ClientException as error:
+                raise PlacementError(f"trait {name}: {error}") from error
+            if response.status_code not in (201, 204):
+                raise PlacementError(f"trait {name}: {response.status_code} {response.text[:200]}")
+
+    def _get(self, url: str, version: str) -> dict[str, Any] | None:
+        try:
+            response = self._client.get(url, version=version)
+        except ks_exc.ClientException as error:
+            LOG.warning("Placement did not answer GET %s: %s", url, error)
+            return None
+        if response.status_code != 200:
+            LOG.warning(
+                "Placement answered GET %s with %s: %s",
+                url,
+                response.status_code,
+                response.text[:200],
+            )
+            return None
+        return response.json()

@@ -1,0 +1,62 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The record of what an instance needs, which is kept with the instance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from oslo_log import log as logging
+
+from nova_devcompat import wire
+from nova_devcompat.compat.need import Need
+
+if TYPE_CHECKING:
+    from nova.objects import Instance
+
+LOG = logging.getLogger(__name__)
+
+
+def store(instance: Instance, need: Need) -> bool:
+    """Put a need in ``instance.system_metadata``, which the caller's caller saves.
+
+    :returns: whether anything changed
+    """
+    wanted = wire.dump_record(need)
+    present = {
+        key: value for key, value in instance.system_metadata.items() if wire.is_record_key(key)
+    }
+    if wanted == present:
+        return False
+    for key in present.keys() - wanted.keys():
+        del instance.system_metadata[key]
+    instance.system_metadata.update(wanted)
+    LOG.info(
+        "Need recorded: %s",
+        "; ".join(map(str, need.devices)) or "none, no assigned device belongs to a family",
+        instance=instance,
+    )
+    return True
+
+
+def exists(instance: Instance) -> bool:
+    """Whether the instance has a record, readable or not."""
+    return any(wire.is_record_key(key) for key in instance.system_metadata)
+
+
+def load(instance: Instance) -> Need | None:
+    """The recorded need; None where there is no record.
+
+    :raises WireError: there is one that cannot be read
+    """
+    return wire.load_record(instance.system_metadata)
