@@ -14,17 +14,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nova_devcompat.assigned import Assigned, Behind, from_allocations
 from nova_devcompat.compat.family import (
     Judge,
     PolicyOf,
     judge_any_order,
     judge_each,
+    judge_pins,
+    judge_pins_loosely,
     no_offer,
 )
-from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot
 from nova_devcompat.compat.verdict import (
     Actor,
     Code,
@@ -33,7 +37,6 @@ from nova_devcompat.compat.verdict import (
     Ruling,
     Verdict,
 )
-from nova_devcompat.compute import record
 from nova_devcompat.compute.inventory import HostDevice, HostDevices
 
 if TYPE_CHECKING:
@@ -43,19 +46,23 @@ if TYPE_CHECKING:
 #: Parent of a PCI address of this host, None where Nova knows none.
 ParentOf = Callable[[str], str | None]
 
+_NO_PINS = Need()
+
 
 def rule_on_host(
     need: Need,
     allocated: Mapping[str, list[HostDevice | None]],
     devices: HostDevices,
     policy: PolicyOf,
+    pins: Need = _NO_PINS,
 ) -> Ruling:
     """Whether the host can take the guest, as far as that is known before PCI devices are claimed.
 
-    :param need: the guest's recorded need
+    :param need: the guest's recorded need, without devices where there is no record
     :param allocated: by slot, the devices that placement allocated here
     :param devices: all devices of the host, any of which may be claimed for the other slots
     :param policy: the policy of each family
+    :param pins: what the guest's flavor pins
     """
 
     def verdicts() -> Iterator[tuple[Policy, Verdict]]:
@@ -66,6 +73,9 @@ def rule_on_host(
             else:
                 possible = [dev.offer.judge for dev in devices if dev.family in families]
             yield from _under(policy, group, judge_each(group, possible, policy))
+        accept_sets = [device.offer.accept_set(pins.atoms) for device in devices]
+        loosely = judge_pins_loosely(pins, accept_sets, policy)
+        yield from _under(policy, pins.devices, loosely)
 
     return Ruling.of(verdicts())
 
@@ -74,8 +84,7 @@ def allocated_devices(
     need: Need,
     instance: Instance,
     allocations: Mapping[str, Any] | None,
-    devices: HostDevices,
-    address_of: record.AddressOf,
+    behind: Behind[HostDevice],
 ) -> dict[str, list[HostDevice | None]]:
     """What placement allocated to the guest on this host, by slot; only slots that it tracks.
 
@@ -87,13 +96,13 @@ def allocated_devices(
     tracked = set()
     for request in instance.pci_requests.requests if instance.pci_requests else ():
         providers = (request.spec[0].get("rp_uuids") if request.spec else None) or ""
-        addresses = [address_of(provider) for provider in providers.split(",") if provider]
+        found_there = [behind(provider) for provider in providers.split(",") if provider]
         # A forced move leaves the source's providers there, which are none of this host.
-        if addresses and None not in addresses:
-            here = [devices.find(address) for address in addresses]
+        if found_there and all(address for address, _ in found_there):
+            here = [device for _, device in found_there]
             tracked.update(id(device) for device in here if device is not None)
-            found[record.pci_slot(request.request_id)] = here
-    for one in record.from_allocations(allocations, devices, address_of, need.by_slot()):
+            found[pci_slot(request.request_id)] = here
+    for one in from_allocations(allocations, behind, need.by_slot()):
         if id(one.device) not in tracked:
             found.setdefault(one.slot, []).append(one.device)
     return found
@@ -103,8 +112,9 @@ def rule_on_claim(
     need: Need | None,
     source: Mapping[str, str],
     moves: Mapping[str, str],
-    claimed: list[record.Assigned],
+    claimed: list[Assigned[HostDevice]],
     policy: PolicyOf,
+    pins: Need = _NO_PINS,
 ) -> Ruling:
     """Whether the devices that were claimed here can take the guest.
 
@@ -113,19 +123,44 @@ def rule_on_claim(
     :param moves: this host's PCI addresses by the source's
     :param claimed: the devices claimed here
     :param policy: the policy of each family
+    :param pins: what the guest's flavor pins
     """
-    return Ruling.of(_verdicts(need or Need(), source, moves, claimed, policy))
+    return Ruling.of(
+        itertools.chain(
+            _verdicts(need or Need(), source, moves, claimed, policy),
+            _verdicts_on_pins(pins, claimed, policy),
+        )
+    )
+
+
+def rule_on_pins(pins: Need, given: list[Assigned[HostDevice]], policy: PolicyOf) -> Ruling:
+    """Whether the devices given to a guest can act as its flavor wants.
+
+    :param pins: what the guest's flavor pins
+    :param given: the guest's devices on this host
+    :param policy: the policy of each family
+    """
+    return Ruling.of(_verdicts_on_pins(pins, given, policy))
+
+
+def _verdicts_on_pins(
+    pins: Need, given: list[Assigned[HostDevice]], policy: PolicyOf
+) -> Iterator[tuple[Policy, Verdict]]:
+    accept_sets = [
+        None if one.device is None else one.device.offer.accept_set(pins.atoms) for one in given
+    ]
+    yield from _under(policy, pins.devices, judge_pins(pins, accept_sets))
 
 
 def _verdicts(
     need: Need,
     source: Mapping[str, str],
     moves: Mapping[str, str],
-    claimed: list[record.Assigned],
+    claimed: list[Assigned[HostDevice]],
     policy: PolicyOf,
 ) -> Iterator[tuple[Policy, Verdict]]:
     here = {one.address: one for one in claimed}
-    by_slot: dict[str, list[record.Assigned]] = {}
+    by_slot: dict[str, list[Assigned[HostDevice]]] = {}
     for one in claimed:
         by_slot.setdefault(one.slot, []).append(one)
     needs = need.by_slot()
@@ -150,7 +185,7 @@ def _verdicts(
 
 
 def _under(
-    policy: PolicyOf, group: list[DeviceNeed], verdicts: list[Verdict]
+    policy: PolicyOf, group: Sequence[DeviceNeed], verdicts: list[Verdict]
 ) -> Iterator[tuple[Policy, Verdict]]:
     for one, verdict in zip(group, verdicts, strict=True):
         yield policy(one.family), verdict
@@ -160,7 +195,7 @@ def _pairs(
     group: list[DeviceNeed],
     source: Mapping[str, str],
     moves: Mapping[str, str],
-    here: Mapping[str, record.Assigned],
+    here: Mapping[str, Assigned[HostDevice]],
 ) -> list[tuple[DeviceNeed, HostDevice | None]] | None:
     """Each need with the very device that takes its device's place; None if that is not known."""
     pairs = []
@@ -208,31 +243,29 @@ def claimed_devices(
     moves: Mapping[str, str],
     allocations: Mapping[str, Any] | None,
     devices: HostDevices,
-    address_of: record.AddressOf,
+    behind: Behind[HostDevice],
     parent_of: ParentOf,
-) -> tuple[dict[str, str], list[record.Assigned]]:
+) -> tuple[dict[str, str], list[Assigned[HostDevice]]]:
     """What the guest has at the source, and what was claimed for it here.
 
     :param need: the guest's recorded need, None without a record
     :returns: slots by source address of its PCI devices, and the devices claimed here
     """
-    source = {pci.address: record.pci_slot(pci.request_id) for pci in instance.pci_devices}
+    source = {pci.address: pci_slot(pci.request_id) for pci in instance.pci_devices}
     claimed = []
     for old, new in moves.items():
-        slot = source.get(old, record.pci_slot(None))
-        claimed.append(record.Assigned(slot, new, devices.find(new, parent_of(new))))
+        slot = source.get(old, pci_slot(None))
+        claimed.append(Assigned(slot, new, devices.find(new, parent_of(new))))
     tracked = {id(one.device) for one in claimed if one.device is not None}
     claimed += [
         one
-        for one in record.from_allocations(
-            allocations, devices, address_of, need.by_slot() if need else ()
-        )
+        for one in from_allocations(allocations, behind, need.by_slot() if need else ())
         if id(one.device) not in tracked
     ]
     return source, claimed
 
 
-def relocate(need: Need, moves: Mapping[str, str], claimed: list[record.Assigned]) -> Need:
+def relocate(need: Need, moves: Mapping[str, str], claimed: list[Assigned[HostDevice]]) -> Need:
     """The need as it will be recorded once the guest is here: the same, at its new addresses.
 
     An address that cannot be told is left empty rather than wrong.

@@ -19,32 +19,34 @@ before, and whoever looks at its type or its attributes finds what they expect.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import itertools
 import pathlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import nova.conf
-from nova import exception, objects
-from nova.scheduler.client import report
+from nova import exception
+from nova.compute import power_state, task_states
 from nova.virt import driver as virt_driver
 from oslo_config import cfg
 from oslo_log import log as logging
 from oslo_utils import importutils
 
 from nova_devcompat import conf as devcompat_conf
-from nova_devcompat import wire
+from nova_devcompat import record, wire
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.verdict import Actor, Code, Policy, Reason, Ruling, Verdict
-from nova_devcompat.compute import admit, record
-from nova_devcompat.compute.inventory import HostDevices, Inventory
-from nova_devcompat.compute.publish import Placement, Publisher
+from nova_devcompat.compat.pins import BadPin
+from nova_devcompat.compat.verdict import Actor, Code, Reason, Ruling, Verdict
+from nova_devcompat.compute import admit
+from nova_devcompat.compute.adopt import Adoption
+from nova_devcompat.compute.guests import Guests
+from nova_devcompat.compute.host import ThisHost
+from nova_devcompat.compute.inventory import Inventory
 from nova_devcompat.plugins import PluginError
 from nova_devcompat.sources.base import SourceError, SourceOptions
 
@@ -55,9 +57,11 @@ devcompat_conf.register_opts(CONF)
 
 OURS = "devcompat.DeviceCompatDriver"
 
-# Migrations in flight towards one host whose new addresses are remembered between admission and
-# the end. Nova allows a handful at a time; the limit only bounds what failed ones leave behind.
-_RELOCATIONS_KEPT = 1000
+# Guests whose devices are initialised.
+_INITIALISED = (power_state.RUNNING, power_state.PAUSED)
+
+# What a guest that is rebuilt or evacuated is doing when it is spawned.
+_KEEP_THEIR_HOST = (task_states.REBUILD_SPAWNING, task_states.REBUILDING)
 
 
 def _give_up(message: str) -> NoReturn:
@@ -125,12 +129,13 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             _give_up(problem)
         # It describes each step of each comparison of Debian versions at DEBUG.
         logging.getLogger("univers").logger.setLevel(logging.WARNING)
-        self._devcompat_inventory = inventory
-        self._devcompat_lock = threading.Lock()
-        self._devcompat_relocations: collections.OrderedDict[str, Need] = collections.OrderedDict()
+        self._devcompat_host = ThisHost(inventory)
+        self._devcompat_guests = Guests(self._devcompat_host)
+        self._devcompat_adoption = Adoption(self._devcompat_host, self._devcompat_guests)
         self._devcompat_reports = itertools.count(1)
-        self._devcompat_publisher: Publisher | None = None
-        self._devcompat_host = CONF.host
+        # UUIDs of guests that were suspended and not resumed by a call of ours yet.
+        self._devcompat_suspended: set[str] = set()
+        self._devcompat_inside = _Inside()
         LOG.info(
             "nova-devcompat wraps %(driver)s; families: %(families)s",
             {
@@ -143,14 +148,16 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     def init_host(self, host: str) -> None:
         super().init_host(host)
-        self._devcompat_host = host
+        self._devcompat_host.name = host
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         resources = super().get_available_resource(nodename)
         with _never_failing("publish to the scheduler"):
-            document = self._publisher().stats(nodename)
+            document = self._devcompat_host.publisher.stats(nodename)
             if document is not None:
                 resources["stats"] = {**(resources.get("stats") or {}), wire.STATS_KEY: document}
+        with _never_failing("complete the records of guests"):
+            self._devcompat_adoption.go_on(nodename)
         return resources
 
     def update_provider_tree(
@@ -158,7 +165,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     ) -> None:
         super().update_provider_tree(provider_tree, nodename, allocations=allocations)
         with _never_failing("publish to placement"):
-            self._publisher().update_root_traits(provider_tree, nodename)
+            self._devcompat_host.publisher.update_root_traits(provider_tree, nodename)
 
     # --- a guest's need -------------------------------------------------------------------------
 
@@ -173,17 +180,19 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        super().spawn(
-            context,
-            instance,
-            image_meta,
-            injected_files,
-            admin_password,
-            allocations,
-            *args,
-            **kwargs,
-        )
-        self._freeze(context, instance, allocations)
+        with self._initialising(context, instance, allocations) as asked_for:
+            if asked_for:
+                self._check_pins(context, instance, allocations)
+            super().spawn(
+                context,
+                instance,
+                image_meta,
+                injected_files,
+                admin_password,
+                allocations,
+                *args,
+                **kwargs,
+            )
 
     def finish_migration(
         self,
@@ -198,19 +207,19 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        super().finish_migration(
-            context,
-            migration,
-            instance,
-            disk_info,
-            network_info,
-            image_meta,
-            resize_instance,
-            allocations,
-            *args,
-            **kwargs,
-        )
-        self._freeze(context, instance, allocations)
+        with self._initialising(context, instance, allocations):
+            super().finish_migration(
+                context,
+                migration,
+                instance,
+                disk_info,
+                network_info,
+                image_meta,
+                resize_instance,
+                allocations,
+                *args,
+                **kwargs,
+            )
 
     # The rest of what initialises devices anew, as libvirt's driver does it: a soft reboot shuts
     # the domain down and creates it again, a resume attaches the devices that suspend detached.
@@ -218,84 +227,156 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     def finish_revert_migration(
         self, context: Any, instance: Any, *args: Any, **kwargs: Any
     ) -> None:
-        super().finish_revert_migration(context, instance, *args, **kwargs)
-        self._freeze(context, instance)
+        with self._initialising(context, instance):
+            super().finish_revert_migration(context, instance, *args, **kwargs)
 
     def reboot(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
-        super().reboot(context, instance, *args, **kwargs)
-        self._freeze(context, instance)
+        with self._initialising(context, instance):
+            super().reboot(context, instance, *args, **kwargs)
 
     def power_on(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
-        super().power_on(context, instance, *args, **kwargs)
-        self._freeze(context, instance)
+        with self._initialising(context, instance):
+            super().power_on(context, instance, *args, **kwargs)
 
     def resume(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
-        super().resume(context, instance, *args, **kwargs)
-        self._freeze(context, instance)
+        with self._initialising(context, instance):
+            super().resume(context, instance, *args, **kwargs)
+        self._devcompat_suspended.discard(instance.uuid)
 
     def rescue(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
-        super().rescue(context, instance, *args, **kwargs)
-        self._freeze(context, instance)
+        with self._initialising(context, instance):
+            super().rescue(context, instance, *args, **kwargs)
 
     def unrescue(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
-        super().unrescue(context, instance, *args, **kwargs)
-        self._freeze(context, instance)
+        with self._initialising(context, instance):
+            super().unrescue(context, instance, *args, **kwargs)
 
-    def _freeze(self, context: Any, instance: Any, allocations: Any = None) -> None:
-        """Record the need anew, since the devices were initialised a moment ago.
+    def resume_state_on_host_boot(
+        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        # Drivers leave a guest alone that runs already.
+        before = self._power_state(instance)
+        with self._operation(instance):
+            super().resume_state_on_host_boot(context, instance, *args, **kwargs)
+        if before not in _INITIALISED and self._power_state(instance) in _INITIALISED:
+            self._freeze_unsaved(context, instance)
 
-        The compute manager saves the instance after each method that calls this.
+    def suspend(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+        super().suspend(context, instance, *args, **kwargs)
+        self._devcompat_suspended.add(instance.uuid)
+
+    def snapshot(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+        # A cold snapshot suspends the guest on the way, through the method above, and attaches
+        # its devices again even if it fails (nova/virt/libvirt/driver.py).
+        self._devcompat_suspended.discard(instance.uuid)
+        try:
+            with self._operation(instance):
+                super().snapshot(context, instance, *args, **kwargs)
+        finally:
+            if instance.uuid in self._devcompat_suspended:
+                self._devcompat_suspended.discard(instance.uuid)
+                self._freeze_unsaved(context, instance)
+
+    def attach_interface(
+        self, context: Any, instance: Any, image_meta: Any, vif: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        super().attach_interface(context, instance, image_meta, vif, *args, **kwargs)
+        with _never_failing("record the port's device", instance=instance):
+            self._devcompat_guests.attached(context, instance, self._node_of(instance), vif)
+
+    def detach_interface(
+        self, context: Any, instance: Any, vif: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        super().detach_interface(context, instance, vif, *args, **kwargs)
+        with _never_failing("drop the port's device from the record", instance=instance):
+            self._devcompat_guests.detached(context, instance, vif)
+
+    @contextlib.contextmanager
+    def _initialising(
+        self, context: Any, instance: Any, allocations: Any = None
+    ) -> Iterator[bool]:
+        """An operation after which the need is recorded anew, since it initialises the devices.
+
+        The compute manager saves the instance after each method that uses this.
 
         :param allocations: what placement has for the instance on this host; None to ask
         """
+        with self._operation(instance) as asked_for:
+            yield asked_for
+        if asked_for:
+            self._freeze(context, instance, allocations)
+
+    @contextlib.contextmanager
+    def _operation(self, instance: Any) -> Iterator[bool]:
+        """Whether this is what Nova asked for, not a step that the wrapped driver takes in it.
+
+        Nova's fake driver spawns a guest that has arrived by live migration, for example.
+        """
+        inside = self._devcompat_inside.uuids
+        if instance.uuid in inside:
+            yield False
+            return
+        inside.add(instance.uuid)
+        try:
+            yield True
+        finally:
+            inside.discard(instance.uuid)
+
+    def _freeze(self, context: Any, instance: Any, allocations: Any) -> None:
         with _never_failing("record what the instance needs", instance=instance):
-            nodename = instance.node or self._nodename()
-            devices = self._devcompat_inventory.read(nodename)
-            if not len(devices) and not record.exists(instance):
-                return
-            asked = allocations is None
-            if asked:
-                allocations = report.report_client_singleton().get_allocations_for_consumer(
-                    context, instance.uuid
-                )
-            assigned = record.from_instance(
-                instance,
-                allocations,
-                devices,
-                self._address_of(nodename),
-                self._node_id(context, nodename),
+            self._devcompat_guests.initialised(
+                context, instance, self._node_of(instance), allocations
             )
-            need = record.freeze(assigned)
-            # A restart takes no device away: one that is not found is one that cannot be read.
-            if need.devices or not asked:
-                record.store(instance, need)
+
+    def _freeze_unsaved(self, context: Any, instance: Any) -> None:
+        """The same where the compute manager does not save the instance."""
+        with _never_failing("record what the instance needs", instance=instance):
+            self._devcompat_guests.initialised_unsaved(context, instance, self._node_of(instance))
+
+    def _power_state(self, instance: Any) -> int | None:
+        with contextlib.suppress(exception.NovaException, NotImplementedError):
+            return self.get_info(instance, use_cache=False).state
+        return None
 
     def post_live_migration_at_destination(
         self, context: Any, instance: Any, *args: Any, **kwargs: Any
     ) -> None:
-        super().post_live_migration_at_destination(context, instance, *args, **kwargs)
-        # The need is kept; only the addresses of the devices are new. Saved by the manager.
-        with self._devcompat_lock:
-            need = self._devcompat_relocations.pop(instance.uuid, None)
-        with _never_failing("record the instance's new device addresses", instance=instance):
-            need = need or self._relocated(instance)
-            if need is not None:
-                record.store(instance, need)
-
-    def _relocated(self, instance: Any) -> Need | None:
-        """The need at its new addresses, where a restart lost what admission knew.
-
-        Nova has allocated the PCI devices by now.
-        """
         try:
-            recorded = record.load(instance)
-        except wire.WireError:
-            return None  # left as it is; admission has told
-        if recorded is None:
-            return None
-        devices = self._devcompat_inventory.read(self._nodename())
-        arrived = record.from_instance(instance, {}, devices, lambda provider: None, None)
-        return admit.relocate(recorded, {}, arrived)
+            with self._operation(instance):
+                super().post_live_migration_at_destination(context, instance, *args, **kwargs)
+        finally:
+            # The guest is here, whatever failed. The need is kept; only the addresses of the
+            # devices are new. Saved by the manager.
+            with _never_failing("record the instance's new device addresses", instance=instance):
+                self._devcompat_guests.arrived(context, instance, self._nodename())
+
+    def rollback_live_migration_at_destination(
+        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        self._devcompat_guests.not_coming(instance)
+        super().rollback_live_migration_at_destination(context, instance, *args, **kwargs)
+
+    # --- builds ---------------------------------------------------------------------------------
+
+    def _check_pins(self, context: Any, instance: Any, allocations: Any) -> None:
+        """Whether the devices given to a new guest can act as its flavor wants.
+
+        A rebuild and an evacuation are let through: they would leave the guest without a host.
+
+        :raises BuildAbortException: they cannot; Nova ends the build with this as the fault
+        """
+        if instance.task_state in _KEEP_THEIR_HOST:
+            return
+        with self._deciding(instance, _refuse_build):
+            nodename = self._node_of(instance)
+            devices = self._devcompat_host.devices(nodename)
+            pins = devices.catalog.pins(instance.flavor.extra_specs)
+            if pins.devices:
+                given = self._devcompat_host.assigned(
+                    context, instance, nodename, devices, allocations or {}
+                )
+                ruling = admit.rule_on_pins(pins, given, self._devcompat_host.policy_of(devices))
+                self._act(instance, ruling, _refuse_build)
 
     # --- admission ------------------------------------------------------------------------------
 
@@ -303,7 +384,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         self, context: Any, instance: Any, *args: Any, **kwargs: Any
     ) -> Any:
         # Before the wrapped driver, which leaves files behind for the source to look at.
-        with self._deciding(instance):
+        with self._deciding(instance, _refuse_migration):
             self._admit_early(context, instance)
         return super().check_can_live_migrate_destination(context, instance, *args, **kwargs)
 
@@ -318,7 +399,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     ) -> Any:
         # Before the wrapped driver, which claims mediated devices in its memory here.
         try:
-            with self._deciding(instance):
+            with self._deciding(instance, _refuse_migration):
                 self._admit(ctxt, instance, migrate_data, allocs)
         except exception.MigrationPreCheckError:
             self._free_claims(ctxt, instance)
@@ -329,26 +410,30 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     def _admit_early(self, context: Any, instance: Any) -> None:
         """Decide what can be decided before anything but placement's resources is claimed."""
-        need = record.load(instance)
-        if need is None:
-            return
+        need = record.load(instance) or Need()
         nodename = self._nodename()
-        devices = self._devcompat_inventory.read(nodename)
-        allocations = report.report_client_singleton().get_allocations_for_consumer(
-            context, instance.uuid
-        )
+        devices = self._devcompat_host.devices(nodename)
+        pins = devices.catalog.pins(instance.flavor.extra_specs)
+        if not need.devices and not pins.devices:
+            return
         allocated = admit.allocated_devices(
-            need, instance, allocations, devices, self._address_of(nodename)
+            need,
+            instance,
+            self._devcompat_host.allocations_of(context, instance),
+            self._devcompat_host.behind(nodename, devices),
         )
+        policy = self._devcompat_host.policy_of(devices)
         self._act(
             instance,
-            admit.rule_on_host(need, allocated, devices, self._policy_of(devices)),
+            admit.rule_on_host(need, allocated, devices, policy, pins),
+            _refuse_migration,
         )
 
     def _admit(self, context: Any, instance: Any, migrate_data: Any, allocations: Any) -> None:
         nodename = self._nodename()
         # Read anew: the version may have changed since the scheduler chose this host.
-        devices = self._devcompat_inventory.read(nodename)
+        devices = self._devcompat_host.devices(nodename)
+        pins = devices.catalog.pins(instance.flavor.extra_specs)
         moves = admit.moved_addresses(migrate_data)
         need = record.load(instance)
         source, claimed = admit.claimed_devices(
@@ -357,50 +442,48 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             moves,
             allocations,
             devices,
-            self._address_of(nodename),
-            lambda address: self._parent_of(context, nodename, address),
+            self._devcompat_host.behind(nodename, devices),
+            lambda address: self._devcompat_host.parent_of(context, nodename, address),
         )
+        policy = self._devcompat_host.policy_of(devices)
         self._act(
             instance,
-            admit.rule_on_claim(need, source, moves, claimed, self._policy_of(devices)),
+            admit.rule_on_claim(need, source, moves, claimed, policy, pins),
+            _refuse_migration,
         )
         if need is not None:
-            with self._devcompat_lock:
-                self._devcompat_relocations[instance.uuid] = admit.relocate(need, moves, claimed)
-                while len(self._devcompat_relocations) > _RELOCATIONS_KEPT:
-                    self._devcompat_relocations.popitem(last=False)
+            self._devcompat_guests.coming(instance, admit.relocate(need, moves, claimed))
 
     @contextlib.contextmanager
-    def _deciding(self, instance: Any) -> Iterator[None]:
+    def _deciding(self, instance: Any, refuse: Refuse) -> Iterator[None]:
         """What cannot be decided is UNKNOWN, and nothing but a refusal leaves."""
         try:
             yield
-        except exception.MigrationPreCheckError:
+        except (exception.MigrationPreCheckError, exception.BuildAbortException):
             raise
         except wire.WireError as error:
-            self._act_on_unknown(instance, Code.RECORD_UNREADABLE, str(error))
+            self._act_on_unknown(instance, Code.RECORD_UNREADABLE, str(error), refuse)
+        except BadPin as error:
+            self._act_on_unknown(instance, Code.PIN_UNREADABLE, str(error), refuse)
         except Exception as error:
-            LOG.exception("Admission could not be decided", instance=instance)
+            LOG.exception("Whether the devices fit could not be decided", instance=instance)
             self._act_on_unknown(
                 instance,
                 Code.NEED_UNKNOWN,
                 f"nova-compute's log has the error: {type(error).__name__}",
+                refuse,
             )
 
-    def _act_on_unknown(self, instance: Any, code: str, detail: str) -> None:
+    def _act_on_unknown(self, instance: Any, code: str, detail: str, refuse: Refuse) -> None:
         reason = Reason(code=code, actor=Actor.OPERATOR, detail=detail)
         policy = devcompat_conf.default_policy(CONF)
-        self._act(instance, Ruling.of([(policy, Verdict.unknown(reason))]))
+        self._act(instance, Ruling.of([(policy, Verdict.unknown(reason))]), refuse)
 
-    def _act(self, instance: Any, ruling: Ruling) -> None:
-        """Refuse, or report what would have been refused.
-
-        :raises MigrationPreCheckError: the ruling does not accept; the conductor tries elsewhere
-        """
+    def _act(self, instance: Any, ruling: Ruling, refuse: Refuse) -> None:
+        """Refuse, or report what would have been refused."""
         if ruling.reported:
             LOG.warning(
-                "Report mode: this host would refuse the live migration (%(count)d so far): "
-                "%(reasons)s",
+                "Report mode: this host would refuse the instance (%(count)d so far): %(reasons)s",
                 {
                     "count": next(self._devcompat_reports),
                     "reasons": "; ".join(map(str, ruling.reported)),
@@ -408,9 +491,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
                 instance=instance,
             )
         if not ruling.accepts:
-            reasons = "; ".join(map(str, ruling.refused))
-            LOG.warning("Live migration to this host refused: %s", reasons, instance=instance)
-            raise exception.MigrationPreCheckError(reason=f"devcompat: {reasons}")
+            refuse(instance, "; ".join(map(str, ruling.refused)))
 
     def _free_claims(self, context: Any, instance: Any) -> None:
         """Give back the PCI devices that the manager claimed before it asked us.
@@ -426,41 +507,42 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     # --- what the hooks share -------------------------------------------------------------------
 
-    def _publisher(self) -> Publisher:
-        with self._devcompat_lock:
-            if self._devcompat_publisher is None:
-                self._devcompat_publisher = Publisher(
-                    self._devcompat_inventory, Placement(report.report_client_singleton())
-                )
-            return self._devcompat_publisher
-
-    def _policy_of(self, devices: HostDevices) -> Any:
-        default = devcompat_conf.default_policy(CONF)
-
-        def policy(family: str) -> Policy:
-            return devices.catalog.policy(family, default)
-
-        return policy
-
-    def _address_of(self, nodename: str) -> record.AddressOf:
-        publisher = self._publisher()
-        return lambda provider: publisher.address_of(nodename, provider)
-
     def _nodename(self) -> str:
         # Drivers with several nodes (Ironic) do not live migrate.
         return self.get_available_nodes()[0]
 
-    def _parent_of(self, context: Any, nodename: str, address: str) -> str | None:
-        try:
-            node_id = self._node_id(context, nodename)
-            return objects.PciDevice.get_by_dev_addr(context, node_id, address).parent_addr
-        except exception.NotFound:
-            return None
+    def _node_of(self, instance: Any) -> str:
+        # An evacuated instance still names the node that it was on when it is spawned here.
+        nodes = self.get_available_nodes()
+        return instance.node if instance.node in nodes else nodes[0]
 
-    def _node_id(self, context: Any, nodename: str) -> int:
-        return objects.ComputeNode.get_by_host_and_nodename(
-            context, self._devcompat_host, nodename
-        ).id
+
+class _Inside(threading.local):
+    """UUIDs of the instances that a thread is in an operation on."""
+
+    def __init__(self) -> None:
+        self.uuids: set[str] = set()
+
+
+Refuse = Callable[[Any, str], NoReturn]
+
+
+def _refuse_migration(instance: Any, reasons: str) -> NoReturn:
+    """Have the conductor try another destination."""
+    LOG.warning("Live migration to this host refused: %s", reasons, instance=instance)
+    raise exception.MigrationPreCheckError(reason=f"devcompat: {reasons}")
+
+
+def _refuse_build(instance: Any, reasons: str) -> NoReturn:
+    """End the build with the reasons in the instance's fault.
+
+    Other errors have the conductor try other hosts, and what the user is shown when there is none
+    left is that there was none left.
+    """
+    LOG.warning("The devices cannot act as the flavor wants: %s", reasons, instance=instance)
+    raise exception.BuildAbortException(
+        instance_uuid=instance.uuid, reason=f"devcompat: {reasons}"
+    )
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from oslo_log import log as logging
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.model import AmbiguousDevice, Catalog, UnknownFamily
 from nova_devcompat.compat.family import Offer
+from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.plugins import PluginError
 from nova_devcompat.sources import load_source
 from nova_devcompat.sources.base import (
@@ -61,6 +62,10 @@ class HostDevice:
     def family(self) -> str:
         """Name of its family."""
         return self.offer.family.name
+
+    def freeze(self, *, slot: str, address: str, pin: DeviceNeed | None) -> DeviceNeed:
+        """The need of a guest whose device is initialised now."""
+        return self.offer.freeze(slot=slot, address=address, pin=pin)
 
 
 class HostDevices:

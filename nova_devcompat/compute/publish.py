@@ -17,72 +17,25 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from keystoneauth1 import exceptions as ks_exc
 from oslo_log import log as logging
 
 from nova_devcompat import wire
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.family import AcceptSet
 from nova_devcompat.compute.inventory import HostDevice, HostDevices, Inventory, is_pci
+from nova_devcompat.placement import Placement
 from nova_devcompat.sources.base import normalise_address
 
 if TYPE_CHECKING:
     from nova.compute.provider_tree import ProviderTree
-    from nova.scheduler.client.report import SchedulerReportClient
 
 LOG = logging.getLogger(__name__)
-
-# GET /traits?name=startswith: and nested providers came with these microversions.
-_TRAITS_VERSION = "1.6"
-_NESTED_VERSION = "1.14"
 
 # Child providers appear in placement up to two cycles after a device does: nova-compute makes
 # those of PCI devices after the driver's first cycle. Later looks would only cost requests.
 _LOOKS_FOR_PROVIDERS = 3
-
-
-class Placement:
-    """The few questions we ask placement, through Nova's own client."""
-
-    def __init__(self, client: SchedulerReportClient) -> None:
-        self._client = client
-
-    def known_atoms(self) -> frozenset[traits.Atom] | None:
-        """All atoms that exist in the cloud; None where placement does not answer."""
-        found = self._get(f"/traits?name=startswith:{traits.PREFIX}", _TRAITS_VERSION)
-        if found is None:
-            return None
-        decoded = (traits.decode(name) for name in found["traits"])
-        return frozenset(atom for atom in decoded if atom is not None)
-
-    def providers_of(self, nodename: str) -> dict[str, str]:
-        """Names by UUID of the providers of a node's tree; empty where that is not known."""
-        root = self._get(f"/resource_providers?name={nodename}", _NESTED_VERSION)
-        if not root or not root["resource_providers"]:
-            return {}
-        uuid = root["resource_providers"][0]["uuid"]
-        tree = self._get(f"/resource_providers?in_tree={uuid}", _NESTED_VERSION)
-        if not tree:
-            return {}
-        return {entry["uuid"]: entry["name"] for entry in tree["resource_providers"]}
-
-    def _get(self, url: str, version: str) -> dict[str, Any] | None:
-        try:
-            response = self._client.get(url, version=version)
-        except ks_exc.ClientException as error:
-            LOG.warning("Placement did not answer GET %s: %s", url, error)
-            return None
-        if response.status_code != 200:
-            LOG.warning(
-                "Placement answered GET %s with %s: %s",
-                url,
-                response.status_code,
-                response.text[:200],
-            )
-            return None
-        return response.json()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,6 +96,12 @@ class Publisher:
         except wire.StatsTooLong as error:
             self._tell_once(f"{nodename}: nothing is published in stats: {error}")
             return None
+
+    def devices(self, nodename: str) -> HostDevices | None:
+        """The devices as they were read in the node's last cycle, None before the first."""
+        with self._lock:
+            snapshot = self._snapshots.get(nodename)
+        return None if snapshot is None else snapshot.devices
 
     def update_root_traits(self, tree: ProviderTree, nodename: str) -> None:
         """Make the traits under our prefix on the root provider those that hold now.

@@ -24,6 +24,7 @@ import dataclasses
 import json
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib import parse
@@ -125,7 +126,33 @@ class Migrated:
         return [attempt.host for attempt in self.attempts]
 
 
-class Fleet(nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrationTestBase):
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """A live migration that was asked for.
+
+    :ivar server: the guest
+    :ivar before: UUIDs of its earlier migrations
+    :ivar asked: how many destinations had been asked before, for all guests
+    :ivar error: what the API answered, '' for 202
+    """
+
+    server: Server
+    before: frozenset[str]
+    asked: int
+    error: str
+
+
+class UnderPytest:
+    """For subclasses of nova.test.TestCase that pytest runs."""
+
+    def __delattr__(self, name: str) -> None:
+        # pytest 9 deletes the attributes that it had set for a test after nova.test.TestCase has
+        # cleared all of them (_clear_attrs). To go when either of them looks first.
+        with contextlib.suppress(AttributeError):
+            super().__delattr__(name)
+
+
+class Fleet(UnderPytest, nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrationTestBase):
     """Base class of tests that need several libvirt computes with vGPUs, VFs or both.
 
     Class attributes are there to be overridden; :meth:`configure` for what they do not cover.
@@ -167,12 +194,6 @@ class Fleet(nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrationTestBase):
     PCI_DEVICE_SPEC: Sequence[str] = []
     PCI_ALIAS: Sequence[str] = []
 
-    def __delattr__(self, name: str) -> None:
-        # pytest 9 deletes the attributes that it had set for a test after nova.test.TestCase has
-        # cleared all of them (_clear_attrs). To go when either of them looks first.
-        with contextlib.suppress(AttributeError):
-            super().__delattr__(name)
-
     def setUp(self) -> None:
         super().setUp()
         # Nova's fake finds the host of a new mdev through an attribute that every call of any
@@ -202,6 +223,12 @@ class Fleet(nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrationTestBase):
         self.progress = self.useFixture(capture.Progress())
         #: Set to True to let running migrations break, after the destination was prepared.
         self.migrations_break = False
+        self._copying: set[str] = set()
+        self._released = threading.Event()
+        self._released.set()
+        self.useFixture(
+            fixtures.MonkeyPatch("nova.tests.fixtures.libvirt.Domain.abortJob", _abort_job)
+        )
         self._order: list[str] | random.Random = []
         self._patch_host_order()
         self.flags(
@@ -400,6 +427,16 @@ class Fleet(nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrationTestBase):
         :param host: the destination; None: the scheduler chooses
         :param force: past the scheduler (microversion 2.67, the last with ``force``)
         """
+        return self.end_live_migration(self.begin_live_migration(server, host, force=force))
+
+    def begin_live_migration(
+        self, server: Server, host: str | None = None, *, force: bool = False
+    ) -> Begun:
+        """Have a live migration begin; see :meth:`migrations_held` for one that goes on."""
+        # How an earlier migration of the same domain ended must not be read as this one's end.
+        for domain in self.connection(self.host_of(server))._vms.values():
+            if domain.UUIDString() == server["id"]:
+                domain._job_type = fakelibvirt.VIR_DOMAIN_JOB_NONE
         before = {migration.uuid for migration in self.migrations(server)}
         asked = len(self.progress.attempts)
         action: dict[str, Any] = {"host": host, "block_migration": "auto"}
@@ -413,15 +450,20 @@ class Fleet(nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrationTestBase):
             # Casts are calls in these tests (CAST_AS_CALL), so that an error in the conductor
             # comes back through an API that would have answered 202.
             error = str(exc)
+        return Begun(server=server, before=frozenset(before), asked=asked, error=error)
+
+    def end_live_migration(self, begun: Begun) -> Migrated:
+        """Wait for the end of a live migration, whatever that is."""
+        server = begun.server
 
         def new() -> list[Any]:
-            return [each for each in self.migrations(server) if each.uuid not in before]
+            return [each for each in self.migrations(server) if each.uuid not in begun.before]
 
         def ended() -> bool:
             records = new()
             return (
                 all(each.status in _ENDED for each in records)
-                and bool(records or error)
+                and bool(records or begun.error)
                 and not self.progress.is_live_migrating(server["id"])
             )
 
@@ -432,12 +474,32 @@ class Fleet(nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrationTestBase):
             host=self.host_of(server),
             attempts=tuple(
                 attempt
-                for attempt in self.progress.attempts[asked:]
+                for attempt in self.progress.attempts[begun.asked :]
                 if attempt.server == server["id"]
             ),
-            error="\n".join(filter(None, [error, self._failure(server)])),
+            error="\n".join(filter(None, [begun.error, self._failure(server)])),
             uuid=record.uuid if record else "",
         )
+
+    @contextlib.contextmanager
+    def migrations_held(self) -> Iterator[None]:
+        """Let no migration end in the block once the hypervisor has begun to copy."""
+        self._released = threading.Event()
+        try:
+            yield
+        finally:
+            self._released.set()
+
+    def wait_until_copying(self, server: Server) -> Any:
+        """Wait for a migration that is held to reach the hypervisor.
+
+        :returns: its migration object
+        """
+        self.progress.wait_until(
+            lambda: server["id"] in self._copying, f"{server['id']} to be copied"
+        )
+        (migration,) = [each for each in self.migrations(server) if each.status == "running"]
+        return migration
 
     def _migrate_stub(
         self, domain: Any, destination: str, params: Mapping[str, Any], flags: int
@@ -448,7 +510,13 @@ class Fleet(nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrationTestBase):
         :param destination: URI whose authority is the destination's name
         :param params: ``destination_xml`` is the domain as Nova wants it there
         """
-        if self.migrations_break:
+        self._copying.add(domain.UUIDString())
+        self.progress.note()
+        released = self._released.wait(60)
+        self._copying.discard(domain.UUIDString())
+        if domain._job_type == fakelibvirt.VIR_DOMAIN_JOB_CANCELLED:
+            return
+        if self.migrations_break or not released:
             domain.fail_job()
             return
         there = self.connection(parse.urlsplit(destination).netloc)
@@ -469,6 +537,11 @@ class Fleet(nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrationTestBase):
             yield
         finally:
             self.api.microversion = usual
+
+    @staticmethod
+    def casts_that_fail() -> contextlib.AbstractContextManager[None]:
+        """Take no notice of what a compute raises behind an API that would have answered 202."""
+        return contextlib.suppress(api_client.OpenStackApiException)
 
     def migrations(self, server: Server) -> list[Any]:
         """Migration objects of a server, done ones as well."""
@@ -669,6 +742,11 @@ def _create_mdev(driver: Any, dev_name: str, mdev_type: str, uuid: str | None = 
         dev_name=name, type_id=mdev_type, parent=dev_name
     )
     return uuid
+
+
+def _abort_job(domain: Any) -> None:
+    """Stand in for fake libvirt's Domain.abortJob, which does nothing."""
+    domain._job_type = fakelibvirt.VIR_DOMAIN_JOB_CANCELLED
 
 
 _rename: Callable[..., None] = os.rename

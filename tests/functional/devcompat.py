@@ -95,6 +95,13 @@ class DeviceCompatFleet(base.Fleet):
                 list(request_filter.ALL_REQUEST_FILTERS),
             )
         )
+        # A changed catalog is noticed at once, rather than within a second.
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova_devcompat.catalog.keeper.CatalogKeeper.__init__.__kwdefaults__",
+                {"min_interval": 0.0},
+            )
+        )
         folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.catalog_file = folder / "devcompat.yaml"
         self.inventory_file = folder / "devcompat-inventory.yaml"

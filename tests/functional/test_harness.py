@@ -16,12 +16,16 @@ from tests.functional.base import VF_BY_CLASS, VF_BY_ID, VF_SPEC
 
 # Stock Nova is not what we test: once is enough. All other suites run on both, and start their
 # fleets with this harness.
-pytestmark = pytest.mark.skipif(
-    bootstrap.uses_threads(), reason="the harness itself is tested on eventlet only"
-)
+pytestmark = [
+    pytest.mark.threads,
+    pytest.mark.skipif(
+        bootstrap.uses_threads(), reason="the harness itself is tested on eventlet only"
+    ),
+]
 
 GPU_2 = "0000:81:01.0"
 PF_2 = "0000:83:00.0"
+
 VGPU = {"resources:VGPU": "1"}
 
 

@@ -14,6 +14,8 @@
 
 import logging
 
+import pytest
+
 from tests.functional import base
 from tests.functional.base import VF_BY_CLASS, VF_BY_ID, VF_SPEC
 from tests.functional.devcompat import (
@@ -26,6 +28,8 @@ from tests.functional.devcompat import (
     gpu,
     nic,
 )
+
+pytestmark = pytest.mark.threads
 
 
 class Devices:
@@ -134,7 +138,7 @@ class AdmissionAlone:
         server = self.boot("mid", self.EXTRA_SPECS)
         with self.logs.during() as lines:
             self.assert_moved("old", self.live_migrate(server))
-        found = lines.find(r"Report mode: this host would refuse the live migration \(1 so far\)")
+        found = lines.find(r"Report mode: this host would refuse the instance \(1 so far\)")
         self.assertTrue(found)
 
 

@@ -14,6 +14,8 @@
 
 import logging
 
+import pytest
+
 from nova_devcompat.compat import traits
 from tests.functional import base, bootstrap
 from tests.functional.base import VF_BY_CLASS, VF_BY_ID, VF_SPEC
@@ -34,6 +36,10 @@ from tests.functional.devcompat import (
 )
 
 #: Nova's default concurrency gets them all, the one on its way out a few.
+
+pytestmark = pytest.mark.threads
+
+
 REPETITIONS = 20 if bootstrap.uses_threads() else 4
 
 

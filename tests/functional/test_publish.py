@@ -152,7 +152,7 @@ class PublishTest(DeviceCompatFleet):
     def test_placement_does_not_answer(self):
         """What was known before goes on to hold."""
         self.start_gpu_hosts(a="1.0", b="1.2")
-        publisher = self.computes["b"].driver._publisher()
+        publisher = self.computes["b"].driver._devcompat_host.publisher
         original = publisher._placement.known_atoms
         publisher._placement.known_atoms = lambda: None
         self.addCleanup(setattr, publisher._placement, "known_atoms", original)
@@ -162,7 +162,7 @@ class PublishTest(DeviceCompatFleet):
         self.assertEqual({"GPU__VERSION__1_0", "GPU__VERSION__1_2"}, self.our_traits("b"))
         # Nor after a restart, when nothing was known before.
         self.restart_host("b")
-        publisher = self.computes["b"].driver._publisher()
+        publisher = self.computes["b"].driver._devcompat_host.publisher
         publisher._atoms, publisher._atoms_read = frozenset(), False
         publisher._placement.known_atoms = lambda: None
         self.run_periodic("b")

@@ -19,6 +19,10 @@ import sys
 import unittest
 
 import fixtures
+import pytest
+
+pytestmark = pytest.mark.threads
+
 
 CATALOG = """\
 meta: {schema_version: '1.0'}

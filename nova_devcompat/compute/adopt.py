@@ -1,0 +1,166 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Adoption: guests that run without a record, or with one that lacks what the catalog has gained.
+
+Their needs are read off their devices as these are now, which may be newer than what the guests
+depend on; hence they are marked as assumed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from nova import context as nova_context
+from nova import exception, objects
+from nova.compute import power_state
+from oslo_log import log as logging
+
+from nova_devcompat import record, wire
+from nova_devcompat.compat.need import Need
+from nova_devcompat.compute.guests import Guests
+from nova_devcompat.compute.host import ThisHost
+from nova_devcompat.compute.inventory import HostDevices
+from nova_devcompat.placement import PlacementError
+
+LOG = logging.getLogger(__name__)
+
+# Adoption goes on in the cycles of the resource tracker, the first of which is part of the start
+# of nova-compute. So much of each may go into it.
+SECONDS_A_CYCLE = 5.0
+_PROGRESS_EVERY = 100
+
+_RUNNING = (power_state.RUNNING, power_state.PAUSED)
+
+
+class Adoption:
+    """Completes the records of one service's guests, a slice in each cycle.
+
+    Done once after the start, and once more whenever the catalog or the devices of a family have
+    changed: a source that could not read at the start is not the end of it.
+
+    :param host: this host
+    :param guests: freezes needs
+    """
+
+    def __init__(self, host: ThisHost, guests: Guests) -> None:
+        self._host = host
+        self._guests = guests
+        self._lock = threading.Lock()
+        self._runs: dict[str, _Run] = {}
+
+    def go_on(self, nodename: str, seconds: float = SECONDS_A_CYCLE) -> None:
+        """Do what is due on a node, for a bounded time; what is left is done in later cycles."""
+        devices = self._host.publisher.devices(nodename)
+        if not devices:
+            return
+        cause = (
+            devices.catalog.digest,
+            frozenset((device.address, device.family) for device in devices),
+        )
+        # Two cycles of one node do not overlap in Nova; whoever comes second has nothing to do.
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            run = self._runs.get(nodename)
+            if run is None or run.cause != cause:
+                run = self._runs[nodename] = _Run(cause, self._guests_of(nodename))
+            if run.left:
+                self._slice(run, nodename, devices, time.monotonic() + seconds)
+        finally:
+            self._lock.release()
+
+    def _guests_of(self, nodename: str) -> list[str]:
+        found = objects.InstanceList.get_by_host_and_node(
+            nova_context.get_admin_context(), self._host.name, nodename, expected_attrs=[]
+        )
+        return [instance.uuid for instance in found if instance.power_state in _RUNNING]
+
+    def _slice(self, run: _Run, nodename: str, devices: HostDevices, deadline: float) -> None:
+        context = nova_context.get_admin_context()
+        busy = []
+        while run.left and time.monotonic() < deadline:
+            uuid = run.left.pop()
+            try:
+                run.completed += self._adopt(context, uuid, nodename, devices)
+            except (exception.UnexpectedTaskStateError, PlacementError):
+                busy.append(uuid)
+                continue
+            except exception.InstanceNotFound:
+                pass
+            except Exception:
+                LOG.exception("Instance %s could not be adopted", uuid)
+            run.seen += 1
+            if run.seen % _PROGRESS_EVERY == 0:
+                LOG.info(
+                    "%(node)s: adoption: %(seen)d guests looked at, %(completed)d records "
+                    "completed, %(left)d to go",
+                    {
+                        "node": nodename,
+                        "seen": run.seen,
+                        "completed": run.completed,
+                        "left": len(run.left) + len(busy),
+                    },
+                )
+        run.left += busy
+        if not run.left and run.completed:
+            LOG.info(
+                "%(node)s: adoption done: %(seen)d guests looked at, %(completed)d records "
+                "completed from the devices as they are now",
+                {"node": nodename, "seen": run.seen, "completed": run.completed},
+            )
+
+    def _adopt(self, context: Any, uuid: str, nodename: str, devices: HostDevices) -> bool:
+        """Complete one guest's record.
+
+        :returns: whether there was anything to complete
+        :raises UnexpectedTaskStateError: something is being done to the guest
+        :raises PlacementError: it does not say what the guest has allocated
+        """
+        instance = objects.Instance.get_by_uuid(
+            context, uuid, expected_attrs=["system_metadata", "flavor", "pci_devices"]
+        )
+        if instance.task_state is not None:
+            raise exception.UnexpectedTaskStateError(
+                instance_uuid=uuid, expected="no task", actual=instance.task_state
+            )
+        if instance.host != self._host.name or instance.power_state not in _RUNNING:
+            return False
+        try:
+            recorded = record.load(instance) or Need()
+        except wire.WireError as error:
+            LOG.warning(
+                "Not adopted: %s. 'nova-devcompat need clear' and 'need backfill' make a new one",
+                error,
+                instance=instance,
+            )
+            return False
+        assigned = self._host.assigned(context, instance, nodename, devices)
+        need = recorded.completed(self._guests.freeze(instance, assigned, devices.catalog))
+        if need == recorded:
+            return False
+        record.store(instance, need)
+        # What begins meanwhile comes first, and may freeze the need itself.
+        instance.save(expected_task_state=[None])
+        return True
+
+
+class _Run:
+    """What is left to look at since the last change of cause."""
+
+    def __init__(self, cause: object, left: list[str]) -> None:
+        self.cause = cause
+        self.left = left
+        self.seen = 0
+        self.completed = 0

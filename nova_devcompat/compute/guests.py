@@ -1,0 +1,242 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The needs of this host's guests: recorded when a device is initialised, and kept right after."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from nova import objects
+from oslo_concurrency import lockutils
+from oslo_log import log as logging
+
+from nova_devcompat import record, wire
+from nova_devcompat.assigned import Assigned, freeze
+from nova_devcompat.catalog.model import Catalog
+from nova_devcompat.compat.need import Need, pci_slot
+from nova_devcompat.compat.pins import BadPin
+from nova_devcompat.compute import admit
+from nova_devcompat.compute.host import ThisHost
+from nova_devcompat.compute.inventory import HostDevice, HostDevices
+from nova_devcompat.placement import PlacementError
+
+LOG = logging.getLogger(__name__)
+
+# Migrations in flight towards one host whose new addresses are remembered between admission and
+# the end. Nova allows a handful at a time; the limit only bounds what failed ones leave behind.
+_RELOCATIONS_KEPT = 1000
+
+
+class Guests:
+    """Writes records.
+
+    Where the compute manager saves the instance after the hook, the record is left to that, so
+    that it is written with the state that it belongs to. Else it is saved here, on an instance
+    read a moment before: two ports can be attached to one instance at once.
+
+    :param host: this host
+    """
+
+    def __init__(self, host: ThisHost) -> None:
+        self._host = host
+        self._lock = threading.Lock()
+        self._relocations: collections.OrderedDict[str, Need] = collections.OrderedDict()
+
+    def initialised(
+        self, context: Any, instance: Any, nodename: str, allocations: Any = None
+    ) -> bool:
+        """Record the need anew: all devices of the guest were initialised a moment ago.
+
+        :param allocations: what placement has for the instance on this host; None to ask
+        :returns: whether the record changed; the caller saves the instance
+        """
+        devices = self._host.devices(nodename)
+        if not len(devices) and not record.exists(instance):
+            return False
+        assigned = self._assigned(context, instance, nodename, devices, allocations)
+        need = self.freeze(instance, assigned, devices.catalog)
+        # A restart takes no device away: one that is not found is one that cannot be read.
+        if need.devices or allocations is not None:
+            return record.store(instance, need)
+        return False
+
+    def initialised_unsaved(self, context: Any, instance: Any, nodename: str) -> None:
+        """The same where nobody saves the instance afterwards."""
+        devices = self._host.devices(nodename)
+        if not len(devices):
+            return
+        assigned = self._assigned(context, instance, nodename, devices)
+        need = self.freeze(instance, assigned, devices.catalog)
+        if need.devices:
+            self._write(context, instance, lambda fresh: need)
+
+    def _assigned(
+        self,
+        context: Any,
+        instance: Any,
+        nodename: str,
+        devices: HostDevices,
+        allocations: Any = None,
+    ) -> list[Assigned[HostDevice]]:
+        """The guest's devices; while placement does not answer, those that were recorded."""
+        try:
+            return self._host.assigned(context, instance, nodename, devices, allocations)
+        except PlacementError as error:
+            LOG.warning(
+                "Allocated devices are taken from the record: %s", error, instance=instance
+            )
+        recorded = record.load(instance) or Need()
+        return [
+            *self._host.assigned(context, instance, nodename, devices, {}),
+            *(
+                Assigned(one.slot, one.address, devices.find(one.address))
+                for one in recorded.devices
+                if one.resource_class is not None
+            ),
+        ]
+
+    def freeze(
+        self, instance: Any, assigned: list[Assigned[HostDevice]], catalog: Catalog
+    ) -> Need:
+        """The need of a guest whose devices are initialised now, under its flavor's pins."""
+        try:
+            pins = catalog.pins(instance.flavor.extra_specs)
+        except BadPin as error:
+            LOG.warning("The need is recorded without pins: %s", error, instance=instance)
+            pins = Need()
+        need = freeze(assigned, pins)
+        for pin in pins.devices:
+            for one in need.devices:
+                values = dict(one.values)
+                if one.family == pin.family and any(
+                    values.get(attribute) != pinned for attribute, pinned in pin.values
+                ):
+                    LOG.warning(
+                        "The flavor pins %s, which the device cannot act as; recorded is %s",
+                        pin,
+                        one,
+                        instance=instance,
+                    )
+        return need
+
+    # --- ports that come and go while the guest runs ---------------------------------------------
+
+    def attached(self, context: Any, instance: Any, nodename: str, vif: Mapping[str, Any]) -> None:
+        """Add the need of a port's device, initialised a moment ago."""
+        address = _address_of(vif)
+        if address is None:
+            return
+        devices = self._host.devices(nodename)
+        assigned = [
+            one
+            for one in self._host.assigned(context, instance, nodename, devices, {})
+            if one.address == address
+        ]
+        added = self.freeze(instance, assigned, devices.catalog).devices
+        if added:
+            slots = {one.slot for one in added}
+
+            def change(fresh: Any) -> Need:
+                kept = _without(record.load(fresh) or Need(), address, slots)
+                return Need(devices=(*kept.devices, *added))
+
+            self._write(context, instance, change)
+
+    def detached(self, context: Any, instance: Any, vif: Mapping[str, Any]) -> None:
+        """Drop the need of a port's device, which the guest has no more."""
+        address = _address_of(vif)
+        if address is None:
+            return
+        # A port's request has one device. Its address may be unknown since a migration.
+        slots = {
+            pci_slot(pci.request_id) for pci in instance.pci_devices if pci.address == address
+        }
+
+        def change(fresh: Any) -> Need:
+            return _without(record.load(fresh) or Need(), address, slots)
+
+        self._write(context, instance, change)
+
+    def _write(self, context: Any, instance: Any, need_of: Callable[[Any], Need]) -> None:
+        """Save a record on an instance read now, not on the caller's copy.
+
+        :param need_of: the need that follows from what is recorded there
+        """
+        with lockutils.lock(f"devcompat-record-{instance.uuid}"):
+            fresh = objects.Instance.get_by_uuid(
+                context, instance.uuid, expected_attrs=["system_metadata"]
+            )
+            try:
+                changed = record.store(fresh, need_of(fresh))
+            except wire.WireError as error:
+                LOG.warning("Left as it is: %s", error, instance=instance)
+                return
+            if changed:
+                fresh.save()
+        # So that the manager, which saves its copy later, neither undoes nor repeats this.
+        instance.system_metadata = dict(fresh.system_metadata)
+        instance.obj_reset_changes(["system_metadata"])
+
+    # --- live migration --------------------------------------------------------------------------
+
+    def coming(self, instance: Any, need: Need) -> None:
+        """Remember the need at its new addresses of a guest that is about to arrive."""
+        with self._lock:
+            self._relocations[instance.uuid] = need
+            self._relocations.move_to_end(instance.uuid)
+            while len(self._relocations) > _RELOCATIONS_KEPT:
+                self._relocations.popitem(last=False)
+
+    def not_coming(self, instance: Any) -> None:
+        """Forget a guest whose migration failed."""
+        with self._lock:
+            self._relocations.pop(instance.uuid, None)
+
+    def arrived(self, context: Any, instance: Any, nodename: str) -> None:
+        """Record the same need at its new addresses; the manager saves the instance."""
+        with self._lock:
+            need = self._relocations.pop(instance.uuid, None)
+        need = need or self._relocated(context, instance, nodename)
+        if need is not None:
+            record.store(instance, need)
+
+    def _relocated(self, context: Any, instance: Any, nodename: str) -> Need | None:
+        """The need at its new addresses, where a restart lost what admission knew.
+
+        Nova has allocated the PCI devices by now.
+        """
+        try:
+            recorded = record.load(instance)
+        except wire.WireError:
+            return None  # left as it is; admission has told
+        if recorded is None:
+            return None
+        devices = self._host.devices(nodename)
+        here = self._host.assigned(context, instance, nodename, devices)
+        return admit.relocate(recorded, {}, here)
+
+
+def _address_of(vif: Mapping[str, Any]) -> str | None:
+    """The PCI address of a port's device, None for a port without one of its own."""
+    return (vif.get("profile") or {}).get("pci_slot")
+
+
+def _without(need: Need, address: str, slots: Collection[str]) -> Need:
+    return Need(
+        devices=tuple(
+            one for one in need.devices if one.address != address and one.slot not in slots
+        )
+    )

@@ -1,0 +1,133 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""This host, as the hooks of the driver see it: its devices, and what Nova calls it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import nova.conf
+from keystoneauth1 import exceptions as ks_exc
+from nova import exception, objects
+from nova.scheduler.client import report
+
+from nova_devcompat import conf as devcompat_conf
+from nova_devcompat.assigned import Assigned, Behind, from_instance
+from nova_devcompat.compat.family import PolicyOf
+from nova_devcompat.compat.verdict import Policy
+from nova_devcompat.compute.inventory import HostDevice, HostDevices, Inventory
+from nova_devcompat.compute.publish import Publisher
+from nova_devcompat.placement import Placement, PlacementError
+
+CONF = nova.conf.CONF
+
+
+class ThisHost:
+    """What several hooks ask.
+
+    :param inventory: reads the devices
+    """
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        #: The service's name, as the compute manager told it.
+        self.name: str = CONF.host
+        self._lock = threading.Lock()
+        self._publisher: Publisher | None = None
+
+    @property
+    def publisher(self) -> Publisher:
+        """Made when it is first used, since placement's client wants its options read."""
+        with self._lock:
+            if self._publisher is None:
+                self._publisher = Publisher(
+                    self.inventory, Placement(report.report_client_singleton())
+                )
+            return self._publisher
+
+    def devices(self, nodename: str) -> HostDevices:
+        """The devices of a node, read now."""
+        return self.inventory.read(nodename)
+
+    def behind(self, nodename: str, devices: HostDevices) -> Behind[HostDevice]:
+        """What tells the device that a resource provider of a node stands for."""
+        publisher = self.publisher
+
+        def behind(provider: str) -> tuple[str, HostDevice | None]:
+            address = publisher.address_of(nodename, provider)
+            return address or "", devices.find(address)
+
+        return behind
+
+    def assigned(
+        self,
+        context: Any,
+        instance: Any,
+        nodename: str,
+        devices: HostDevices,
+        allocations: Any = None,
+    ) -> list[Assigned[HostDevice]]:
+        """The devices that an instance has on a node.
+
+        :param allocations: what placement has for the instance on this host; None to ask
+        :raises PlacementError: it does not say
+        """
+        if allocations is None:
+            allocations = self.allocations_of(context, instance)
+        return from_instance(
+            instance,
+            allocations,
+            devices.find,
+            self.behind(nodename, devices),
+            self.node_id(context, nodename),
+        )
+
+    @staticmethod
+    def allocations_of(context: Any, instance: Any) -> Any:
+        """What placement has for an instance, on whatever hosts.
+
+        :raises PlacementError: it does not say
+        """
+        try:
+            found = report.report_client_singleton().get_allocs_for_consumer(
+                context, instance.uuid
+            )
+        except (ks_exc.ClientException, exception.ConsumerAllocationRetrievalFailed) as error:
+            raise PlacementError(f"allocations of instance {instance.uuid}: {error}") from error
+        return found["allocations"]
+
+    def policy_of(self, devices: HostDevices) -> PolicyOf:
+        """The policy of each family, by the catalog that classified the devices."""
+        default = devcompat_conf.default_policy(CONF)
+
+        def policy(family: str) -> Policy:
+            return devices.catalog.policy(family, default)
+
+        return policy
+
+    def parent_of(self, context: Any, nodename: str, address: str) -> str | None:
+        """The physical function of a PCI address, None where Nova knows none."""
+        try:
+            node_id = self.node_id(context, nodename)
+            found = objects.PciDevice.get_by_dev_addr(context, node_id, address)
+        except exception.NotFound:
+            return None
+        return found.parent_addr
+
+    def node_id(self, context: Any, nodename: str) -> int:
+        """Of the compute node.
+
+        :raises ComputeHostNotFound: it has no record yet
+        """
+        return objects.ComputeNode.get_by_host_and_nodename(context, self.name, nodename).id
