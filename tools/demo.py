@@ -448,10 +448,12 @@ class Story:
 
     def judge(self) -> dict[str, tuple[Any, ...]]:
         """The scheduler's reasons against each host; none where it accepts the guest."""
+        from nova_devcompat.scheduler.lookup import Lookup
         from nova_devcompat.scheduler.state import SchedulerState
 
         state = SchedulerState()
-        request = state.request(self.cloud.record_of(self.server))
+        need = self.cloud.record_of(self.server)
+        request = state.request(Lookup(self.server["id"], moving=True, need=need))
         return {
             host: state.judge(request, self.cloud.stats_of(host), []).ruling.refused
             for host in VERSIONS

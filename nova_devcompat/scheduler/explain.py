@@ -19,8 +19,8 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.verdict import Reason, Ruling
+from nova_devcompat.scheduler.lookup import Lookup
 
 LOG = logging.getLogger(__name__)
 
@@ -68,30 +68,34 @@ def name_of(host: Any) -> str:
     return f"{host.host}/{host.nodename}"
 
 
-def describe(need: Need | None) -> str:
-    """A need in a line."""
-    if need is None:
-        return "of which no need is recorded"
-    return f"which needs {'; '.join(map(str, need.devices))}"
+def describe(found: Lookup) -> str:
+    """What a request needs, in a line."""
+    told = []
+    if found.keeps_devices:
+        if found.need is None:
+            told.append("of which no need is recorded")
+        else:
+            told.append(f"which needs {'; '.join(map(str, found.need.devices))}")
+    if found.pins.devices:
+        told.append(f"whose flavor pins {'; '.join(map(str, found.pins.devices))}")
+    return " and ".join(told)
 
 
-def no_host(instance_uuid: str, need: Need | None, refusals: Refusals) -> None:
+def no_host(found: Lookup, refusals: Refusals) -> None:
     """Say that every host was rejected, and why."""
     LOG.info(
         "No host accepts the devices of instance %(uuid)s, %(need)s. "
         "%(count)d rejected: %(refusals)s",
         {
-            "uuid": instance_uuid,
-            "need": describe(need),
+            "uuid": found.instance_uuid,
+            "need": describe(found),
             "count": refusals.count,
             "refusals": refusals,
         },
     )
 
 
-def reported(
-    instance_uuid: str, need: Need | None, refusals: Refusals, hosts: int, so_far: int
-) -> None:
+def reported(found: Lookup, refusals: Refusals, hosts: int, so_far: int) -> None:
     """Say what ``enforce`` would have rejected.
 
     :param hosts: how many hosts there were
@@ -101,8 +105,8 @@ def reported(
         "Report mode: %(count)d of %(hosts)d hosts would be rejected for instance %(uuid)s, "
         "%(need)s (%(so_far)d such requests so far): %(refusals)s",
         {
-            "uuid": instance_uuid,
-            "need": describe(need),
+            "uuid": found.instance_uuid,
+            "need": describe(found),
             "count": refusals.count,
             "hosts": hosts,
             "so_far": so_far,

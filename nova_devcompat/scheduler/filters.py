@@ -16,33 +16,32 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from nova.scheduler import filters
 from oslo_log import log as logging
 
-from nova_devcompat import plugins
-from nova_devcompat.scheduler import explain, lookup, prefilter
-from nova_devcompat.scheduler.judge import ACCEPTED, Judged
-from nova_devcompat.scheduler.state import SchedulerState
+from nova_devcompat import plugins, wire
+from nova_devcompat.scheduler import explain, lookup, prefilter, state
+from nova_devcompat.scheduler.judge import ACCEPTED
 
 LOG = logging.getLogger(__name__)
 
 
-class DeviceCompatFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
-    """Keeps hosts whose devices accept what the guest needs.
+class DeviceCompatFilter(filters.BaseHostFilter):
+    """Keeps hosts whose devices accept what the guest needs and can act as its flavor pins.
 
-    Concerns live migrations of guests with assigned devices only: all else initialises the devices
-    anew. A request that cannot concern it costs no look-up.
+    The need concerns live migrations only: all else initialises the devices anew. A request that
+    cannot concern it costs no look-up.
     """
 
-    # A rebuild stays on its host and initialises the devices anew.
-    RUN_ON_REBUILD = False
+    # A rebuild initialises the devices anew: its own host may not act as the flavor pins any more.
+    RUN_ON_REBUILD = True
 
     def __init__(self) -> None:
         super().__init__()
-        self._state = SchedulerState()
+        self._state = state.shared()
         self._reports = itertools.count(1)
         prefilter.install(self._state)
 
@@ -50,81 +49,80 @@ class DeviceCompatFilter(filters.BaseHostFilter, filters.CandidateFilterMixin):
         """The hosts that are left, their candidates pruned."""
         if not lookup.concerns_us(spec_obj):
             return filter_obj_list
-        found = lookup.of(spec_obj._context, spec_obj)
-        if not found.moving:
+        found = self._state.look_up(spec_obj._context, spec_obj)
+        for reason in filter(None, (found.unknown, found.bad_pin)):
+            # Nobody knows what the guest needs: no host will do, or any that the rest allows.
+            refused = self._state.refuses_unknown(found, reason)
+            explain.unknown(found.instance_uuid, reason, refused=refused)
+            if refused:
+                return []
+        if not (found.keeps_devices or found.pins.devices):
             return filter_obj_list
-        hosts = list(filter_obj_list)
-        if found.unknown is not None:
-            # Nobody knows what the guest needs: all hosts or none.
-            refused = self._state.refuses_unknown(found)
-            explain.unknown(found.instance_uuid, found.unknown, refused=refused)
-            return [] if refused else hosts
-        return self._filter_known(hosts, found)
+        return self._filter_known(list(filter_obj_list), found)
 
     def host_passes(self, host_state: Any, filter_properties: Any) -> bool:
         """Whether one host is left; Nova asks :meth:`filter_all`."""
         return bool(list(self.filter_all([host_state], filter_properties)))
 
     def _filter_known(self, hosts: list[Any], found: lookup.Lookup) -> list[Any]:
-        request = self._state.request(found.need)
+        request = self._state.request(found)
         debug = LOG.isEnabledFor(logging.DEBUG)
         left: list[Any] = []
-        refused = explain.Refusals()
+        rejected: list[Any] = []
         reported = explain.Refusals()
-        # What follows is done for each of up to 10,000 hosts (tests/bench/filter.py). Most were
-        # judged before and have devices that are all alike: then the shape of their document says
-        # it all, as long as Nova has not put other stats in the place of those it was read from.
-        settled, keep, rejected = request.settled, left.append, 0
+        # What follows is done for each of up to 10,000 hosts (tests/bench/filter.py). Most have
+        # devices that are all alike: then the shape of their document says where they go.
+        goes: dict[str, Callable[[Any], None]] = {}
+        key, shape = wire.STATS_KEY, wire.SHAPE
         for host in hosts:
             try:
-                stats, shape = host._devcompat_shape
-                judged = settled[shape] if stats is host.stats else None
-            except (AttributeError, KeyError):
-                judged = None
-            if judged is None:
+                goes[host.stats[key][shape]](host)
+                continue
+            except (KeyError, TypeError, AttributeError):
                 judged = self._state.judge_host(request, host)
-            if judged is ACCEPTED:
-                keep(host)
+            if judged is ACCEPTED or judged.candidates == []:
+                to = left.append if judged is ACCEPTED else rejected.append
+                to(host)
+                if (settled := _shape_of(host)) in request.settled:
+                    goes[settled] = to
                 continue
-            if judged.candidates is None or judged.candidates:
-                if judged.ruling.reported:
-                    reported.add(host, judged.ruling.reported)
-                if judged.candidates:
-                    self._prune(host, judged, found, debug)
-                keep(host)
-                continue
-            rejected += 1
-            if rejected <= explain.HOSTS_NAMED:
-                refused.add(host, judged.ruling.refused)
-            if debug:
+            if judged.ruling.reported:
+                reported.add(host, judged.ruling.reported)
+            if judged.candidates:
+                # What CandidateFilterMixin does, which formats a line for each candidate.
+                host.allocation_candidates = judged.candidates
+                if debug:
+                    LOG.debug(
+                        "%s: %d allocation candidates left for instance %s, others: %s",
+                        explain.name_of(host),
+                        len(judged.candidates),
+                        found.instance_uuid,
+                        explain.reasons(judged.ruling),
+                    )
+            left.append(host)
+        if debug:
+            for host in rejected:
                 LOG.debug(
                     "%s rejected for instance %s: %s",
                     explain.name_of(host),
                     found.instance_uuid,
-                    explain.reasons(judged.ruling),
+                    explain.reasons(self._state.judge_host(request, host).ruling),
                 )
         if reported.count:
-            explain.reported(
-                found.instance_uuid, found.need, reported, len(hosts), next(self._reports)
-            )
-        refused.count = rejected
+            explain.reported(found, reported, len(hosts), next(self._reports))
         if rejected and not left:
-            explain.no_host(found.instance_uuid, found.need, refused)
+            refused = explain.Refusals()
+            for host in rejected[: explain.HOSTS_NAMED]:
+                refused.add(host, self._state.judge_host(request, host).ruling.refused)
+            refused.count = len(rejected)
+            explain.no_host(found, refused)
         return left
 
-    def _prune(self, host: Any, judged: Judged, found: lookup.Lookup, debug: bool) -> None:
-        """Leave a host the candidates that fit."""
-        # By identity: two candidates can be equal in all but the order of their keys.
-        fitting = {id(candidate) for candidate in judged.candidates or ()}
-        self.filter_candidates(host, lambda candidate: id(candidate) in fitting)
-        if debug:
-            LOG.debug(
-                "%s: %d allocation candidates left for instance %s, others: %s",
-                explain.name_of(host),
-                len(fitting),
-                found.instance_uuid,
-                explain.reasons(judged.ruling),
-            )
+
+def _shape_of(host: Any) -> str:
+    """Where a published document has its shape, if it has one."""
+    text = host.stats.get(wire.STATS_KEY) if host.stats else None
+    return text[wire.SHAPE] if isinstance(text, str) else ""
 
 
 def all_filters() -> list[type[filters.BaseHostFilter]]:

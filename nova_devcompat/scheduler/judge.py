@@ -32,6 +32,8 @@ from nova_devcompat.compat.family import (
     PolicyOf,
     judge_claim,
     judge_each,
+    judge_pins,
+    judge_pins_loosely,
     no_offer,
 )
 from nova_devcompat.compat.need import DeviceNeed, Need
@@ -47,9 +49,13 @@ from nova_devcompat.compat.verdict import (
 #: One of placement's allocation requests: ``allocations`` by provider, ``mappings`` by suffix.
 Candidate = Mapping[str, Any]
 
+#: What flavors without pins want.
+NOTHING = Need()
+
+# What stands for the candidates of a host where there are none.
+_ANYWHERE: Candidate = {"allocations": {}, "mappings": {}}
+
 _PCI_GROUP = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9]+")
-_PCI_SLOT = "pci:"
-_RESOURCE_SLOT = "rc:"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,8 +70,9 @@ class Judged:
     ruling: Ruling
 
 
+_NOTHING_AGAINST = Ruling()
 #: All candidates are left, and there is nothing to say.
-ACCEPTED = Judged(None, Ruling())
+ACCEPTED = Judged(None, _NOTHING_AGAINST)
 
 
 class RequestJudge:
@@ -73,27 +80,50 @@ class RequestJudge:
 
     :param need: what the guest needs
     :param policy: the policy of each family
+    :param pins: what its flavor wants its devices to act as
+    :param keeps_devices: whether the guest runs on, so that a device of which its record says
+        nothing is UNKNOWN; other requests initialise the devices anew
+    :param pci: whether devices are asked for that placement need not know
     """
 
-    def __init__(self, need: Need, policy: PolicyOf) -> None:
+    def __init__(
+        self,
+        need: Need,
+        policy: PolicyOf,
+        *,
+        pins: Need = NOTHING,
+        keeps_devices: bool = True,
+        pci: bool = False,
+    ) -> None:
         self._need = need
         self._policy = policy
+        self._pins = pins
+        self._keeps_devices = keeps_devices
+        self._pci = pci
         self._groups = need.by_slot()
         # Keyed by identity, which is cheap and right as long as the objects live: hence the last.
         self._verdicts: dict[tuple[int, int], Verdict] = {}
         self._judges: dict[int, Judge] = {}
-        self._kept: list[AcceptSet] = []
+        self._kept: list[AcceptSet | wire.HostDocument] = []
         # A guest of one device and a host whose devices all accept the same are the common case
         # and worth a short cut: the answer by the document's shape, where that alone decides.
         # Which of the devices a candidate takes does not matter there.
         self._only = need.devices[0] if len(need.devices) == 1 else None
-        self.settled: dict[int, Judged] = {}
+        self._settles = self._only is not None or not (keeps_devices or need.devices)
+        self.settled: dict[str, Judged] = {}
+        # What else is told of candidates is remembered by all that it depends on.
+        self._rulings: dict[tuple[int | str, ...], Ruling] = {}
+        self._classes = [
+            one for group in self._groups.values() if (one := group[0].resource_class)
+        ]
+        self._suffixes = pci or len(self._classes) < len(self._groups)
 
     def silent(self, reason: Reason) -> Judged:
         """A host of which nothing can be told, for one reason."""
+        families = sorted(self._need.families | self._pins.families)
         ruling = Ruling.of(
             (policy, Verdict.unknown(dataclasses.replace(reason, family=family)))
-            for family, policy in ((f, self._policy(f)) for f in sorted(self._need.families))
+            for family, policy in ((f, self._policy(f)) for f in families)
         )
         return Judged(None if ruling.accepts else [], ruling)
 
@@ -102,35 +132,50 @@ class RequestJudge:
 
         :param candidates: none where the request was not made to placement
         """
-        settled = self._settle(document)
+        settled = self.settled.get(document.shape) if document.shape else None
+        settled = settled or self._settle(document, candidates)
         if settled is not None:
             return settled
         if not candidates:
-            ruling = self._rule(document, {"allocations": {}, "mappings": {}})
+            ruling = self._rule(document, _ANYWHERE)
             return Judged(None if ruling.accepts else [], ruling)
         left = []
-        against = Ruling()
+        against = _NOTHING_AGAINST
         for candidate in candidates:
-            ruling = self._rule(document, candidate)
-            if ruling.accepts:
+            ruling = self._remembered(document, candidate)
+            if not ruling.refused:
                 left.append(candidate)
-            if against.accepts and (ruling.refused or ruling.reported):
+                if not ruling.reported:
+                    continue
+            if not against.refused:
                 against = ruling
-        return Judged(None if len(left) == len(candidates) else left, against)
+        if len(left) < len(candidates):
+            return Judged(left, against)
+        return ACCEPTED if against is _NOTHING_AGAINST else Judged(None, against)
 
-    def _settle(self, document: wire.HostDocument) -> Judged | None:
+    def _settle(
+        self, document: wire.HostDocument, candidates: Sequence[Candidate]
+    ) -> Judged | None:
         """The answer that the document's shape alone gives; None where it gives none."""
-        need, shape = self._only, document.shape
-        if need is None or shape is None:
+        shape = document.shape
+        if shape is None or not self._settles:
             return None
-        if shape not in self.settled:
-            verdict = self._verdict(need, document.devices[0].accepts)
-            ruling = Ruling.of([(self._policy(need.family), verdict)])
-            if ruling.refused:
-                self.settled[shape] = Judged([], ruling)
-            else:
-                self.settled[shape] = Judged(None, ruling) if ruling.reported else ACCEPTED
-        return self.settled[shape]
+        # Candidates of one request are made alike: where all of these take such devices, or none
+        # does, so it is on the other hosts of the shape.
+        pins = {tuple(self._pin_verdicts(document, one)) for one in candidates or (_ANYWHERE,)}
+        if len(pins) > 1:
+            return None
+        verdicts = list(*pins)
+        if self._only is not None:
+            verdict = self._verdict(self._only, document.devices[0].accepts)
+            verdicts.append((self._policy(self._only.family), verdict))
+        ruling = Ruling.of(verdicts)
+        if ruling.refused:
+            settled = Judged([], ruling)
+        else:
+            settled = Judged(None, ruling) if ruling.reported else ACCEPTED
+        self.settled[shape] = settled
+        return settled
 
     def _verdict(self, need: DeviceNeed, accepts: AcceptSet) -> Verdict:
         key = (id(need), id(accepts))
@@ -147,10 +192,50 @@ class RequestJudge:
             judge = self._judges[id(accepts)] = lambda need: self._verdict(need, accepts)
         return judge
 
-    def _rule(self, document: wire.HostDocument, candidate: Candidate) -> Ruling:
-        return Ruling.of(self._verdicts_on(document, candidate))
+    def _remembered(self, document: wire.HostDocument, candidate: Candidate) -> Ruling:
+        key = self._key(document, candidate)
+        if key is None:
+            return self._rule(document, candidate)
+        ruling = self._rulings.get(key)
+        if ruling is None:
+            ruling = self._rulings[key] = self._rule(document, candidate)
+            self._kept.append(document)
+        return ruling
 
-    def _verdicts_on(
+    def _key(
+        self, document: wire.HostDocument, candidate: Candidate
+    ) -> tuple[int | str, ...] | None:
+        """All that the ruling on a candidate depends on; None where that cannot be told.
+
+        That is what the document names, the accept-set behind each provider with the units that
+        the need is after, and which provider answers which group.
+        """
+        if document.kin is None:
+            return None
+        find = document.by_provider.get
+        allocations = candidate["allocations"]
+        key: list[int | str] = [document.kin]
+        for provider, allocation in allocations.items():
+            key.append(id(find(provider)))
+            for resource_class in self._classes:
+                key.append(allocation["resources"].get(resource_class, 0))
+        if self._suffixes:
+            order = list(allocations)
+            for suffix, providers in candidate.get("mappings", {}).items():
+                if suffix:
+                    if not providers or providers[0] not in allocations:
+                        return None
+                    key += (suffix, order.index(providers[0]))
+        return tuple(key)
+
+    def _rule(self, document: wire.HostDocument, candidate: Candidate) -> Ruling:
+        return Ruling.of(
+            itertools.chain(
+                self._need_verdicts(document, candidate), self._pin_verdicts(document, candidate)
+            )
+        )
+
+    def _need_verdicts(
         self, document: wire.HostDocument, candidate: Candidate
     ) -> Iterable[tuple[Policy, Verdict]]:
         taken: set[str] = set()
@@ -164,10 +249,46 @@ class RequestJudge:
                 judges = [self._claimed(document, provider) for provider in providers]
                 verdicts = judge_claim(group, judges, self._policy)
             yield from zip((self._policy(one.family) for one in group), verdicts, strict=True)
+        if not self._keeps_devices:
+            return
         for provider in candidate["allocations"]:
             accepts = document.by_provider.get(provider)
             if accepts is not None and provider not in taken:
                 yield self._policy(accepts.family), nothing_recorded(accepts.family)
+
+    def _pin_verdicts(
+        self, document: wire.HostDocument, candidate: Candidate
+    ) -> Iterator[tuple[Policy, Verdict]]:
+        if not self._pins.devices:
+            return
+        by_provider = document.by_provider
+        taken = [by_provider[one] for one in candidate["allocations"] if one in by_provider]
+        families = {accepts.family for accepts in taken}
+        for pin in self._pins.devices:
+            if pin.family in families:
+                (verdict,) = judge_pins(Need(devices=(pin,)), taken)
+            else:
+                verdict = self._untold(pin, document, candidate)
+            yield self._policy(pin.family), verdict
+
+    def _untold(
+        self, pin: DeviceNeed, document: wire.HostDocument, candidate: Candidate
+    ) -> Verdict:
+        """The verdict where placement does not tell which device of a pinned family is taken."""
+        anything = not candidate["allocations"] or (self._pci and not _pci_groups(candidate))
+        possible: list[AcceptSet | None] = [
+            dev.accepts
+            for dev in document.devices
+            if dev.family == pin.family and (anything or not dev.providers)
+        ]
+        if not (possible or document.whole):
+            return no_offer(pin)
+        (verdict,) = judge_pins_loosely(Need(devices=(pin,)), possible, self._policy)
+        # It may be given a device that the document does not name, and is UNKNOWN then.
+        unnamed = self._pci or not document.whole
+        unknown = no_offer(pin)
+        refuses = self._policy(pin.family).refuses
+        return unknown if unnamed and refuses(verdict) and not refuses(unknown) else verdict
 
     def _claims(self, candidate: Candidate) -> Iterator[tuple[list[DeviceNeed], list[str] | None]]:
         """Groups of needs, each with the providers that the candidate takes for them.
@@ -179,10 +300,10 @@ class RequestJudge:
             return
         groups = _pci_groups(candidate)
         strayed: list[DeviceNeed] = []
-        for slot, group in self._groups.items():
-            if slot.startswith(_RESOURCE_SLOT):
-                yield group, _allocated(slot.removeprefix(_RESOURCE_SLOT), candidate)
-            elif providers := groups.pop(slot.removeprefix(_PCI_SLOT), None):
+        for group in self._groups.values():
+            if (resource_class := group[0].resource_class) is not None:
+                yield group, _allocated(resource_class, candidate)
+            elif providers := groups.pop(group[0].request_id or "", None):
                 yield group, providers
             else:
                 strayed += group

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nova import context as nova_context
@@ -26,6 +27,7 @@ from oslo_log import log as logging
 
 from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
+from nova_devcompat.compat.pins import BadPin, is_pin
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ _DEVICE_PROFILE = "accel:device_profile"
 
 _MEMO = "_devcompat_lookup"
 
+#: What a flavor's extra specs pin; raises BadPin.
+PinsOf = Callable[[Mapping[str, str]], Need]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lookup:
@@ -47,10 +52,15 @@ class Lookup:
 
     :param instance_uuid: the instance it is about
     :param moving: whether a running guest is to be live migrated; all other requests initialise
-        the devices anew and need nothing
+        the devices anew and need what the flavor pins
     :param need: what the guest needs; None where there is no record
     :param unknown: why the need is not known, though there may be one
     :param failed: whether that is because the database did not answer
+    :param pins: what the flavor pins
+    :param bad_pin: why that is not known
+    :param pci: whether devices are asked for that placement need not know
+    :param rebuild: whether the guest is rebuilt where it is, for which placement is not asked
+    :param plain: whether neither the request nor a record tells of devices or pins
     """
 
     instance_uuid: str
@@ -58,33 +68,91 @@ class Lookup:
     need: Need | None = None
     unknown: Reason | None = None
     failed: bool = False
+    pins: Need = dataclasses.field(default_factory=Need)
+    bad_pin: Reason | None = None
+    pci: bool = False
+    rebuild: bool = False
+    plain: bool = False
+
+    @property
+    def keeps_devices(self) -> bool:
+        """Whether the guest's record, or that it has none, decides."""
+        return self.moving and self.unknown is None
 
 
 def concerns_us(spec: RequestSpec) -> bool:
     """Whether a request can concern us at all, told from the request alone: no I/O.
 
-    Only a guest with assigned devices can, and never a rebuild on its own host.
+    Only a guest with assigned devices or a flavor with pins can; a rebuild on its own host only
+    the latter. A port that was attached later stands in no request, so a guest that leaves its
+    host for another is looked up in any case.
     """
-    requests = spec.pci_requests
-    if not (requests and requests.requests):
-        specs = spec.flavor.extra_specs if "extra_specs" in spec.flavor else None
-        if not specs or not (
-            _DEVICE_PROFILE in specs or any(_DEVICE_RESOURCE.fullmatch(key) for key in specs)
-        ):
+    if not _has_pins(spec):
+        leaves = "ignore_hosts" in spec and spec.ignore_hosts
+        if utils.request_is_rebuild(spec) or not (leaves or _asks_for_devices(spec)):
             return False
-    return bool(spec.instance_uuid) and not utils.request_is_rebuild(spec)
+    return bool(spec.instance_uuid)
 
 
-def of(context: Any, spec: RequestSpec) -> Lookup:
-    """What a request needs, looked up once for the whole request. Never raises."""
+def of(context: Any, spec: RequestSpec, pins_of: PinsOf) -> Lookup:
+    """What a request needs, looked up once for the whole request. Never raises.
+
+    :param pins_of: reads the pins of a flavor
+    """
     known: Lookup | None = getattr(spec, _MEMO, None)
-    # A boot of many instances carries another UUID at each turn, and none of them is moving.
-    if known is not None and (not known.moving or known.instance_uuid == spec.instance_uuid):
-        return known
-    found = _look_up(context, spec.instance_uuid)
+    if known is not None:
+        if known.instance_uuid == spec.instance_uuid:
+            return known
+        if not known.moving:
+            # A boot of many instances carries another UUID at each turn; none of them is moving.
+            return dataclasses.replace(known, instance_uuid=spec.instance_uuid)
+    if utils.request_is_rebuild(spec):
+        found = Lookup(spec.instance_uuid, rebuild=True)
+    else:
+        found = _look_up(context, spec.instance_uuid)
+        told = found.need is not None or found.unknown is not None
+        if not (told or _has_pins(spec) or _asks_for_devices(spec)):
+            found = Lookup(spec.instance_uuid, plain=True)
+    found = _with_pins(found, spec, pins_of)
     # Not a field of the object, so it is neither sent on nor stored.
     setattr(spec, _MEMO, found)
     return found
+
+
+def _extra_specs(spec: RequestSpec) -> Mapping[str, str]:
+    specs: Mapping[str, str] | None = (
+        spec.flavor.extra_specs if "extra_specs" in spec.flavor else None
+    )
+    return specs or {}
+
+
+def _has_pins(spec: RequestSpec) -> bool:
+    return any(map(is_pin, _extra_specs(spec)))
+
+
+def _asks_for_devices(spec: RequestSpec) -> bool:
+    specs = _extra_specs(spec)
+    return _has_pci_requests(spec) or (
+        _DEVICE_PROFILE in specs or any(map(_DEVICE_RESOURCE.fullmatch, specs))
+    )
+
+
+def _has_pci_requests(spec: RequestSpec) -> bool:
+    return bool(spec.pci_requests and spec.pci_requests.requests)
+
+
+def _with_pins(found: Lookup, spec: RequestSpec, pins_of: PinsOf) -> Lookup:
+    found = dataclasses.replace(found, pci=_has_pci_requests(spec))
+    try:
+        return dataclasses.replace(found, pins=pins_of(_extra_specs(spec)))
+    except BadPin as error:
+        detail = str(error)
+    except Exception as error:
+        # A rule of a third party, at most: nothing in Nova catches it here.
+        LOG.exception("Reading the pins of the flavor of instance %s failed", spec.instance_uuid)
+        detail = f"nova-scheduler's log has the error: {type(error).__name__}"
+    reason = Reason(code=Code.PIN_UNREADABLE, actor=Actor.OPERATOR, detail=detail)
+    return dataclasses.replace(found, bad_pin=reason)
 
 
 def _look_up(context: Any, uuid: str) -> Lookup:

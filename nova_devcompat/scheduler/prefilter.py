@@ -19,7 +19,6 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from keystoneauth1 import exceptions as ks_exc
 from nova import context as nova_context
 from nova import exception, objects
 from nova.scheduler import request_filter
@@ -30,6 +29,7 @@ from nova_devcompat.compat import traits
 from nova_devcompat.compat.family import required_atoms
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.verdict import Actor, Code, Reason
+from nova_devcompat.placement import Placement, PlacementError
 from nova_devcompat.scheduler import explain, lookup
 from nova_devcompat.scheduler.state import CONF, SchedulerState
 
@@ -52,7 +52,7 @@ def install(state: SchedulerState) -> None:
 
 
 class Prefilter:
-    """Requires the traits of a live migrating guest's need on the host's root provider.
+    """Requires the traits of a guest's need and of its flavor's pins on the host's root provider.
 
     :param state: what is shared with the filter
     """
@@ -70,15 +70,13 @@ class Prefilter:
         """
         if not CONF.devcompat.prefilter or not lookup.concerns_us(spec):
             return False
-        found = lookup.of(context, spec)
-        if found.failed and found.unknown and self._state.refuses_unknown(found):
+        found = self._state.look_up(context, spec)
+        if found.failed and found.unknown and self._state.refuses_unknown(found, found.unknown):
             explain.unknown(found.instance_uuid, found.unknown, refused=True)
             raise exception.RequestFilterFailed(
                 reason="nova-devcompat could not look up what the instance needs"
             )
-        if found.need is None:
-            return False
-        names = self._names(found.need)
+        names = self._names(found)
         if not names:
             return False
         self._make_exist(context, names)
@@ -91,9 +89,11 @@ class Prefilter:
         _watch(Watched(self, spec, found, names))
         return True
 
-    def _names(self, need: Need) -> frozenset[str]:
+    def _names(self, found: lookup.Lookup) -> frozenset[str]:
         names = set()
-        for atom in required_atoms(need, self._state.policy()):
+        policy = self._state.policy()
+        atoms = required_atoms(found.need or Need(), policy) | required_atoms(found.pins, policy)
+        for atom in atoms:
             try:
                 names.add(traits.encode(atom))
             except traits.TraitTooLong as error:
@@ -110,22 +110,11 @@ class Prefilter:
         missing = names - self._existing
         if not missing:
             return
-        client = report.report_client_singleton()
         try:
-            for name in sorted(missing):
-                # PUT /traits/{name} is idempotent: 201, or 204 where it exists.
-                response = client.put(
-                    f"/traits/{name}", None, version="1.6", global_request_id=context.global_id
-                )
-                if response.status_code not in (201, 204):
-                    raise _PlacementFailed(f"{response.status_code} {response.text[:200]}")
-        except (ks_exc.ClientException, _PlacementFailed) as error:
+            Placement(report.report_client_singleton()).make_traits(missing, context.global_id)
+        except PlacementError as error:
             # Only families in enforce mode ask for traits, so this fails closed.
-            LOG.error(
-                "No host will do for a live migration: placement did not take trait %s: %s",
-                name,
-                error,
-            )
+            LOG.error("No host will do for a request: placement did not take %s", error)
             raise exception.RequestFilterFailed(
                 reason="nova-devcompat could not reach placement"
             ) from error
@@ -149,7 +138,7 @@ class Prefilter:
         :param candidates: placement's allocation requests, asked without our traits
         """
         by_root = _by_root(candidates, summaries)
-        request = self._state.request(watched.found.need)
+        request = self._state.request(watched.found)
         refusals = explain.Refusals()
         for node in _nodes(context, by_root):
             if node.host in (watched.spec.ignore_hosts or ()):
@@ -158,7 +147,7 @@ class Prefilter:
             host = types.SimpleNamespace(host=node.host, nodename=node.hypervisor_hostname)
             refusals.add(host, judged.ruling.refused or (_NOT_PUBLISHED,))
         if refusals.count:
-            explain.no_host(watched.found.instance_uuid, watched.found.need, refusals)
+            explain.no_host(watched.found, refusals)
 
 
 _NOT_PUBLISHED = Reason(
@@ -166,10 +155,6 @@ _NOT_PUBLISHED = Reason(
     actor=Actor.HOST,
     detail="its traits in placement do not say so yet; nova-compute's next cycle will tell",
 )
-
-
-class _PlacementFailed(Exception):
-    """An answer from placement that is none."""
 
 
 class Watched:

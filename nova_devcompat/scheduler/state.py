@@ -10,12 +10,14 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What the prefilter and the filter of one scheduler process share."""
+"""What the prefilter, the filter and the weigher of one scheduler process share."""
 
 from __future__ import annotations
 
 import pathlib
 import sys
+import threading
+from collections.abc import Mapping
 from typing import Any
 
 import nova.conf
@@ -28,7 +30,7 @@ from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.compat.family import PolicyOf
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.verdict import Actor, Code, Policy, Reason, Ruling, Verdict
+from nova_devcompat.compat.verdict import Actor, Code, Policy, Reason, Verdict
 from nova_devcompat.scheduler import lookup
 from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
 
@@ -78,13 +80,9 @@ class SchedulerState:
     def judge_host(self, request: RequestJudge, host: Any) -> Judged:
         """What a host's published document says of its candidates.
 
-        :param host: Nova's HostState, which remembers its document's shape for the next request
+        :param host: Nova's HostState
         """
-        stats = getattr(host, "stats", None)
-        document = self._document(stats)
-        if isinstance(document, wire.HostDocument) and document.shape is not None:
-            host._devcompat_shape = (stats, document.shape)
-        return self._judge(request, document, host.allocation_candidates)
+        return self.judge(request, host.stats, host.allocation_candidates)
 
     def judge(self, request: RequestJudge, stats: Any, candidates: list[Candidate]) -> Judged:
         """The same for whoever has no HostState.
@@ -92,6 +90,13 @@ class SchedulerState:
         :param stats: the host's ``compute_nodes.stats``, None where there are none
         """
         return self._judge(request, self._document(stats), candidates)
+
+    def document_of(self, host: Any) -> wire.HostDocument | Reason:
+        """What a host published, or why nothing is known of it.
+
+        :param host: Nova's HostState
+        """
+        return self._document(getattr(host, "stats", None))
 
     def _document(self, stats: Any) -> wire.HostDocument | Reason:
         text = stats.get(wire.STATS_KEY) if stats else None
@@ -110,18 +115,49 @@ class SchedulerState:
             return request.silent(document)
         return request.judge(document, candidates)
 
-    def request(self, need: Need | None) -> RequestJudge:
-        """A judge for one request."""
-        return RequestJudge(need or Need(), self.policy())
+    def look_up(self, context: Any, spec: Any) -> lookup.Lookup:
+        """What a request needs, its pins by the catalog as it is now; looked up once."""
+        return lookup.of(context, spec, self._pins_of)
 
-    def refuses_unknown(self, found: lookup.Lookup) -> bool:
-        """Whether a request whose need is not known is refused."""
-        assert found.unknown is not None
+    def _pins_of(self, extra_specs: Mapping[str, str]) -> Need:
+        return self._keeper.current().pins(extra_specs)
+
+    def request(self, found: lookup.Lookup) -> RequestJudge:
+        """A judge for one request."""
+        return RequestJudge(
+            found.need or Need(),
+            self.policy(),
+            pins=found.pins,
+            keeps_devices=found.keeps_devices,
+            pci=found.pci,
+        )
+
+    def refuses_unknown(self, found: lookup.Lookup, reason: Reason) -> bool:
+        """Whether a request is refused of which something is not known.
+
+        :param reason: why it is not
+        """
         policy = devcompat_conf.default_policy(CONF)
         # A database that does not answer is no fact about the guest: on_unknown does not apply.
-        if found.failed:
+        if found.failed and reason is found.unknown:
             return policy.enforced
-        return not Ruling.of([(policy, Verdict.unknown(found.unknown))]).accepts
+        return policy.enforced and policy.refuses(Verdict.unknown(reason))
 
 
 _SILENT = Reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR)
+
+_shared: tuple[tuple[str, ...], SchedulerState] | None = None
+_sharing = threading.Lock()
+
+
+def shared() -> SchedulerState:
+    """The state that the filter and the weigher of a process have in common.
+
+    Documents of hosts are parsed and kept once that way. Another catalog makes another state.
+    """
+    global _shared
+    catalog = tuple(CONF.devcompat.catalog)
+    with _sharing:
+        if _shared is None or _shared[0] != catalog:
+            _shared = catalog, SchedulerState()
+        return _shared[1]

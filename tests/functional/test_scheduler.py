@@ -15,7 +15,7 @@
 from nova.scheduler import request_filter
 
 from nova_devcompat.compat.verdict import Actor, Reason
-from nova_devcompat.scheduler import explain, filters, weights
+from nova_devcompat.scheduler import explain, filters, lookup, weights
 from tests.functional.devcompat import VGPU, DeviceCompatFleet
 
 
@@ -45,7 +45,7 @@ class PluginTest(DeviceCompatFleet):
 
     def test_all_filters_are_those_of_the_entry_points(self):
         self.assertEqual([filters.DeviceCompatFilter], filters.all_filters())
-        self.assertEqual([], weights.all_weighers())
+        self.assertEqual([weights.DeviceCompatWeigher], weights.all_weighers())
 
     def test_nothing_of_the_request_is_stored(self):
         """What the prefilter requires is for one request only."""
@@ -75,7 +75,7 @@ class PluginTest(DeviceCompatFleet):
         for number in range(14):
             refusals.add(Host(number), (reason,))
         with self.logs.during() as lines:
-            explain.no_host("the-uuid", None, refusals)
+            explain.no_host(lookup.Lookup("the-uuid"), refusals)
         (line,) = lines.find("No host accepts the devices of instance the-uuid")
         self.assertIn("14 rejected: cmp0: gpu", line.text)
         self.assertIn("cmp9: ", line.text)

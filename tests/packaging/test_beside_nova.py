@@ -82,6 +82,22 @@ print(json.dumps({name: type(loaded).__module__ for name, loaded in enabled.item
     assert len(enabled) > 1
 
 
+def test_nova_loads_the_extra_spec_validator(beside_nova, nova_conf):
+    told = beside_nova.run(
+        PARSE
+        + """
+from nova import exception
+from nova.api.validation.extra_specs import validators
+try:
+    validators.validate("devcompat:no_such_family.x", "1")
+except exception.ValidationError as error:
+    print(json.dumps(str(error)))
+""",
+        nova_conf,
+    )
+    assert "the catalog has no family 'no_such_family'; families: " in told
+
+
 def test_nova_loads_the_weighers(beside_nova, nova_conf):
     assert beside_nova.run(
         PARSE

@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat import wire
+from nova_devcompat.assigned import Assigned
 from nova_devcompat.compat.family import Family, required_atoms
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.rules import Equal, Semver, Superset
 from nova_devcompat.compat.verdict import Code, Mode, OnUnknown, Policy, Reason
-from nova_devcompat.compute import admit, record
+from nova_devcompat.compute import admit
 from nova_devcompat.compute.inventory import HostDevice
 from nova_devcompat.scheduler.judge import RequestJudge
 
@@ -230,6 +231,108 @@ class TestCandidates:
         assert set(request.settled) == {first.shape}
 
 
+class TestPins:
+    """A request that initialises the devices anew has no need, and its flavor may pin some."""
+
+    def pinned(self, *, version="2.3", **options):
+        options.setdefault("policy", ENFORCE)
+        policy = options.pop("policy")
+        pins = Need(devices=(DeviceNeed.of("gpu", {"version": [version]}),))
+        return RequestJudge(
+            Need(), lambda family: policy, pins=pins, keeps_devices=False, **options
+        )
+
+    def document(self, *offers, **options):
+        pin = atoms_of(gpu("2.3"))
+        return publish(offers, known=atoms_of(*offers) | pin, **options)
+
+    def codes(self, judged):
+        return [reason.code for reason in judged.ruling.refused]
+
+    def test_only_candidates_that_can_act_as_the_pin_are_left(self):
+        candidates = [vgpu_candidate("p0"), vgpu_candidate("p1")]
+        judged = self.pinned().judge(self.document(gpu("2.1"), gpu("2.4")), candidates)
+        assert judged.candidates == [candidates[1]]
+        (reason,) = judged.ruling.refused
+        assert (reason.code, reason.needed, reason.offered) == ("minor-too-old", "2.3", "2.1")
+
+    def test_all_devices_of_the_family_must(self):
+        candidates = [vgpu_candidate("p0", "p1"), vgpu_candidate("p1", "p1")]
+        judged = self.pinned().judge(self.document(gpu("2.1"), gpu("2.4")), candidates)
+        assert judged.candidates == [candidates[1]]
+
+    def test_no_need_is_asked_for(self):
+        """A record says nothing of devices that are initialised anew."""
+        candidates = [vgpu_candidate("p0", "p1")]
+        here = self.document(gpu("2.4"), NIC.offer({"mode": "x"}))
+        assert self.pinned().judge(here, candidates).candidates is None
+
+    def test_a_host_whose_devices_are_alike(self):
+        request = self.pinned()
+        new, old = self.document(gpu("2.4"), gpu("2.4")), self.document(gpu("2.1"))
+        candidates = [vgpu_candidate("p0")]
+        assert request.judge(new, candidates) is request.judge(new, None)
+        assert self.codes(request.judge(old, candidates)) == ["minor-too-old"]
+        assert set(request.settled) == {new.shape, old.shape}
+
+    @pytest.mark.parametrize("offers", [[gpu("2.4")], [gpu("2.4"), gpu("2.5")]])
+    def test_no_device_is_asked_for(self, offers):
+        nothing = [{"allocations": {ROOT: {"resources": {"VCPU": 1}}}, "mappings": {"": [ROOT]}}]
+        assert self.codes(self.pinned().judge(self.document(*offers), nothing)) == [Code.NO_DEVICE]
+        judged = self.pinned().judge(self.document(*offers, whole=False), nothing)
+        assert self.codes(judged) == [Code.DEVICE_UNKNOWN]
+        # Nobody tells which device answers a PCI request that placement does not know.
+        assert self.pinned(pci=True).judge(self.document(*offers), nothing).candidates is None
+
+    def test_devices_that_placement_does_not_track(self):
+        untracked = [{"allocations": {ROOT: {"resources": {}}}, "mappings": {"": [ROOT]}}]
+        for offers, fits in (
+            ([gpu("2.1"), gpu("2.4")], True),
+            ([gpu("2.1"), gpu("3.0")], False),
+            ([NIC.offer({"mode": "x"})], False),
+            ([], False),
+        ):
+            here = self.document(*offers, placed=False)
+            judged = self.pinned(pci=True).judge(here, untracked)
+            assert bool(left(judged, untracked)) is fits, offers
+
+    def test_a_device_of_no_family_may_be_meant(self):
+        """on_unknown = accept: nova-compute accepts a device of which nothing is known."""
+        untracked = [{"allocations": {ROOT: {"resources": {}}}, "mappings": {"": [ROOT]}}]
+        here = self.document(gpu("2.1"), placed=False)
+        assert self.pinned(policy=LENIENT).judge(here, untracked).candidates == []
+        lenient = self.pinned(policy=LENIENT, pci=True)
+        assert lenient.judge(here, untracked).candidates is None
+
+    def test_without_candidates(self):
+        """A rebuild: any device of the host may be the one that the guest has."""
+        here = self.document(gpu("2.1"), gpu("2.4"))
+        assert self.pinned().judge(here, []).ruling.accepts
+        assert self.codes(self.pinned().judge(self.document(gpu("2.1"), gpu("3.0")), [])) == [
+            "minor-too-old"
+        ]
+
+    def test_a_silent_host(self):
+        reason = Reason(code=Code.HOST_SILENT, actor="operator")
+        (refused,) = self.pinned().silent(reason).ruling.refused
+        assert (refused.family, refused.code) == ("gpu", Code.HOST_SILENT)
+        assert self.pinned(policy=LENIENT).silent(reason).candidates is None
+
+    def test_a_guest_that_is_moved_needs_both(self):
+        pins = Need(devices=(DeviceNeed.of("gpu", {"version": ["2.3"]}),))
+        known = atoms_of(gpu("2.3", caps=["migration", "p2p"]))
+        candidates = [vgpu_candidate("p0")]
+        need = need_of(gpu("2.0", caps=["p2p"]))
+        for offer, fits in (
+            (gpu("2.4", caps=["p2p"]), True),
+            (gpu("2.1", caps=["p2p"]), False),
+            (gpu("2.4", caps=[]), False),
+        ):
+            request = RequestJudge(need, lambda family: ENFORCE, pins=pins)
+            judged = request.judge(publish([offer], known=known | need.atoms), candidates)
+            assert bool(left(judged, candidates)) is fits
+
+
 # --- the chain -----------------------------------------------------------------------------------
 
 versions = st.sampled_from(["1.0", "1.1", "1.2", "2.0", "banana", None])
@@ -272,7 +375,7 @@ def test_admission_accepts_then_filter_accepts_then_prefilter_accepts(
 
     # Admission, on the devices really claimed.
     claimed = [
-        record.Assigned(slot, f"d{index}", HostDevice(f"0000:8{taken_one}:00.0", here[taken_one]))
+        Assigned(slot, f"d{index}", HostDevice(f"0000:8{taken_one}:00.0", here[taken_one]))
         for index, taken_one in enumerate(taken)
     ]
     moves, addresses = {}, {}
@@ -307,13 +410,142 @@ def test_admission_accepts_then_filter_accepts_then_prefilter_accepts(
     assert prefiltered or not filtered
 
 
+pinned_values = st.fixed_dictionaries(
+    {},
+    optional={
+        "gpu": st.fixed_dictionaries(
+            {},
+            optional={
+                "version": st.sampled_from(["1.0", "1.1", "2.0", "3.0", "banana"]).map(
+                    lambda v: [v]
+                ),
+                "caps": caps,
+            },
+        ),
+        "nic": st.fixed_dictionaries({"mode": st.sampled_from(["a", "b"]).map(lambda v: [v])}),
+    },
+).map(lambda drawn: Need(devices=tuple(DeviceNeed.of(family, drawn[family]) for family in drawn)))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    here=offers,
+    pins=pinned_values,
+    policy=policies,
+    how=st.sampled_from(["vgpu", "pci", "untracked", "in place"]),
+    tracked=st.booleans(),
+    data=st.data(),
+)
+def test_a_build_accepts_a_pin_then_filter_accepts_then_prefilter_accepts(
+    here, pins, policy, how, tracked, data
+):
+    """The same for pins: what nova-compute does before it builds, and both in nova-scheduler.
+
+    Some of the devices that the guest is given are of no family.
+    """
+    taken = data.draw(st.lists(st.integers(0, len(here)), max_size=3), label="given devices")
+    if how != "pci" and how != "untracked":
+        # Without PCI requests nova-compute sees only devices of a family (assigned.py).
+        taken = [one for one in taken if one < len(here)]
+    given_devices = [
+        Assigned(PCI, f"d{index}", HostDevice(f"0000:8{one}:00.0", here[one]))
+        if one < len(here)
+        else Assigned(PCI, f"d{index}", None)
+        for index, one in enumerate(taken)
+    ]
+    policy_of = policy.__getitem__
+    admitted = admit.rule_on_pins(pins, given_devices, policy_of).accepts
+
+    known = atoms_of(*here) | pins.atoms
+    providers = [f"p{one}" for one in taken]
+    plain = {"allocations": {ROOT: {"resources": {}}}, "mappings": {"": [ROOT]}}
+    candidates = {
+        "vgpu": lambda: [vgpu_candidate(*providers)],
+        "pci": lambda: [pci_candidate(*providers)],
+        # Hosts may report devices to placement before the scheduler asks for them there.
+        "untracked": lambda: [plain],
+        "in place": list,
+    }[how]()
+    placed = how in ("vgpu", "pci") or tracked
+    # Whole is what names all that placement can allocate.
+    strange = how in ("vgpu", "pci") and any(one == len(here) for one in taken)
+    whole = not strange and data.draw(st.booleans(), label="whole")
+    request = RequestJudge(
+        Need(), policy_of, pins=pins, keeps_devices=False, pci=how in ("pci", "untracked")
+    )
+    document = publish(here, known=known, placed=placed, whole=whole)
+    judged = request.judge(document, candidates)
+    filtered = judged.candidates is None or bool(judged.candidates)
+
+    root = {atom for offer in here for atom in offer.accept_set(known).atoms}
+    prefiltered = required_atoms(pins, policy_of) <= root
+
+    assert filtered or not admitted
+    assert prefiltered or not filtered
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    source=offers,
+    hosts=st.lists(st.tuples(offers, st.booleans(), st.booleans()), min_size=1, max_size=4),
+    pins=pinned_values,
+    policy=policies,
+    keeps=st.booleans(),
+    make=st.sampled_from([vgpu_candidate, pci_candidate]),
+    data=st.data(),
+)
+def test_what_is_remembered_changes_no_ruling(source, hosts, pins, policy, keeps, make, data):
+    """A judge that has seen other hosts says of each what a new one says."""
+    slot = VGPU if make is vgpu_candidate else PCI
+    need = need_of(*source, slot=slot) if keeps else Need()
+    known = need.atoms | pins.atoms
+    for here, _, _ in hosts:
+        known |= atoms_of(*here)
+    reader = wire.StatsReader()
+
+    def new():
+        return RequestJudge(
+            need, policy.__getitem__, pins=pins, keeps_devices=keeps, pci=make is pci_candidate
+        )
+
+    seasoned = new()
+    for number, (here, placed, whole) in enumerate(hosts):
+        document = reader.read(
+            wire.dump_stats(
+                wire.HostDocument(
+                    catalog="",
+                    whole=whole,
+                    devices=tuple(
+                        wire.PublishedDevice(
+                            address=f"0000:8{index}:00.0",
+                            accepts=offer.accept_set(known),
+                            providers=(f"h{number}p{index}",) if placed else (),
+                        )
+                        for index, offer in enumerate(here)
+                    ),
+                )
+            )
+        )
+        # On a host that names all, a candidate takes what it names.
+        most = len(here) - 1 if whole else len(here)
+        candidates = data.draw(
+            st.lists(
+                st.lists(st.integers(0, most), min_size=len(source), max_size=len(source)).map(
+                    lambda taken, n=number: make(*(f"h{n}p{one}" for one in taken))
+                ),
+                max_size=3,
+            )
+        )
+        assert seasoned.judge(document, candidates) == new().judge(document, candidates)
+
+
 @settings(max_examples=300, deadline=None)
 @given(source=offers, policy=policies)
 def test_a_guest_can_always_stay_where_it_started(source, policy):
     """design: for a need N frozen on offer O: O accepts N. Through Nova's own map of addresses."""
     need = need_of(*source, slot=PCI)
     claimed = [
-        record.Assigned(PCI, f"s{index}", HostDevice(f"s{index}", offer))
+        Assigned(PCI, f"s{index}", HostDevice(f"s{index}", offer))
         for index, offer in enumerate(source)
     ]
     moves = {one.address: one.address for one in claimed}
@@ -328,7 +560,7 @@ def test_the_order_of_a_claim_matters_where_it_is_known():
     """A swap of two unlike devices is refused, though a match would exist."""
     need = need_of(gpu("1.2"), gpu("2.0"), slot=PCI)
     here = [HostDevice("d0", gpu("1.4")), HostDevice("d1", gpu("2.0"))]
-    claimed = [record.Assigned(PCI, one.address, one) for one in here]
+    claimed = [Assigned(PCI, one.address, one) for one in here]
     addresses = {"s0": PCI, "s1": PCI}
     for moves, accepted in (
         ({"s0": "d0", "s1": "d1"}, True),
@@ -344,7 +576,7 @@ def test_the_order_of_a_claim_matters_where_it_is_known():
 
 def test_relocate_keeps_the_need_and_forgets_rather_than_lies():
     need = need_of(gpu("1.2"), gpu("2.0"), slot=PCI)
-    claimed = [record.Assigned(PCI, "d0", None), record.Assigned(PCI, "d1", None)]
+    claimed = [Assigned(PCI, "d0", None), Assigned(PCI, "d1", None)]
     moved = admit.relocate(need, {"s0": "d1", "s1": "d0"}, claimed)
     assert [one.address for one in moved.devices] == ["d1", "d0"]
     assert moved.atoms == need.atoms

@@ -1,0 +1,113 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Flavor extra specs ``devcompat:<family>.<attribute>``, validated when a flavor gets them.
+
+nova-api asks what the entry points of ``nova.api.extra_spec_validators`` register
+(nova/api/validation/extra_specs/validators.py), from microversion 2.86 on; who writes with an
+older one can store anything, and nova-scheduler then says that it cannot read the pin.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import nova.conf
+from keystoneauth1 import exceptions as ks_exc
+from nova import exception
+from nova.api.validation.extra_specs import base
+from nova.scheduler.client import report
+from oslo_log import log as logging
+
+from nova_devcompat import conf as devcompat_conf
+from nova_devcompat.catalog.keeper import CatalogKeeper
+from nova_devcompat.catalog.loader import CatalogError
+from nova_devcompat.catalog.model import Catalog
+from nova_devcompat.compat import traits
+from nova_devcompat.compat.pins import PREFIX, BadPin
+from nova_devcompat.placement import Placement, PlacementError
+
+CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
+
+devcompat_conf.register_opts(CONF)
+
+
+class PinValidator(base.ExtraSpecValidator):
+    """Reads a pin by the catalog of nova-api's host.
+
+    The catalog is loaded at the first pin, so that nova-api starts without one; a change of its
+    files shows at the next pin. Safe for use by several threads.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            name=f"{PREFIX}{{pin}}",
+            description=(
+                "The value that guests of the flavor are recorded as needing of their assigned "
+                "devices, named as <family>.<attribute>; the devices must accept it."
+            ),
+            value={"type": str},
+            parameters=[{"name": "pin", "pattern": ".*"}],
+        )
+        self._lock = threading.Lock()
+        self._keeper: tuple[tuple[str, ...], CatalogKeeper] | None = None
+
+    def validate(self, name: str, value: str) -> None:
+        """Refuse what no rule can read, and let hosts learn what is good.
+
+        :raises ValidationError: a 400 that says what is allowed, or why that is not known
+        """
+        try:
+            pins = self._catalog().pins({name: value})
+            names = [traits.encode(atom) for atom in pins.atoms]
+        except (BadPin, traits.TraitTooLong) as error:
+            raise exception.ValidationError(f"Validation failed; {error}") from error
+        except CatalogError as error:
+            problems = "; ".join(map(str, error.problems))
+            LOG.error("Pins cannot be validated, the catalog cannot be used: %s", problems)
+            raise exception.ValidationError(
+                f"Validation failed; {name} cannot be checked, because the catalog on nova-api's "
+                f"host cannot be used: {problems}. Install the one that nova-scheduler has and "
+                "name it with [devcompat] catalog in nova.conf"
+            ) from error
+        self._make_exist(name, names)
+
+    def _catalog(self) -> Catalog:
+        paths = tuple(CONF.devcompat.catalog)
+        with self._lock:
+            if self._keeper is None or self._keeper[0] != paths:
+                self._keeper = paths, CatalogKeeper(paths, min_interval=0)
+            keeper = self._keeper[1]
+        return keeper.current()
+
+    def _make_exist(self, name: str, names: list[str]) -> None:
+        """Create the traits, so that hosts evaluate them in their next cycle.
+
+        nova-scheduler would create them at the first boot, which would fail for want of them.
+        """
+        try:
+            Placement(report.report_client_singleton()).make_traits(names)
+        except (PlacementError, ks_exc.ClientException) as error:
+            LOG.warning(
+                "Placement was not told of extra spec %(name)s, so hosts learn of it when a guest "
+                "is first scheduled with it: %(error)s",
+                {"name": name, "error": error},
+            )
+        except Exception:
+            # Nova's client was never meant to be made here: the pin is good all the same.
+            LOG.exception("Placement was not told of extra spec %s", name)
+
+
+def register() -> list[base.ExtraSpecValidator]:
+    """The validators, for Nova."""
+    return [PinValidator()]
