@@ -25,8 +25,9 @@ GROUP = cfg.OptGroup(
 Device versions as something that Nova schedules on.
 
 The group is read by nova-compute (with ``compute_driver = devcompat.DeviceCompatDriver``) and by
-nova-scheduler (with ``DeviceCompatFilter`` in ``[filter_scheduler] enabled_filters``). Give both
-the same catalog, ``mode`` and ``on_unknown``.
+nova-scheduler (with ``DeviceCompatFilter`` in ``[filter_scheduler] enabled_filters``, and the
+weigher in ``weight_classes``). Give both the same catalog, ``mode`` and ``on_unknown``. nova-api
+reads ``catalog`` alone, to validate the extra specs of flavors.
 """,
 )
 
@@ -82,11 +83,35 @@ Possible values:
         default=True,
         help="""
 Whether nova-scheduler asks placement only for hosts that accept the need of a guest that is live
-migrated. It is what finds a fitting host beyond ``[scheduler] max_placement_results``. The filter
-and the check on the destination decide the same without it, at a higher price.
+migrated, and what flavors pin. It is what finds a fitting host beyond ``[scheduler]
+max_placement_results``. The filter and nova-compute's own check decide the same without it, at a
+higher price.
 
 Families in ``report`` mode, and those with ``on_unknown = accept``, are never asked for: a host
 that publishes nothing has no trait.
+""",
+    ),
+    cfg.FloatOpt(
+        "weight_multiplier",
+        default=1.0,
+        help="""
+How much ``DeviceCompatWeigher`` counts. Among the hosts that fit, it prefers those whose devices
+keep a guest most mobile: what it will need is accepted by the most other candidate hosts. Among
+equals it prefers the closest fit, the device that accepts least, so that the newest devices stay
+free for the guests that need them. Requests for guests without assigned devices weigh nothing.
+
+Possible values:
+
+* a positive number: weigh as described, against Nova's weighers with their multipliers
+* 0: do not weigh, and compute nothing
+* a negative number: prefer the hosts that keep a guest least mobile
+
+Related options:
+
+* ``[filter_scheduler] weight_classes`` must list
+  ``nova_devcompat.scheduler.weights.all_weighers``
+* the metadata key ``devcompat_weight_multiplier`` of a host aggregate overrides the option for the
+  hosts of the aggregate; of several aggregates the lowest value holds, as with Nova's weighers
 """,
     ),
     cfg.StrOpt(

@@ -1,0 +1,209 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the weigher costs a request, as a ratio to Nova's own weighers.
+
+Run ``python -m tests.bench.weigher [--hosts N] [--rounds N] [--json]``. Weighers see the same
+HostState objects in the same process, in turn, through Nova's handler, which normalises,
+multiplies and logs for each of them; the ratio of each pair counts. ``ratio`` is to RAMWeigher,
+``ratio_all`` to all of Nova's weighers together. Documents are parsed before the first round, as
+they are in a scheduler that has seen the hosts once; each round is another request, with stats
+fresh from the database, as Nova makes HostStates anew for each request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import statistics
+import time
+import uuid
+
+import nova.monkey_patch
+
+nova.monkey_patch.patch()
+
+import nova.conf  # noqa: E402
+from nova import context, objects  # noqa: E402
+from nova.scheduler import host_manager  # noqa: E402
+from nova.scheduler import weights as nova_weights  # noqa: E402
+from nova.scheduler.weights import ram  # noqa: E402
+
+from nova_devcompat import wire  # noqa: E402
+from nova_devcompat.compat.family import Family  # noqa: E402
+from nova_devcompat.compat.need import DeviceNeed, Need  # noqa: E402
+from nova_devcompat.compat.rules import Semver, Superset  # noqa: E402
+from nova_devcompat.compat.verdict import Policy  # noqa: E402
+from nova_devcompat.scheduler import lookup, weights  # noqa: E402
+from nova_devcompat.scheduler.state import SchedulerState  # noqa: E402
+
+objects.register_all()
+nova.conf.CONF([], default_config_files=[], default_config_dirs=[])
+
+GPU = Family(name="gpu", rules={"version": Semver(), "caps": Superset()})
+NIC = Family(name="nic", rules={"fw_version": Semver()})
+HANDLER = nova_weights.HostWeightHandler()
+
+
+class _State(SchedulerState):
+    """The weigher's state without a catalog on disk."""
+
+    def __init__(self) -> None:
+        self._reader = wire.StatsReader()
+
+    def policy(self):
+        policy = Policy()
+        return lambda family: policy
+
+
+def make_hosts(count, *, versions, families):
+    """Hosts with two devices of each family, alike on a host, at versions that take turns."""
+    offers = [
+        [GPU.offer({"version": f"1.{minor}", "caps": ["migration", "p2p"]}) for minor in versions],
+        [NIC.offer({"fw_version": f"28.{minor}"}) for minor in versions],
+    ][:families]
+    atoms = frozenset(atom for family in offers for offer in family for atom in offer.atoms())
+    accepts = [[offer.accept_set(atoms) for offer in family] for family in offers]
+    hosts = []
+    for number in range(count):
+        host = host_manager.HostState(f"host{number}", f"host{number}", str(uuid.uuid4()))
+        host.free_ram_mb = host.vcpus_total = number
+        host.cpu_allocation_ratio = host.ram_allocation_ratio = host.disk_allocation_ratio = 1.0
+        host.hypervisor_version = 9_000_000
+        root = str(uuid.uuid4())
+        devices = [
+            wire.PublishedDevice(
+                address=f"0000:{8 + place}{index}:00.0",
+                # Families go their own ways, so that all pairs of versions occur.
+                accepts=family[number // len(versions) ** place % len(versions)],
+                providers=(str(uuid.uuid4()),),
+            )
+            for place, family in enumerate(accepts)
+            for index in range(2)
+        ]
+        document = wire.HostDocument(catalog="0123456789ab", whole=True, devices=tuple(devices))
+        host.stats = {"num_instances": "0", wire.STATS_KEY: wire.dump_stats(document)}
+        taken = {device.providers[0]: {"resources": {"VGPU": 1}} for device in devices[::2]}
+        host.allocation_candidates = [
+            {"allocations": {root: {"resources": {"VCPU": 1}}, **taken}, "mappings": {"": [root]}}
+        ]
+        hosts.append(host)
+    return hosts
+
+
+def make_spec(need):
+    """The request of a guest with devices, looked up already, as the filter leaves it."""
+    spec = objects.RequestSpec(
+        context.get_admin_context(),
+        instance_uuid=str(uuid.uuid4()),
+        flavor=objects.Flavor(extra_specs={"resources:VGPU": "1"}),
+        pci_requests=None,
+        image=objects.ImageMeta(properties=objects.ImageMetaProps()),
+        instance_group=None,
+    )
+    spec.scheduler_hints = {}
+    found = lookup.Lookup(spec.instance_uuid, moving=need is not None, need=need)
+    setattr(spec, lookup._MEMO, found)
+    return spec
+
+
+def timed(weighers, hosts, spec):
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.thread_time()
+        HANDLER.get_weighed_objects(weighers, hosts, spec)
+        return (time.thread_time() - start) / len(hosts) * 1e6
+    finally:
+        gc.enable()
+
+
+def run(count, rounds):
+    ours = object.__new__(weights.DeviceCompatWeigher)
+    ours._state = _State()
+    stock = [weigher() for weigher in nova_weights.all_weighers()]
+    one = [ram.RAMWeigher()]
+    needed = DeviceNeed.of("gpu", {"version": ["1.0"], "caps": ["migration"]}, slot="rc:VGPU")
+    few, many = range(6), range(60)
+    cases = [
+        ("boot, 6 versions", few, 1, None),
+        ("boot, 60 versions", many, 1, None),
+        ("boot, two families of 6 versions each", few, 2, None),
+        ("boot, two families of 60 versions each", many, 2, None),
+        ("live migration, 6 versions", few, 1, Need(devices=(needed,))),
+    ]
+    results = []
+    for name, versions, families, need in cases:
+        hosts = make_hosts(count, versions=versions, families=families)
+        spec = make_spec(need)
+        timed([ours], hosts, spec)  # parses
+        rows = []
+        for _ in range(rounds):
+            request = copy.copy(spec)
+            for host in hosts:
+                host.stats = json.loads(json.dumps(host.stats))
+            rows.append(
+                (
+                    timed([ours], hosts, request),
+                    timed(one, hosts, request),
+                    timed(stock, hosts, request),
+                )
+            )
+        results.append(summary(name, count, rows))
+    plain = make_spec(None)
+    plain.flavor = objects.Flavor(extra_specs={})
+    rows = [
+        (timed([ours], hosts, plain), timed(one, hosts, plain), timed(stock, hosts, plain))
+        for _ in range(rounds)
+    ]
+    results.append(summary("guest without devices", count, rows))
+    return results
+
+
+def summary(name, count, rows):
+    ratios = [ours / one for ours, one, _ in rows]
+    return {
+        "case": name,
+        "hosts": count,
+        "ours_us_per_host": round(statistics.median(row[0] for row in rows), 3),
+        "ram_us_per_host": round(statistics.median(row[1] for row in rows), 3),
+        "all_us_per_host": round(statistics.median(row[2] for row in rows), 3),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_min": round(min(ratios), 3),
+        "ratio_max": round(max(ratios), 3),
+        "ratio_all": round(statistics.median(ours / every for ours, _, every in rows), 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hosts", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    results = run(arguments.hosts, arguments.rounds)
+    if arguments.json:
+        print(json.dumps(results, indent=2))
+        return
+    for one in results:
+        print(
+            f"{one['case']}: {one['ours_us_per_host']} us a host, RAMWeigher "
+            f"{one['ram_us_per_host']} us: ratio {one['ratio']} ({one['ratio_min']} to "
+            f"{one['ratio_max']}); all of Nova's weighers {one['all_us_per_host']} us: ratio "
+            f"{one['ratio_all']}"
+        )
+
+
+if __name__ == "__main__":
+    main()
