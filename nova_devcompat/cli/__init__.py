@@ -11,4 +11,4 @@
 #    under the License.
 
 
-"""The operator's command, ``nova-devcompat``. It needs no Nova."""
+"""The operator's command, ``nova-devcompat``. Only ``need ...`` needs Nova, when it runs."""

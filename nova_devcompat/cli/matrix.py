@@ -18,19 +18,16 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-from cliff.lister import Lister
 
 from nova_devcompat.catalog import load_catalog
-from nova_devcompat.cli import formatters
+from nova_devcompat.cli.formatters import FastLister
 from nova_devcompat.fleet import matrix
 from nova_devcompat.sources.static import load_inventory
 
 LOG = logging.getLogger(__name__)
 
 
-class Matrix(Lister):
+class Matrix(FastLister):
     """Tell whether a guest on any device of an inventory could move to any other host.
 
     Uses the rules that nova-compute uses, over a static inventory: what to run on paper before a
@@ -58,14 +55,6 @@ class Matrix(Lister):
         )
         parser.add_argument("--family", metavar="FAMILY", help="only devices of this family")
         return parser
-
-    def _load_formatter_plugins(self) -> Any:
-        loaded = super()._load_formatter_plugins()
-        for extension in loaded:
-            faster = formatters.REPLACED.get(type(extension.obj))
-            if faster is not None:
-                extension.obj = faster()
-        return loaded
 
     def take_action(
         self, parsed_args: argparse.Namespace

@@ -1,0 +1,370 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""``nova-devcompat need ...``: on a controller, with its nova.conf."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cliff.columns import FormattableColumn
+from cliff.command import Command
+from cliff.show import ShowOne
+
+from nova_devcompat.catalog import Catalog, load_catalog
+from nova_devcompat.cli.formatters import FastLister
+
+if TYPE_CHECKING:
+    from nova_devcompat.fleet.needs import Needs
+
+# Whose INFO lines are for the console; those of Nova and its libraries are for the log file.
+_TALKING = ("nova_devcompat.cli", "nova_devcompat.fleet.needs.progress")
+
+
+class _OnController(Command):
+    """A command that asks Nova's databases.
+
+    Nova is imported when such a command runs: the others, and --help, need none.
+    """
+
+    needs: Needs
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--config-file",
+            metavar="FILE",
+            action="append",
+            default=[],
+            help="Nova's configuration, where nova-manage would not find it; can be repeated",
+        )
+        return parser
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        with nova(parsed_args.config_file):
+            from nova import context
+
+            from nova_devcompat.fleet.cells import Cells
+            from nova_devcompat.fleet.needs import Needs
+
+            self.needs = Needs(Cells(context.get_admin_context()))
+            status = int(super().run(parsed_args) or 0)
+            return status or int(self.needs.cells.incomplete)
+
+
+class _WithCatalog(_OnController):
+    """A command that reads values by the catalog's rules."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--catalog",
+            metavar="FILE",
+            action="append",
+            help="a catalog in place of those of [devcompat] catalog; can be repeated",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="print what would change, and change nothing"
+        )
+        return parser
+
+    @staticmethod
+    def catalog(parsed_args: argparse.Namespace) -> Catalog:
+        import nova.conf
+
+        # The hosts read the devices, so no source need be installed on a controller.
+        return load_catalog(
+            parsed_args.catalog or nova.conf.CONF.devcompat.catalog, check_sources=False
+        )
+
+
+class NeedList(_OnController, FastLister):
+    """List what instances need: a row for each assigned device of a family.
+
+    Deleted instances are not listed. Cells that do not answer are named on standard error, and the
+    exit status is 1 then.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--host", metavar="HOST", help="only instances on this host")
+        parser.add_argument("--family", metavar="FAMILY", help="only devices of this family")
+        parser.add_argument("--cell", metavar="CELL", help="only this cell, by name or UUID")
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument(
+            "--assumed",
+            action="store_true",
+            help="only needs that were read off a device after its guest had started",
+        )
+        which.add_argument(
+            "--missing",
+            action="store_true",
+            help="devices of running guests whose need is not recorded, or not all of it, judged "
+            "by what their hosts publish",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
+        from nova_devcompat.fleet.needs import Row
+
+        which = {
+            "cell": parsed_args.cell,
+            "host": parsed_args.host,
+            "family": parsed_args.family,
+        }
+        if parsed_args.missing:
+            return Row._fields, self.needs.missing(**which)
+        return Row._fields, self.needs.recorded(**which, assumed=parsed_args.assumed)
+
+
+class NeedShow(_OnController, ShowOne):
+    """Show what one instance needs, and what its own host makes of that now.
+
+    The verdict is that of the host the instance is on: after an upgrade in place it tells whether
+    the guest could come back to it.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("instance", metavar="INSTANCE", help="UUID of an instance")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
+        shown = self.needs.show(parsed_args.instance)
+        shown["needs"] = _Devices(shown["needs"])
+        shown["pins"] = _Mapping(shown["pins"])
+        return tuple(shown), tuple(shown.values())
+
+
+class NeedSet(_WithCatalog, FastLister):
+    """Record other values for what an instance needs, and print what changed.
+
+    For attributes that are recorded already, and while nothing else is being done to the instance.
+    What is set is no longer assumed. The next reboot of the guest freezes its need anew.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("instance", metavar="INSTANCE", help="UUID of an instance")
+        parser.add_argument(
+            "values",
+            metavar="FAMILY.ATTRIBUTE=VALUE",
+            nargs="+",
+            help="the value as a flavor would pin it",
+        )
+        parser.add_argument(
+            "--address",
+            metavar="ADDRESS",
+            help="only the device at this address; else all devices of the family",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
+        from nova_devcompat.fleet.needs import Change
+
+        return Change._fields, self.needs.set_values(
+            parsed_args.instance,
+            parsed_args.values,
+            self.catalog(parsed_args),
+            address=parsed_args.address,
+            dry_run=parsed_args.dry_run,
+        )
+
+
+class NeedClear(_OnController, FastLister):
+    """Drop the record of an instance, and print the entries of system_metadata that it was.
+
+    Without a record the guest's need is not known, which on_unknown decides.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("instance", metavar="INSTANCE", help="UUID of an instance")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
+        from nova_devcompat.fleet.needs import Dropped
+
+        if not parsed_args.yes and not self._agreed(parsed_args.instance):
+            raise ValueError("nothing is cleared; add --yes to clear it without a question")
+        return Dropped._fields, self.needs.clear(parsed_args.instance)
+
+    def _agreed(self, instance: str) -> bool:
+        if not self.app.stdin.isatty():
+            return False
+        self.app.stderr.write(f"Drop what is recorded of instance {instance}? [y/N] ")
+        self.app.stderr.flush()
+        return self.app.stdin.readline().strip().lower() in ("y", "yes")
+
+
+class NeedBackfill(_WithCatalog, FastLister):
+    """Complete the records of running guests from what their hosts publish, and print the changes.
+
+    What is recorded stays as it is; what is added is marked as assumed, since the device may have
+    been upgraded after the guest started. nova-compute does the same for its own guests when it
+    starts.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--host", metavar="HOST", help="only instances on this host")
+        which.add_argument("--instance", metavar="INSTANCE", help="only this instance, a UUID")
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
+        from nova_devcompat.fleet.needs import Change
+
+        return Change._fields, self.needs.backfill(
+            self.catalog(parsed_args),
+            host=parsed_args.host,
+            instance=parsed_args.instance,
+            dry_run=parsed_args.dry_run,
+        )
+
+
+class _Devices(FormattableColumn[list[dict[str, Any]]]):
+    """The needs of an instance's devices: nested for machines, a few lines each for people."""
+
+    def human_readable(self) -> str:
+        return "\n".join(_described(device) for device in self._value) or "none recorded"
+
+
+def _described(device: dict[str, Any]) -> str:
+    lines = [f"{device['family']} at {device['address'] or 'an address not known'}"]
+    for name, values in device["values"].items():
+        text = "unknown" if values is None else ",".join(values) or "nothing"
+        lines.append(f"  {name} {text}{' (assumed)' if name in device['assumed'] else ''}")
+    if device["verdict"]:
+        lines.append(f"  its host: {device['verdict']}")
+        lines += [f"    {reason}" for reason in device["reasons"]]
+    return "\n".join(lines)
+
+
+class _Mapping(FormattableColumn[dict[str, str]]):
+    """Texts by name."""
+
+    def human_readable(self) -> str:
+        return "\n".join(f"{name}={value}" for name, value in self._value.items())
+
+
+# --- Nova ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def nova(config_files: Sequence[str]) -> Iterator[None]:
+    """Nova as nova-manage sets it up, for the length of a command.
+
+    :param config_files: none to look where Nova's services look
+    :raises ValueError: Nova is not installed, or its configuration cannot be used
+    """
+    with _quiet_console() as console:
+        conf, rpc = _configured(config_files)
+        try:
+            _log_as_configured(conf, console)
+            yield
+        finally:
+            rpc.cleanup()
+
+
+def _configured(config_files: Sequence[str]) -> tuple[Any, Any]:
+    """Nova's options, read, and its RPC module, ready for the notifications that a save sends."""
+    try:
+        with warnings.catch_warnings():
+            # Its libraries import it where it is installed; it is not used here.
+            warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+            import nova.conf
+            from nova import config, objects, rpc
+    except ImportError as error:
+        raise ValueError(
+            "this command needs Nova, and there is none here: "
+            f"run it on a controller ({' '.join(str(error).split())})"
+        ) from error
+    from oslo_config import cfg
+
+    from nova_devcompat.conf import register_opts
+
+    conf = nova.conf.CONF
+    register_opts(conf)
+    arguments = [part for name in config_files for part in ("--config-file", name)]
+    try:
+        config.parse_args(["nova-devcompat", *arguments])
+    except cfg.Error as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    # Nova wants [database] too, to tell in which dialect to filter (nova/db/main/api.py).
+    lacking = [name for name in ("api_database", "database") if not conf[name].connection]
+    if lacking:
+        read = ", ".join(conf.config_file) or "none"
+        raise ValueError(
+            f"no connection is configured in [{lacking[0]}] (files read: {read}); "
+            "name the nova.conf of a controller's nova-api with --config-file"
+        )
+    objects.register_all()
+    return conf, rpc
+
+
+@contextlib.contextmanager
+def _quiet_console() -> Iterator[list[logging.Handler]]:
+    """Keep what Nova and its libraries log at INFO off the console.
+
+    :returns: cliff's handlers, that of its own ``--log-file`` too
+    """
+    handlers = list(logging.getLogger().handlers)
+    on_console = [one for one in handlers if getattr(one, "stream", None) in _streams()]
+    for handler in on_console:
+        handler.addFilter(_is_for_the_console)
+    try:
+        yield handlers
+    finally:
+        for handler in on_console:
+            handler.removeFilter(_is_for_the_console)
+
+
+def _log_as_configured(conf: Any, console: list[logging.Handler]) -> None:
+    """Let log lines go where nova.conf says too, and leave the console to cliff."""
+    from oslo_log import log
+
+    root = logging.getLogger()
+    try:
+        log.setup(conf, "nova")
+    except OSError as error:
+        raise RuntimeError(f"the log of nova.conf cannot be written: {error}") from error
+    for handler in list(root.handlers):
+        # Where nova.conf names no file, oslo.log would write into the output.
+        if getattr(handler, "stream", None) in _streams():
+            root.removeHandler(handler)
+    for handler in console:
+        root.addHandler(handler)
+
+
+def _streams() -> tuple[Any, ...]:
+    return (sys.stdout, sys.stderr)
+
+
+def _is_for_the_console(entry: logging.LogRecord) -> bool:
+    return entry.levelno >= logging.WARNING or entry.name in _TALKING
