@@ -153,8 +153,10 @@ class DeviceCompatFleet(base.Fleet):
 
     def settle(self) -> None:
         """Let hosts learn the atoms of those that started later, and their providers' UUIDs."""
-        self.run_periodic()
-        self.run_periodic()
+        with self.placement_log.during() as calls:
+            self.run_periodic()
+        if calls.writes:
+            self.run_periodic()
 
     def record_of(self, server: base.Server) -> Any:
         """The need recorded for a server, None without one."""

@@ -14,8 +14,6 @@
 
 import logging
 
-import pytest
-
 from tests.functional import base
 from tests.functional.base import VF_BY_CLASS, VF_BY_ID, VF_SPEC
 from tests.functional.devcompat import (
@@ -28,8 +26,6 @@ from tests.functional.devcompat import (
     gpu,
     nic,
 )
-
-pytestmark = pytest.mark.threads
 
 
 class Devices:

@@ -1,7 +1,8 @@
 """Run the test suites, each in a process of its own, and end with a summary.
 
-Without options: the unit tests with the branch coverage of the pure core, and the functional
-tests on native threads and on eventlet. Only the standard library is used here.
+Without options: the unit tests with the branch coverage of the pure core, the functional tests on
+native threads, and on eventlet those of them that the marker ``threads`` names. Only the standard
+library is used here.
 """
 
 import argparse
@@ -25,6 +26,8 @@ ROOT = venvs.ROOT
 #: The pure core: decided without a host, so there is no excuse for a branch not tested.
 COVERED = "nova_devcompat.compat"
 COVERAGE = 100
+#: More of Nova's services at a time would not fit into the memory of a small machine.
+WORKERS = min(os.cpu_count() or 1, 8)
 #: pytest's exit status when nothing was collected.
 NOTHING_COLLECTED = 5
 
@@ -37,6 +40,8 @@ class Suite:
     folder: str
     environ: dict[str, str] = dataclasses.field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    #: whether its tests can be shared out to several processes
+    shared: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,14 +59,18 @@ def native_suite() -> Suite:
         name="native",
         folder="tests/functional",
         environ={"OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"},
+        shared=True,
     )
 
 
-def eventlet_suite() -> Suite:
+def eventlet_suite(*, whole: bool) -> Suite:
+    # Not shared out: execnet, which pytest-xdist talks through, started its threads before Nova
+    # patches the standard library.
     return Suite(
         name="eventlet",
         folder="tests/functional",
         environ={"OS_NOVA_DISABLE_EVENTLET_PATCHING": "false"},
+        arguments=() if whole else ("-m", "threads"),
     )
 
 
@@ -83,6 +92,7 @@ def unit_suite(*, coverage: bool, scratch: pathlib.Path) -> Suite:
         folder="tests/unit",
         environ={"COVERAGE_FILE": str(scratch / "coverage")},
         arguments=arguments,
+        shared=True,
     )
 
 
@@ -99,7 +109,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--native", action="store_true", help="functional tests on native threads (only)"
     )
-    parser.add_argument("--eventlet", action="store_true", help="functional on eventlet (only)")
+    parser.add_argument(
+        "--eventlet", action="store_true", help="all functional tests on eventlet (only)"
+    )
     parser.add_argument(
         "--packaging",
         action="store_true",
@@ -134,7 +146,7 @@ def choose(arguments: argparse.Namespace, scratch: pathlib.Path) -> list[list[Su
         if both or arguments.native:
             functional.append(native_suite())
         if both or arguments.eventlet:
-            functional.append(eventlet_suite())
+            functional.append(eventlet_suite(whole=arguments.eventlet or bool(arguments.pytest)))
         groups += [[suite] for suite in functional] if arguments.serial else [functional]
     if arguments.packaging:
         groups.append([packaging_suite()])
@@ -224,6 +236,8 @@ class Runner:
                 # Suites that run at the same time must not share it.
                 *("-o", f"cache_dir=.pytest_cache/{suite.name}"),
                 *suite.arguments,
+                # With pytest arguments somebody looks for something, perhaps with a debugger.
+                *(("-n", str(WORKERS), "--dist", "worksteal") if self._shares(suite) else ()),
                 *self._extra,
             ],
             cwd=ROOT,
@@ -233,6 +247,9 @@ class Runner:
             stdout=subprocess.PIPE if piped else None,
             stderr=subprocess.STDOUT if piped else None,
         )
+
+    def _shares(self, suite: Suite) -> bool:
+        return suite.shared and WORKERS > 1 and not self._extra
 
     def _junit(self, suite: Suite) -> pathlib.Path:
         return self._results / f"{suite.name}.xml"
