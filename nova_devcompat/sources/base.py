@@ -58,11 +58,13 @@ class Device:
     :param attributes: facts by name, in the shape that the rules read: text, an integer, a list
         of texts, or a mapping. What is not known is left out, or None
     :param family: the family it belongs to; None where the catalog's ``match`` is to tell
+    :param problems: why an attribute could not be read and what to do, by the attribute's name
     """
 
     address: str
     attributes: Mapping[str, object]
     family: str | None = None
+    problems: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,9 +72,12 @@ class SourceOptions:
     """What nova.conf has for sources.
 
     :param inventory: ``[devcompat] inventory``
+    :param attributes: files that a catalog names for the ``sysfs`` source: an attribute's name to
+        a glob relative to the device's folder, such as ``{"caps": "qat/cap_*"}``
     """
 
     inventory: pathlib.Path | None = None
+    attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Source(abc.ABC):

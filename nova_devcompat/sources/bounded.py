@@ -1,0 +1,132 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""A bound on calls that may never return: into a driver, a firmware, a library, a socket."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from nova_devcompat.sources.base import SourceError
+
+T = TypeVar("T")
+
+
+class TimedOut(SourceError):
+    """A call gave no answer in time, or an earlier one still has not."""
+
+
+class _Outcome(Generic[T]):
+    """What a call in another thread has come to."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function: Callable[[], T] | None = function
+        self.ended = threading.Event()
+        self.result: T
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        function, self._function = self._function, None
+        assert function is not None
+        try:
+            self.result = function()
+        except BaseException as error:  # noqa: BLE001  it is raised again where it was called
+            self.error = error
+        finally:
+            # What the call held on to must not live as long as a caller's reference to this.
+            del function
+            self.ended.set()
+
+
+class Bounded:
+    """Runs a function in a daemon thread, and gives up waiting after a time.
+
+    A call that hangs in the kernel or in a C library cannot be ended. Its thread is left behind,
+    and until it returns each new call fails at once: a source has at most one stuck thread,
+    however often it is asked. Calls of several threads run one after the other; the wait for an
+    earlier one counts as part of a call's own time.
+
+    Under eventlet's monkey patching the thread is a green one: a call that blocks in C holds the
+    process then, as it would without this.
+
+    :param name: of the source, for messages
+    :param seconds: how long a call may take
+    """
+
+    def __init__(self, name: str, seconds: float) -> None:
+        self.name = name
+        self.seconds = seconds
+        self._lock = threading.Lock()
+        # The call that was given up and had not returned when last looked at.
+        self._stuck: _Outcome[Any] | None = None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a call that was given up has not returned yet."""
+        stuck = self._stuck
+        return stuck is not None and not stuck.ended.is_set()
+
+    def call(self, function: Callable[[], T]) -> T:
+        """What the function returns.
+
+        :raises TimedOut: it took too long, or an earlier call still hangs
+        :raises SourceError: no thread can be started
+        :raises Exception: whatever the function raises
+        """
+        deadline = time.monotonic() + self.seconds
+        self._refuse_if_stuck()
+        if not self._lock.acquire(timeout=self.seconds):
+            raise TimedOut(
+                f"source {self.name!r} was busy with an earlier call for {self.seconds:g} s"
+            )
+        try:
+            # The call that was waited for may be the one that hangs.
+            self._refuse_if_stuck()
+            outcome = _Outcome(function)
+            self._start(outcome)
+            if not outcome.ended.wait(max(0.0, deadline - time.monotonic())):
+                self._stuck = outcome
+                raise self._no_answer()
+        finally:
+            self._lock.release()
+        if outcome.error is not None:
+            try:
+                raise outcome.error
+            finally:
+                # The error's traceback refers to this frame: keep no cycle through it.
+                del outcome
+        return outcome.result
+
+    def _refuse_if_stuck(self) -> None:
+        stuck = self._stuck
+        if stuck is None:
+            return
+        if not stuck.ended.is_set():
+            raise self._no_answer()
+        self._stuck = None
+
+    def _no_answer(self) -> TimedOut:
+        # One text for the first time and for later: who logs what changes logs this once.
+        return TimedOut(
+            f"source {self.name!r} gives no answer; look for a driver or device that hangs (dmesg)"
+        )
+
+    def _start(self, outcome: _Outcome[Any]) -> None:
+        thread = threading.Thread(target=outcome.run, name=f"devcompat-{self.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise SourceError(f"source {self.name!r} cannot start a thread: {error}") from error

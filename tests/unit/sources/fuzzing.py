@@ -1,0 +1,61 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""Inputs for parsers, many for each example of hypothesis, which alone takes a millisecond."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+#: Inputs a test; ``DEVCOMPAT_FUZZ=100000`` for a thorough run.
+INPUTS = int(os.environ.get("DEVCOMPAT_FUZZ", "1000"))
+
+EACH = 50
+
+
+def fuzz(test: Callable[[random.Random], None]) -> Callable[[], None]:
+    """Have a test run :data:`INPUTS` times, each time with another state of a generator."""
+
+    def run(seed):
+        for number in range(EACH):
+            test(random.Random(f"{seed} {number}"))
+
+    run.__name__, run.__qualname__, run.__module__ = (
+        test.__name__,
+        test.__qualname__,
+        test.__module__,
+    )
+    seeds = given(seed=st.integers(0, 2**64 - 1))
+    return settings(max_examples=max(1, INPUTS // EACH), deadline=None)(seeds(run))
+
+
+def mutate(generator: random.Random, text: bytes, words: Sequence[bytes]) -> bytes:
+    """The text with one to three things changed: cut, doubled, or replaced."""
+    for _ in range(generator.randint(1, 3)):
+        start = generator.randrange(len(text) + 1)
+        end = min(len(text), start + generator.choice([0, 1, 5, 50, 500]))
+        new = generator.choice(
+            [
+                b"",
+                text[start:end] * 2,
+                generator.choice(words),
+                generator.randbytes(generator.randint(1, 20)),
+            ]
+        )
+        text = text[:start] + new + text[end:]
+    return text

@@ -1,0 +1,169 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+
+import pytest
+
+from nova_devcompat.sources import SourceError
+from nova_devcompat.sources.bounded import Bounded, TimedOut
+
+
+@pytest.fixture
+def gate():
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_the_result():
+    bounded = Bounded("x", 5)
+    assert bounded.call(lambda: 42) == 42
+    assert bounded.call(lambda: None) is None
+    assert not bounded.stuck
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("a"), SourceError("b"), SystemExit(3), OSError(5, "c")]
+)
+def test_what_the_function_raises_is_raised(error):
+    def fail():
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        Bounded("x", 5).call(fail)
+    assert caught.value is error
+
+
+def test_it_runs_in_a_daemon_thread():
+    thread = Bounded("smi", 5).call(threading.current_thread)
+    assert thread is not threading.current_thread()
+    assert thread.daemon and thread.name == "devcompat-smi"
+
+
+def test_a_call_that_hangs(gate):
+    bounded = Bounded("x", 0.05)
+    began = time.monotonic()
+    with pytest.raises(TimedOut, match=r"source 'x' gives no answer; look .*dmesg"):
+        bounded.call(gate.wait)
+    assert time.monotonic() - began < 2
+    assert bounded.stuck
+
+
+def test_while_one_hangs_others_fail_at_once_without_a_thread(gate):
+    bounded = Bounded("x", 0.05)
+    with pytest.raises(TimedOut):
+        bounded.call(gate.wait)
+    bounded.seconds = 60
+    threads = threading.active_count()
+    began = time.monotonic()
+    for _ in range(100):
+        with pytest.raises(SourceError, match="source 'x' gives no answer"):
+            bounded.call(lambda: 1)
+    assert time.monotonic() - began < 5
+    assert threading.active_count() == threads
+    gate.set()
+    deadline = time.monotonic() + 5
+    while bounded.stuck and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not bounded.stuck
+    assert bounded.call(lambda: 1) == 1
+
+
+def test_an_answer_that_comes_too_late_is_dropped(gate):
+    bounded = Bounded("x", 0.05)
+    with pytest.raises(TimedOut):
+        bounded.call(lambda: gate.wait() and "late")
+    gate.set()
+    deadline = time.monotonic() + 5
+    while bounded.stuck and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert bounded.call(lambda: "now") == "now"
+
+
+def test_calls_of_several_threads_run_one_after_the_other():
+    bounded = Bounded("x", 10)
+    running, most, results = 0, 0, []
+
+    def work(number):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.002)
+        running -= 1
+        return number
+
+    threads = [
+        threading.Thread(target=lambda n=n: results.append(bounded.call(lambda: work(n))))
+        for n in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(results) == list(range(20))
+    assert most == 1
+
+
+def test_many_threads_and_one_that_hangs(gate):
+    bounded = Bounded("x", 0.2)
+    before = threading.active_count()
+    errors = []
+
+    def ask():
+        try:
+            bounded.call(gate.wait)
+        except SourceError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(10)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(errors) == 10
+    assert time.monotonic() - began < 5
+    assert threading.active_count() == before + 1
+
+
+def test_no_thread_to_be_had(monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    bounded = Bounded("x", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(SourceError, match="'x' cannot start a thread: can't start"):
+            bounded.call(lambda: 1)
+    assert bounded.call(lambda: 1) == 1
+
+
+def test_nothing_of_a_call_stays():
+    class Thing:
+        pass
+
+    bounded = Bounded("x", 5)
+    thing = Thing()
+    known = weakref.ref(thing)
+    bounded.call(lambda kept=thing: None)
+    with pytest.raises(ValueError):
+        bounded.call(lambda kept=thing: int("x"))
+    del thing
+    gc.collect()
+    assert known() is None
