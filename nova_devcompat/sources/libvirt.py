@@ -1,0 +1,479 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""The ``libvirt`` source: the hypervisor of a host, and its parents of mdevs.
+
+Each component of the host is a device of its own, with its name for an address, and in the
+attribute ``component``. Each fact is from the libvirt call that is named:
+
+- ``libvirt``
+
+  - ``libvirt_version``: text, ``10.0.0``, of the daemon (virConnectGetLibVersion)
+  - ``hypervisor_type``: text, ``QEMU`` (virConnectGetType)
+  - ``hypervisor_version``: text, ``8.2.2`` (virConnectGetVersion)
+
+- ``qemu``, where the hypervisor is QEMU
+
+  - ``qemu_version``: text, ``8.2.2``, of the emulator that new guests get (virConnectGetVersion)
+
+- ``qemu_machine``, where the hypervisor is QEMU
+
+  - ``machine_types``: list of the canonical names of the machine types that guests of the host's
+    architecture can have, deprecated ones among them (virConnectGetCapabilities; formatcaps.rst
+    and capability.rng of libvirt)
+  - ``machine_types_deprecated``: list of those that QEMU is going to drop
+  - ``machine_aliases``: ``{alias: canonical}``, such as ``{q35: pc-q35-8.2}``; on another host the
+    same alias stands for another machine type
+
+The others are the parents of mdevs (virConnectListAllNodeDevices with the capability
+``mdev_types``; formatnode.rst and nodedev.rng of libvirt), by PCI address, or by libvirt's name
+for the node device where it is no PCI device:
+
+- ``vendor_id``, ``product_id``: text of four hexadecimal digits, of a PCI device
+- ``driver``: text, ``nvidia``
+- ``mdev_type``: list of the types that it can make, such as ``nvidia-222``
+- ``mdev_name``, ``mdev_device_api``, ``mdev_available_instances``: mappings from type to text:
+  ``GRID T4-1B``, ``vfio-pci``, ``16``
+
+Domain capabilities are not asked: virConnectGetDomainCapabilities is refused on a read-only
+connection, and it tells of one machine type only, what the capabilities tell of all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from nova_devcompat.sources.base import (
+    Device,
+    Source,
+    SourceError,
+    SourceOptions,
+    normalise_address,
+)
+from nova_devcompat.sources.bounded import Bounded
+from nova_devcompat.sources.told import Told
+
+#: The addresses of the components.
+LIBVIRT = "libvirt"
+QEMU = "qemu"
+QEMU_MACHINE = "qemu_machine"
+
+#: Where libvirt is asked.
+URI = "qemu:///system"
+
+#: How long it may take.
+SECONDS = 5.0
+
+#: Longer than any answer: no message of libvirt's protocol is (VIR_NET_MESSAGE_MAX).
+MAX_XML = 32 * 1024 * 1024
+
+# virConnectListAllNodeDevicesFlags: VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES
+_WITH_MDEV_TYPES = 1 << 13
+
+_NO_LIBRARY = (
+    "source 'libvirt' needs {}: install it beside nova-devcompat (the distribution's package, or "
+    "pip install {})"
+)
+
+_NOT_CONNECTED = (
+    "see that libvirtd or virtqemud runs, and that the user that nova-compute runs as may open "
+    "its read-only socket"
+)
+
+_LOOK = "look in libvirt's log"
+
+_ADVICE = {
+    "capabilities": "see that QEMU is installed, and look in libvirt's log",
+    "node_devices": "see that libvirt's driver for node devices (virtnodedevd) runs",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no answer."""
+
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What libvirt answered, or why it did not.
+
+    :param lib_version: a number
+    :param hypervisor_type: text
+    :param version: a number
+    :param capabilities: XML
+    :param node_devices: XML by the names of node devices
+    """
+
+    lib_version: object
+    hypervisor_type: object
+    version: object
+    capabilities: object
+    node_devices: Mapping[str, object] | Failure
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What was made of it.
+
+    :param devices: the components, then the parents of mdevs
+    :param skipped: what of the host cannot be told, and why
+    """
+
+    devices: tuple[Device, ...]
+    skipped: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class MachineTypes:
+    """The machine types of one architecture.
+
+    :param names: canonical, sorted
+    :param deprecated: some of these, sorted
+    :param aliases: canonical names by alias
+    """
+
+    names: tuple[str, ...]
+    deprecated: tuple[str, ...]
+    aliases: Mapping[str, str]
+
+
+class _NotKnown(ValueError):
+    """Why something is not known; the message says what to do."""
+
+
+# Reading.
+
+
+def connect(uri: str = URI) -> Any:
+    """A read-only connection.
+
+    :returns: a ``virConnect``
+    :raises SourceError: the library is not installed
+    :raises Exception: libvirt's own errors
+    """
+    return _library("libvirt", "libvirt-python").openReadOnly(uri)
+
+
+def _library(name: str, distribution: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise SourceError(_NO_LIBRARY.format(distribution, distribution)) from error
+
+
+def ask(connect: Callable[[], Any]) -> Answers:
+    """What libvirt answers on a connection of its own.
+
+    :raises SourceError: there is no connection, or it breaks
+    """
+    try:
+        connection = connect()
+    except SourceError:
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"source 'libvirt' cannot connect: {_shown(error)}; {_NOT_CONNECTED}"
+        ) from error
+    try:
+        answers = Answers(
+            lib_version=_answer("lib_version", connection.getLibVersion),
+            hypervisor_type=_answer("hypervisor_type", connection.getType),
+            version=_answer("version", connection.getVersion),
+            capabilities=_answer("capabilities", connection.getCapabilities),
+            node_devices=_node_devices(connection),
+        )
+    finally:
+        _answer("close", connection.close)
+    if isinstance(answers.lib_version, Failure) and isinstance(answers.capabilities, Failure):
+        raise SourceError(f"source 'libvirt' can tell nothing: {answers.lib_version.why}")
+    return answers
+
+
+def _node_devices(connection: Any) -> Mapping[str, object] | Failure:
+    found = _answer("node_devices", lambda: list(connection.listAllDevices(_WITH_MDEV_TYPES)))
+    if isinstance(found, Failure):
+        return found
+    # A node device that goes away in between has no description any more.
+    return {
+        str(_answer("node_device", device.name)): _answer("node_device", device.XMLDesc)
+        for device in found
+    }
+
+
+def _answer(what: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001  libvirtError, of a module that may not be there
+        return Failure(f"libvirt says: {_shown(error)}; {_ADVICE.get(what, _LOOK)}")
+
+
+# Parsing.
+
+
+def parse(answers: Answers) -> Reading:
+    """The devices that are in libvirt's answers.
+
+    What cannot be read is a problem of the attributes that come from it.
+
+    :raises SourceError: lxml is not installed
+    """
+    parents: dict[str, Device] = {}
+    skipped: dict[str, str] = {}
+    if isinstance(answers.node_devices, Failure):
+        skipped["the list of parents of mdevs"] = answers.node_devices.why
+    else:
+        for name, description in answers.node_devices.items():
+            try:
+                device = parse_node_device(_text(description))
+            except _NotKnown as error:
+                skipped[f"node device {name}"] = str(error)
+            else:
+                parents.setdefault(device.address, device)
+    ordered = [parents[address] for address in sorted(parents)]
+    return Reading(devices=(*_components(answers), *ordered), skipped=skipped)
+
+
+def _components(answers: Answers) -> Iterator[Device]:
+    libvirt = _Component(LIBVIRT)
+    libvirt.read(["libvirt_version"], lambda: [parse_version(answers.lib_version)])
+    libvirt.read(["hypervisor_type"], lambda: [_text(answers.hypervisor_type)])
+    libvirt.read(["hypervisor_version"], lambda: [parse_version(answers.version)])
+    yield libvirt.device()
+    # So that a rule for QEMU never decides on another hypervisor.
+    if libvirt.attributes.get("hypervisor_type", "QEMU") != "QEMU":
+        return
+    qemu = _Component(QEMU)
+    qemu.read(["qemu_version"], lambda: [parse_version(_of_qemu(answers.version, answers))])
+    yield qemu.device()
+    machine = _Component(QEMU_MACHINE)
+    machine.read(
+        ["machine_types", "machine_types_deprecated", "machine_aliases"],
+        lambda: _machine_types(_of_qemu(answers.capabilities, answers)),
+    )
+    yield machine.device()
+
+
+def _of_qemu(answer: object, answers: Answers) -> object:
+    """An answer, where the hypervisor is known to be QEMU."""
+    _text(answers.hypervisor_type)
+    return answer
+
+
+class _Component:
+    """Collects what is known of a component."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.attributes: dict[str, object] = {"component": name}
+        self.problems: dict[str, str] = {}
+
+    def read(self, names: Sequence[str], values: Callable[[], Sequence[object]]) -> None:
+        try:
+            self.attributes.update(zip(names, values(), strict=True))
+        except _NotKnown as error:
+            self.problems.update(dict.fromkeys(names, str(error)))
+
+    def device(self) -> Device:
+        return Device(self._name, self.attributes, problems=self.problems)
+
+
+def _machine_types(capabilities: object) -> tuple[object, ...]:
+    found = parse_capabilities(_text(capabilities))
+    return list(found.names), list(found.deprecated), dict(found.aliases)
+
+
+def parse_version(number: object) -> str:
+    """A version as libvirt packs it, ``major * 1,000,000 + minor * 1,000 + release``.
+
+    :raises ValueError: it is none
+    """
+    if isinstance(number, Failure):
+        raise _NotKnown(number.why)
+    if type(number) is not int or not 0 < number < 2**63:
+        raise _NotKnown(f"libvirt gives the version {_shown(number)}, which is none; {_LOOK}")
+    return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"
+
+
+def parse_capabilities(text: str) -> MachineTypes:
+    """The machine types for guests of the host's own architecture.
+
+    :param text: what virConnectGetCapabilities returns
+    :raises ValueError: they are not in it, and why
+    """
+    root = _xml(text, "capabilities")
+    arch = _content(root, "host/cpu/arch")
+    if arch is None:
+        raise _NotKnown(f"libvirt does not tell the host's architecture; {_LOOK}")
+    names: set[str] = set()
+    deprecated: set[str] = set()
+    aliases: dict[str, str] = {}
+    for machine in _machines(root, arch):
+        name = (machine.text or "").strip()
+        canonical = (machine.get("canonical") or "").strip() or name
+        if not name:
+            continue
+        names.add(canonical)
+        if canonical != name:
+            aliases[name] = canonical
+        if machine.get("deprecated") == "yes":
+            deprecated.add(canonical)
+    if not names:
+        raise _NotKnown(
+            f"libvirt has no machine types for {_shown(arch)}; {_ADVICE['capabilities']}"
+        )
+    return MachineTypes(
+        names=tuple(sorted(names)),
+        deprecated=tuple(sorted(deprecated)),
+        aliases=dict(sorted(aliases.items())),
+    )
+
+
+def _machines(root: Any, arch: str) -> Iterator[Any]:
+    for guest in root.iterfind("guest"):
+        found = guest.find("arch")
+        if _content(guest, "os_type") != "hvm" or found is None or found.get("name") != arch:
+            continue
+        # Where KVM has an emulator of its own, it has a list of its own.
+        own = found.findall("domain[@type='kvm']/machine")
+        yield from own or found.iterfind("machine")
+
+
+def parse_node_device(text: str) -> Device:
+    """A parent of mdevs.
+
+    :param text: what virNodeDeviceGetXMLDesc returns
+    :raises ValueError: it is none, and why
+    """
+    root = _xml(text, "device")
+    name = _content(root, "name")
+    capability = root.find("capability")
+    if name is None or capability is None:
+        raise _NotKnown(f"libvirt's description has no name or no capability; {_LOOK}")
+    types = capability.findall("capability[@type='mdev_types']/type")
+    attributes: dict[str, object] = {}
+    for attribute, tag in (("vendor_id", "vendor"), ("product_id", "product")):
+        found = capability.find(tag)
+        identity = _identity(found.get("id")) if found is not None else None
+        if identity is not None:
+            attributes[attribute] = identity
+    driver = _content(root, "driver/name")
+    if driver is not None:
+        attributes["driver"] = driver
+    by_id = {id_: kind for kind in types if (id_ := (kind.get("id") or "").strip())}
+    attributes["mdev_type"] = sorted(by_id)
+    for attribute, tag in (
+        ("mdev_name", "name"),
+        ("mdev_device_api", "deviceAPI"),
+        ("mdev_available_instances", "availableInstances"),
+    ):
+        found = {id_: _content(kind, tag) for id_, kind in by_id.items()}
+        attributes[attribute] = {id_: value for id_, value in found.items() if value is not None}
+    return Device(normalise_address(name), attributes)
+
+
+def _identity(text: str | None) -> str | None:
+    try:
+        number = int(text or "", 16)
+    except ValueError:
+        return None
+    return f"{number:04x}" if 0 <= number <= 0xFFFF else None
+
+
+def _content(element: Any, path: str) -> str | None:
+    text = (element.findtext(path) or "").strip()
+    return text or None
+
+
+def _xml(text: str, tag: str) -> Any:
+    etree = _library("lxml.etree", "lxml")
+    if len(text) > MAX_XML:
+        raise _NotKnown(f"libvirt's answer is longer than any can be; {_LOOK}")
+    # No entities, no files, no network, and libxml2's limits of depth and length.
+    parser = etree.XMLParser(
+        resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False
+    )
+    try:
+        root = etree.fromstring(text.encode(), parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise _NotKnown(f"libvirt's answer is not XML: {_shown(error)}; {_LOOK}") from None
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise _NotKnown(f"libvirt's answer declares a document type; {_LOOK}")
+    if root.tag != tag:
+        raise _NotKnown(f"libvirt's answer has <{_shown(root.tag)}> for <{tag}>; {_LOOK}")
+    return root
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Failure):
+        raise _NotKnown(value.why)
+    if not isinstance(value, str) or not value.strip():
+        raise _NotKnown(f"libvirt's answer {_shown(value)} is no text; {_LOOK}")
+    return value
+
+
+def _shown(value: object) -> str:
+    try:
+        shown = str(value)
+    except (ValueError, RecursionError):
+        return f"of type {type(value).__name__}"
+    shown = "".join(character if character.isprintable() else "?" for character in shown)
+    return shown if len(shown) <= 200 else shown[:197] + "..."
+
+
+class LibvirtSource(Source):
+    """Reads what libvirt tells of its host.
+
+    Each reading has a connection of its own, which takes some milliseconds: a libvirt that was
+    restarted in between needs no care, and nothing has to run its event loop. What cannot be read
+    of a host is logged once.
+
+    :param options: of which nothing is used
+    :param connect: makes a read-only ``virConnect``
+    :param seconds: how long a reading may take
+    """
+
+    name = "libvirt"
+
+    def __init__(
+        self,
+        options: SourceOptions,
+        *,
+        connect: Callable[[], Any] = connect,
+        seconds: float = SECONDS,
+    ) -> None:
+        super().__init__(options)
+        self._connect = connect
+        self._bounded = Bounded(self.name, seconds)
+        self._told = Told(f"Source {self.name}")
+
+    def check(self) -> None:
+        """Look for the libraries. Whether libvirt runs is not looked at: it may start later.
+
+        :raises SourceError: one is not installed
+        """
+        _library("libvirt", "libvirt-python")
+        _library("lxml.etree", "lxml")
+
+    def read(self, host: str) -> Sequence[Device]:
+        """The components of this host, whatever name it is given, and its parents of mdevs.
+
+        :raises SourceError: libvirt cannot be asked at all
+        """
+        reading = parse(self._bounded.call(lambda: ask(self._connect)))
+        self._told.update(reading.skipped)
+        return reading.devices
