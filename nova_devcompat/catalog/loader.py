@@ -27,12 +27,19 @@ import os_traits
 
 from nova_devcompat import plugins, sources
 from nova_devcompat.catalog import patterns
-from nova_devcompat.catalog.model import AmbiguousDevice, Catalog, CatalogFamily, UnknownFamily
+from nova_devcompat.catalog.model import (
+    AmbiguousDevice,
+    AttributeSource,
+    Catalog,
+    CatalogFamily,
+    UnknownFamily,
+)
 from nova_devcompat.catalog.schema import SCHEMA, VERSIONS
 from nova_devcompat.compat import rules, traits
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.verdict import Mode, OnUnknown
-from nova_devcompat.documents import Document, DocumentError, KeyPath, Problem, read
+from nova_devcompat.documents import Document, DocumentError, KeyPath, Problem, near, read
+from nova_devcompat.sources import sysfs
 
 __all__ = [
     "AmbiguousDevice",
@@ -57,7 +64,7 @@ def load_catalog(
 
     :param paths: at least one; a family of a later file takes the place of the whole family of
         the same name in an earlier one
-    :param check_sources: whether sources must be installed here; not where an inventory stands in
+    :param check_sources: whether sources must be registered here; not where an inventory stands in
         for them all
     :raises CatalogError: with all problems of all files
     """
@@ -143,11 +150,8 @@ class _Loader:
         match = _match(document, (*path, "match"), content.get("match"), problems)
         found = self._rules(document, (*path, "rules"), content.get("rules"), problems)
         source = content.get("source")
-        if self.check_sources and isinstance(source, str) and source:  # else the schema says so
-            try:
-                self.sources.check(source)
-            except plugins.PluginError as error:
-                problems.append(document.problem((*path, "source"), f"source {error}"))
+        self._check_source(document, (*path, "source"), source, problems)
+        attributes = self._attributes(document, path, content, problems)
         family = None
         if match and found:
             try:
@@ -155,6 +159,7 @@ class _Loader:
                     family=Family(name=str(path[-1]), rules=found),
                     match=match,
                     source=str(source),
+                    attributes=attributes,
                     mode=Mode(content["mode"]) if "mode" in content else None,
                     on_unknown=OnUnknown(content["on_unknown"])
                     if "on_unknown" in content
@@ -163,6 +168,35 @@ class _Loader:
             except ValueError:
                 pass  # a name, a mode: reported by its place
         return _Entry(document=document, path=path, match=match, family=family)
+
+    def _check_source(
+        self, document: Document, path: KeyPath, name: object, problems: list[Problem]
+    ) -> None:
+        if not self.check_sources or not isinstance(name, str) or not name:
+            return  # of what is no name, the schema says so
+        try:
+            self.sources.check(name)
+        except plugins.PluginError as error:
+            problems.append(document.problem(path, f"source {error}"))
+
+    def _attributes(
+        self, document: Document, path: KeyPath, content: dict[str, Any], problems: list[Problem]
+    ) -> dict[str, AttributeSource]:
+        found: dict[str, AttributeSource] = {}
+        stated = content.get("attributes")
+        for attribute, value in stated.items() if isinstance(stated, dict) else ():
+            at: KeyPath = (*path, "attributes", attribute)
+            if _check_name(document, at, attribute, problems):
+                _check_use(document, at, attribute, content, problems)
+            within = isinstance(value, dict)
+            source = value.get("source") if within else value
+            self._check_source(document, (*at, "source") if within else at, source, problems)
+            glob = value.get("path") if within else None
+            if isinstance(glob, str) and glob:
+                _check_path(document, at, glob, source, problems)
+            if isinstance(source, str) and isinstance(glob, str | None):
+                found[attribute] = AttributeSource(source=source, path=glob)
+        return found
 
     def _rules(
         self, document: Document, path: KeyPath, content: object, problems: list[Problem]
@@ -231,6 +265,43 @@ def _check_name(document: Document, path: KeyPath, name: str, problems: list[Pro
         problems.append(document.problem(path, f"{error}, as traits need it{advice}"))
         return False
     return True
+
+
+def _check_use(
+    document: Document,
+    path: KeyPath,
+    attribute: str,
+    content: Mapping[str, object],
+    problems: list[Problem],
+) -> None:
+    """Refuse to say where an attribute comes from that nothing asks for: it is misspelt."""
+    asked = [content.get(key) for key in ("rules", "match")]
+    names = sorted({name for one in asked if isinstance(one, dict) for name in one})
+    if attribute not in names and all(isinstance(one, dict) for one in asked):
+        problems.append(
+            document.problem(
+                path,
+                f"neither 'rules' nor 'match' has {attribute!r}; they have: {', '.join(names)}"
+                + near(attribute, names),
+            )
+        )
+
+
+def _check_path(
+    document: Document, path: KeyPath, glob: str, source: object, problems: list[Problem]
+) -> None:
+    if source != sysfs.SysfsSource.name:
+        problems.append(
+            document.problem(
+                (*path, "path"),
+                f"only source {sysfs.SysfsSource.name!r} reads files; leave 'path' out",
+            )
+        )
+        return
+    try:
+        sysfs.check_pattern(str(path[-1]), glob)
+    except ValueError as error:
+        problems.append(document.problem((*path, "path"), str(error)))
 
 
 def _check_lengths(
@@ -304,7 +375,7 @@ def _bad_options(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, object
 
 
 def _digest(families: Mapping[str, CatalogFamily]) -> str:
-    content = {
+    content: dict[str, dict[str, object]] = {
         name: {
             "match": dict(family.match),
             "source": family.source,
@@ -318,5 +389,14 @@ def _digest(families: Mapping[str, CatalogFamily]) -> str:
         }
         for name, family in families.items()
     }
+    for name, family in families.items():
+        others = {
+            attribute: [one.source, one.path]
+            for attribute, one in family.attributes.items()
+            if one != AttributeSource(source=family.source)
+        }
+        # Left out where there are none: hosts of a release that has no such key have this digest.
+        if others:
+            content[name]["attributes"] = others
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

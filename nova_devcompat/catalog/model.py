@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,6 +28,9 @@ from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
 from nova_devcompat.documents import near
 from nova_devcompat.sources.base import Device
+
+#: The source of which the inventory stands in for all others.
+STATIC = "static"
 
 
 class AmbiguousDevice(ValueError):
@@ -50,12 +54,56 @@ class UnknownFamily(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AttributeSource:
+    """Where an attribute comes from.
+
+    :param source: the name of the source that tells it
+    :param path: for the ``sysfs`` source, the files to read: a glob relative to the device's
+        folder; None for an attribute that the source has a name for
+    """
+
+    source: str
+    path: str | None = None
+
+    def key(self, attribute: str) -> str:
+        """What the source calls an attribute.
+
+        Families may read unlike files for attributes of one name, so a file's name depends on its
+        path.
+        """
+        if self.path is None:
+            return attribute
+        return f"{attribute}_{zlib.crc32(self.path.encode()):08x}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Merged:
+    """A device as all sources of its host together tell of it.
+
+    :param address: its address
+    :param family: the family it belongs to; None for none
+    :param attributes: what is known of it: for each rule what the source said that the family has
+        for that attribute, beside it all that any source said
+    :param origins: the source that told an attribute, by the attribute's name
+    :param problems: why an attribute is missing or not whole, by its name
+    """
+
+    address: str
+    family: CatalogFamily | None
+    attributes: Mapping[str, object]
+    origins: Mapping[str, str]
+    problems: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class CatalogFamily:
     """A family as a catalog has it.
 
     :param family: its name and rules
     :param match: patterns by attribute; a device that has them all belongs to the family
-    :param source: the name of the source that reads its devices
+    :param source: the name of its primary source, which lists its devices
+    :param attributes: where the attributes come from that the primary source does not tell; where
+        that is ``static``, it tells them all the same
     :param mode: None where the catalog leaves it to ``[devcompat] mode``
     :param on_unknown: None where the catalog leaves it to ``[devcompat] on_unknown``
     """
@@ -63,6 +111,7 @@ class CatalogFamily:
     family: Family
     match: Mapping[str, str]
     source: str
+    attributes: Mapping[str, AttributeSource] = dataclasses.field(default_factory=dict)
     mode: Mode | None = None
     on_unknown: OnUnknown | None = None
 
@@ -71,15 +120,27 @@ class CatalogFamily:
         """The family's name."""
         return self.family.name
 
+    @property
+    def sources(self) -> frozenset[str]:
+        """The names of all sources that it needs."""
+        if self.source == STATIC:
+            return frozenset({STATIC})
+        return frozenset({self.source, *(one.source for one in self.attributes.values())})
+
+    def source_of(self, attribute: str) -> AttributeSource:
+        """Where an attribute of its devices comes from."""
+        if self.source != STATIC and attribute in self.attributes:
+            return self.attributes[attribute]
+        return AttributeSource(source=self.source)
+
     def matches(self, attributes: Mapping[str, object]) -> bool:
-        """Whether a device with these attributes belongs to the family, none being named."""
-        for attribute, pattern in self.match.items():
-            value = attributes.get(attribute)
-            if isinstance(value, bool) or not isinstance(value, str | int):
-                return False
-            if not patterns.matches(pattern, str(value).strip()):
-                return False
-        return True
+        """Whether a device with these attributes belongs to the family, none being named.
+
+        A list fits if one of its elements does.
+        """
+        return all(
+            _fits(pattern, attributes.get(attribute)) for attribute, pattern in self.match.items()
+        )
 
     def policy(self, default: Policy) -> Policy:
         """The default, with what the catalog says otherwise."""
@@ -100,6 +161,22 @@ class Catalog:
 
     families: Mapping[str, CatalogFamily]
     digest: str
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The names of all sources that its families need."""
+        return frozenset().union(*(family.sources for family in self.families.values()))
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """What the ``sysfs`` source is to read, see :class:`SourceOptions`."""
+        return {
+            one.key(attribute): one.path
+            for family in self.families.values()
+            if family.source != STATIC
+            for attribute, one in family.attributes.items()
+            if one.path is not None
+        }
 
     def policy(self, family_name: str, default: Policy) -> Policy:
         """The policy of a family; the default for one that is not in the catalog."""
@@ -130,6 +207,44 @@ class Catalog:
             raise AmbiguousDevice(device, [family.name for family in found])
         return found[0] if found else None
 
+    def merge(
+        self, address: str, told: Mapping[str, Device], failed: Mapping[str, str] | None = None
+    ) -> Merged:
+        """A device of several sources.
+
+        It belongs to the family that a source names, else to the one that matches what all of
+        them tell, of several the word of the family's primary source counting most; and only to a
+        family whose primary source lists it.
+
+        :param address: its address
+        :param told: what each source tells of it, by the source's name; one at least
+        :param failed: why other sources tell nothing at all, by their names
+        :raises AmbiguousDevice: several families match, or are named
+        :raises UnknownFamily: a family is named that is not in the catalog
+        """
+        union = _Union(told, self.paths)
+        found = self._families_of(address, told, union)
+        if len(found) > 1:
+            device = Device(address, union.of(None).attributes)
+            raise AmbiguousDevice(device, [family.name for family in found])
+        if not found:
+            facts = union.of(None)
+            return facts.merged(address, None)
+        return _of_family(address, found[0], told, failed or {}, union.of(found[0].source))
+
+    def _families_of(
+        self, address: str, told: Mapping[str, Device], union: _Union
+    ) -> list[CatalogFamily]:
+        named = sorted({device.family for device in told.values() if device.family is not None})
+        for name in named:
+            self._check_name(name)
+        candidates = [self.families[name] for name in named] or self.families.values()
+        return [
+            family
+            for family in candidates
+            if family.source in told and (named or family.matches(union.seen_by(family)))
+        ]
+
     def rules_of(self, device: Device) -> Mapping[str, Rule[Any, Any]]:
         """The rules for a device by attribute; none for a device of no family.
 
@@ -140,9 +255,124 @@ class Catalog:
         if family is not None:
             return family.family.rules
         if device.family is not None:
-            raise UnknownFamily(
-                f"no catalog file has the family {device.family!r}; families: "
-                + ", ".join(self.families)
-                + near(device.family, self.families)
-            )
+            self._check_name(device.family)
         return {}
+
+    def _check_name(self, name: str) -> None:
+        if name not in self.families:
+            raise UnknownFamily(
+                f"no catalog file has the family {name!r}; families: "
+                + ", ".join(self.families)
+                + near(name, self.families)
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is known of a device: as of :class:`Merged`."""
+
+    attributes: dict[str, object] = dataclasses.field(default_factory=dict)
+    origins: dict[str, str] = dataclasses.field(default_factory=dict)
+    problems: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def add(self, source: str, device: Device, key: str, name: str) -> None:
+        """Add what a source says of an attribute, if nothing is known of it yet."""
+        if name in self.attributes:
+            return
+        value = device.attributes.get(key)
+        problem = device.problems.get(key)
+        if value is not None:
+            self.attributes[name] = value
+            self.origins[name] = source
+            # Of what another source could not tell.
+            self.problems.pop(name, None)
+        if problem is not None:
+            self.problems.setdefault(name, problem)
+
+    def forget(self, name: str) -> None:
+        for facts in (self.attributes, self.origins, self.problems):
+            facts.pop(name, None)
+
+    def copy(self) -> _Facts:
+        return _Facts(dict(self.attributes), dict(self.origins), dict(self.problems))
+
+    def merged(self, address: str, family: CatalogFamily | None) -> Merged:
+        return Merged(
+            address=address,
+            family=family,
+            attributes=self.attributes,
+            origins=self.origins,
+            problems=self.problems,
+        )
+
+
+class _Union:
+    """All that any source tells of a device.
+
+    :param told: by source
+    :param paths: names that are no attributes of all devices but of a family's, see
+        :meth:`AttributeSource.key`
+    """
+
+    def __init__(self, told: Mapping[str, Device], paths: Mapping[str, str]) -> None:
+        self._told = told
+        self._paths = paths
+        self._known: dict[str | None, _Facts] = {}
+
+    def of(self, primary: str | None) -> _Facts:
+        """It all, the primary source's word first, then by the names of the sources."""
+        facts = self._known.get(primary)
+        if facts is None:
+            facts = self._known[primary] = _Facts()
+            for source in sorted(self._told, key=lambda name: (name != primary, name)):
+                device = self._told[source]
+                for name in (*device.attributes, *device.problems):
+                    if name not in self._paths:
+                        facts.add(source, device, name, name)
+        return facts
+
+    def seen_by(self, family: CatalogFamily) -> Mapping[str, object]:
+        """The attributes by which a family's ``match`` is judged."""
+        attributes = self.of(family.source).attributes
+        stated = family.match.keys() & family.attributes.keys()
+        if not stated or family.source == STATIC:
+            return attributes
+        attributes = dict(attributes)
+        for name in stated:
+            one = family.attributes[name]
+            device = self._told.get(one.source)
+            attributes[name] = device and device.attributes.get(one.key(name))
+        return attributes
+
+
+def _of_family(
+    address: str,
+    family: CatalogFamily,
+    told: Mapping[str, Device],
+    failed: Mapping[str, str],
+    union: _Facts,
+) -> Merged:
+    facts = union.copy()
+    for name in (*family.family.rules, *family.attributes):
+        one = family.source_of(name)
+        device = told.get(one.source)
+        facts.forget(name)
+        if device is not None:
+            facts.add(one.source, device, one.key(name), name)
+        elif one.source in failed:
+            facts.problems[name] = failed[one.source]
+        else:
+            facts.problems[name] = f"source {one.source} does not list {address}"
+    return facts.merged(address, family)
+
+
+def _fits(pattern: str, value: object) -> bool:
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(_fits_one(pattern, element) for element in value)
+    return _fits_one(pattern, value)
+
+
+def _fits_one(pattern: str, value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return False
+    return patterns.matches(pattern, str(value).strip())

@@ -31,6 +31,15 @@ _RULE = {
     "properties": {"kind": _TEXT},
 }
 
+# Where an attribute comes from: a source, or a source and what it is to read.
+_ATTRIBUTE = {
+    "type": ["string", "object"],
+    "minLength": 1,
+    "required": ["source"],
+    "additionalProperties": False,
+    "properties": {"source": _TEXT, "path": _TEXT},
+}
+
 _FAMILY = {
     "type": "object",
     "required": ["match", "source", "rules"],
@@ -38,6 +47,11 @@ _FAMILY = {
     "properties": {
         "match": {"type": "object", "minProperties": 1, "additionalProperties": _TEXT},
         "source": _TEXT,
+        "attributes": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": _ATTRIBUTE,
+        },
         "rules": {"type": "object", "minProperties": 1, "additionalProperties": _RULE},
         "mode": {"enum": [mode.value for mode in Mode]},
         "on_unknown": {"enum": [choice.value for choice in OnUnknown]},

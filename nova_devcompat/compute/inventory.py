@@ -18,12 +18,19 @@ import dataclasses
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 
 from oslo_log import log as logging
 
 from nova_devcompat.catalog.keeper import CatalogKeeper
-from nova_devcompat.catalog.model import AmbiguousDevice, Catalog, UnknownFamily
+from nova_devcompat.catalog.model import (
+    STATIC,
+    AmbiguousDevice,
+    Catalog,
+    CatalogFamily,
+    Merged,
+    UnknownFamily,
+)
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.plugins import PluginError
@@ -35,8 +42,14 @@ from nova_devcompat.sources.base import (
     SourceOptions,
     normalise_address,
 )
+from nova_devcompat.sources.told import Told
 
 LOG = logging.getLogger(__name__)
+
+#: The source that reads the files which a catalog names.
+SYSFS = "sysfs"
+
+_MAX_DETAIL = 160
 
 _SYSFS_PCI = "/sys/bus/pci/devices"
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -112,89 +125,175 @@ class HostDevices:
             return ""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What the sources of a host told at one moment.
+
+    :param catalog: the catalog that names them
+    :param devices: all devices, those of no family among them, by address
+    :param failed: why a source told nothing, by its name
+    :param left_out: why a device could not be classified, by its address
+    """
+
+    catalog: Catalog
+    devices: tuple[Merged, ...]
+    failed: Mapping[str, str]
+    left_out: Mapping[str, str]
+
+
 class Inventory:
     """Reads the sources that the catalog names and classifies what they find.
 
     :param keeper: hands out the catalog that is in force
     :param options: what nova.conf says to sources
+    :param load: makes a source of its name
     """
 
-    def __init__(self, keeper: CatalogKeeper, options: SourceOptions) -> None:
+    def __init__(
+        self,
+        keeper: CatalogKeeper,
+        options: SourceOptions,
+        *,
+        load: Callable[[str, SourceOptions], Source] = load_source,
+    ) -> None:
         self._keeper = keeper
         self._options = options
+        self._load = load
         self._lock = threading.Lock()
-        self._sources: dict[str, Source] = {}
-        self._told: dict[tuple[str, str], str] = {}
+        self._sources: dict[str, tuple[SourceOptions, Source]] = {}
+        self._told: dict[str, Told] = {}
+        # What was told when the service started.
+        self._failed_check: dict[str, str] = {}
 
     def check(self) -> None:
-        """Load what the catalog names, so that mistakes show when the service starts.
+        """Look at what the catalog names, so that mistakes show when the service starts.
+
+        One catalog serves hosts with and without a kind of device, so that a source cannot work
+        here (its library is not installed) is logged, and what it would tell is UNKNOWN.
 
         :raises CatalogError: the catalog is wrong
-        :raises PluginError: a source does not exist
-        :raises SourceError: a source cannot work as it is configured
+        :raises SourceError: the static inventory cannot be used
         """
-        for name in self._names(self._keeper.current()):
-            self._source(name).check()
+        catalog = self._keeper.current()
+        failed = {}
+        for name in sorted(catalog.sources):
+            try:
+                self._source(name, catalog).check()
+            except Exception as error:
+                if name == STATIC:
+                    raise
+                failed[f"source {name}"] = _why(name, error)
+        Told("This host").update(failed)
+        self._failed_check = failed
+
+    def survey(self, nodename: str) -> Survey:
+        """What the sources tell of a node now. Nothing is logged here."""
+        catalog = self._keeper.current()
+        told: dict[str, dict[str, Device]] = {}
+        failed: dict[str, str] = {}
+        for name in sorted(catalog.sources):
+            try:
+                found = self._source(name, catalog).read(nodename)
+            except Exception as error:  # noqa: BLE001  of anybody's plugin
+                failed[name] = _why(name, error)
+                continue
+            for device in found:
+                told.setdefault(normalise_address(device.address), {})[name] = device
+        devices = []
+        left_out = {}
+        reasons = {name: f"source {name} cannot be used: {why}" for name, why in failed.items()}
+        for address, by_source in sorted(told.items()):
+            try:
+                devices.append(catalog.merge(address, by_source, reasons))
+            except (AmbiguousDevice, UnknownFamily) as error:
+                left_out[address] = str(error)
+        return Survey(catalog=catalog, devices=tuple(devices), failed=failed, left_out=left_out)
 
     def read(self, nodename: str) -> HostDevices:
         """The devices of a node now. What cannot be read is logged once and left out."""
-        catalog = self._keeper.current()
-        devices: dict[str, HostDevice] = {}
-        for name in self._names(catalog):
-            try:
-                found = self._source(name).read(nodename)
-            except (SourceError, PluginError) as error:
-                self._tell(nodename, f"source {name}", str(error))
+        survey = self.survey(nodename)
+        problems = {f"source {name}": why for name, why in survey.failed.items()}
+        problems |= {f"device {address}": why for address, why in survey.left_out.items()}
+        devices = []
+        for merged in survey.devices:
+            if merged.family is None:
+                _add(problems, merged, _not_matched(survey.catalog, merged))
                 continue
-            self._tell(nodename, f"source {name}", "")
-            for device in found:
-                classified = self._classify(catalog, nodename, name, device)
-                if classified is not None:
-                    devices[classified.address] = classified
-        return HostDevices(catalog, list(devices.values()))
+            offer = _offer(merged.family, merged)
+            _add(problems, merged, _not_offered(merged.family, merged, offer, survey.failed))
+            devices.append(HostDevice(merged.address, offer))
+        self._tell(nodename, problems)
+        return HostDevices(survey.catalog, devices)
 
-    @staticmethod
-    def _names(catalog: Catalog) -> list[str]:
-        return sorted({family.source for family in catalog.families.values()})
-
-    def _source(self, name: str) -> Source:
-        with self._lock:
-            if name not in self._sources:
-                self._sources[name] = load_source(name, self._options)
-            return self._sources[name]
-
-    def _classify(
-        self, catalog: Catalog, nodename: str, source: str, device: Device
-    ) -> HostDevice | None:
-        key = f"device {device.address} of source {source}"
-        try:
-            family = catalog.classify(device)
-            if family is None and device.family is not None:
-                catalog.rules_of(device)  # raises: it names a family that does not exist
-        except (AmbiguousDevice, UnknownFamily) as error:
-            self._tell(nodename, key, str(error))
-            return None
-        self._tell(nodename, key, "")
-        # A device counts for the families of the source that read it, and for no others.
-        if family is None or family.source != source:
-            return None
-        offer = family.family.offer(device.attributes)
-        for attribute in family.family.rules:
-            code, detail = offer.unknown.get(attribute, ("", ""))
-            self._tell(nodename, f"{attribute} of {key}", detail or code)
-        return HostDevice(normalise_address(device.address), offer)
-
-    def _tell(self, nodename: str, key: str, problem: str) -> None:
-        """One WARNING when a problem appears or changes, one INFO when it has gone."""
-        known = self._told.get((nodename, key), "")
-        if problem == known:
-            return
-        self._told[nodename, key] = problem
-        if problem:
-            LOG.warning(
-                "%(node)s: %(what)s cannot be used: %(problem)s; guests are judged as on_unknown "
-                "says until that is mended",
-                {"node": nodename, "what": key, "problem": problem},
+    def _source(self, name: str, catalog: Catalog) -> Source:
+        options = self._options
+        if name == SYSFS:
+            # Another catalog may have it read other files.
+            options = dataclasses.replace(
+                options, attributes={**options.attributes, **catalog.paths}
             )
-        else:
-            LOG.info("%(node)s: %(what)s can be used again", {"node": nodename, "what": key})
+        with self._lock:
+            known = self._sources.get(name)
+            if known is None or known[0] != options:
+                known = self._sources[name] = options, self._load(name, options)
+            return known[1]
+
+    def _tell(self, nodename: str, problems: Mapping[str, str]) -> None:
+        with self._lock:
+            told = self._told.get(nodename)
+            if told is None:
+                told = self._told[nodename] = Told(nodename, self._failed_check)
+        told.update(problems)
+
+
+def _why(name: str, error: Exception) -> str:
+    if isinstance(error, SourceError | PluginError):
+        return str(error)
+    LOG.debug("Source %s raised what no source should", name, exc_info=error)
+    return f"it raised {type(error).__name__}: {error}; tell those who wrote it"
+
+
+def _offer(family: CatalogFamily, merged: Merged) -> Offer:
+    offer = family.family.offer(merged.attributes)
+    unknown = {
+        attribute: (code, detail or _short(merged.problems.get(attribute, "")))
+        for attribute, (code, detail) in offer.unknown.items()
+    }
+    return dataclasses.replace(offer, unknown=unknown)
+
+
+def _short(detail: str) -> str:
+    """A reason as others are told it: it is part of the stats document."""
+    return detail if len(detail) <= _MAX_DETAIL else detail[: _MAX_DETAIL - 3] + "..."
+
+
+def _not_offered(
+    family: CatalogFamily, merged: Merged, offer: Offer, failed: Container[str]
+) -> dict[str, str]:
+    """What cannot be told of a device, by attribute, but for what a failed source would tell."""
+    problems = {}
+    for attribute in family.family.rules:
+        one = family.source_of(attribute)
+        why = merged.problems.get(attribute, "")
+        if attribute in offer.unknown and not why:
+            code, detail = offer.unknown[attribute]
+            does = f"finds no file {one.path}" if one.path else "does not tell it"
+            why = detail or f"source {one.source} {does} ({code})"
+        if why and one.source not in failed:
+            problems[attribute] = why
+    return problems
+
+
+def _not_matched(catalog: Catalog, merged: Merged) -> dict[str, str]:
+    """What cannot be told of a device of no family, and might tell its family."""
+    asked = {attribute for family in catalog.families.values() for attribute in family.match}
+    return {name: why for name, why in merged.problems.items() if name in asked}
+
+
+def _add(problems: dict[str, str], merged: Merged, found: Mapping[str, str]) -> None:
+    """Add the problems of a device; attributes that have one in common are told together."""
+    together: dict[str, list[str]] = {}
+    for attribute, why in found.items():
+        together.setdefault(why, []).append(attribute)
+    for why, attributes in together.items():
+        problems[f"{', '.join(sorted(attributes))} of device {merged.address}"] = why

@@ -86,5 +86,18 @@ def test_does_not_require_nova(wheel):
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = email.message_from_bytes(archive.read(name))
         assert name.replace("METADATA", "licenses/LICENSE") in archive.namelist()
-    assert {distribution(line) for line in metadata.get_all("Requires-Dist")} == required()
+    lines = metadata.get_all("Requires-Dist")
+    assert {distribution(line) for line in lines if "extra ==" not in line} == required()
     assert metadata["Requires-Python"] == ">=3.11"
+
+
+def test_extras_bring_what_sources_need(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    extras = {}
+    for line in metadata.get_all("Requires-Dist"):
+        if match := re.search("extra == .([a-z]+)", line):
+            extras.setdefault(match[1], set()).add(distribution(line))
+    assert extras == {"libvirt": {"libvirt-python", "lxml"}, "nvml": {"nvidia-ml-py"}}
+    assert set(metadata.get_all("Provides-Extra")) == extras.keys()

@@ -1,8 +1,8 @@
 """Run the test suites, each in a process of its own, and end with a summary.
 
-Without options: the unit tests with the branch coverage of the pure core, the functional tests on
-native threads, and on eventlet those of them that the marker ``threads`` names. Only the standard
-library is used here.
+Without options: the unit tests with the branch coverage of the pure core, the tests against real
+programs where these can be had, the functional tests on native threads, and on eventlet those of
+them that the marker ``threads`` names. Only the standard library is used here.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
@@ -28,6 +29,8 @@ COVERED = "nova_devcompat.compat"
 COVERAGE = 100
 #: More of Nova's services at a time would not fit into the memory of a small machine.
 WORKERS = min(os.cpu_count() or 1, 8)
+#: Among the results: the suites of which nothing ran, and why.
+SKIPPED = "skipped.txt"
 #: pytest's exit status when nothing was collected.
 NOTHING_COLLECTED = 5
 
@@ -52,6 +55,8 @@ class Outcome:
     status: int
     seconds: float
     counts: junit.Counts
+    #: Why nothing of it ran, where all of it was skipped.
+    skipped: str = ""
 
 
 def native_suite() -> Suite:
@@ -72,6 +77,10 @@ def eventlet_suite(*, whole: bool) -> Suite:
         environ={"OS_NOVA_DISABLE_EVENTLET_PATCHING": "false"},
         arguments=() if whole else ("-m", "threads"),
     )
+
+
+def real_suite() -> Suite:
+    return Suite(name="real", folder="tests/real")
 
 
 def packaging_suite() -> Suite:
@@ -105,6 +114,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--unit", action="store_true", help="the unit tests")
+    parser.add_argument(
+        "--real",
+        action="store_true",
+        help="the tests against libvirtd and QEMU, which they install where that is possible",
+    )
     parser.add_argument("--functional", action="store_true", help="the functional tests")
     parser.add_argument(
         "--native", action="store_true", help="functional tests on native threads (only)"
@@ -129,8 +143,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.native or arguments.eventlet:
         arguments.functional = True
-    if not (arguments.unit or arguments.functional or arguments.packaging):
-        arguments.unit = arguments.functional = True
+    if not (arguments.unit or arguments.real or arguments.functional or arguments.packaging):
+        arguments.unit = arguments.real = arguments.functional = True
     return arguments
 
 
@@ -140,6 +154,8 @@ def choose(arguments: argparse.Namespace, scratch: pathlib.Path) -> list[list[Su
     if arguments.unit:
         # A selection of tests cannot cover everything.
         groups.append([unit_suite(coverage=not arguments.pytest, scratch=scratch)])
+    if arguments.real:
+        groups.append([real_suite()])
     if arguments.functional:
         both = arguments.native == arguments.eventlet
         functional = []
@@ -174,6 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcomes = []
         for group in groups:
             outcomes += runner.run(group)
+        lines = [f"{one.suite.folder}: {one.skipped}" for one in outcomes if one.skipped]
+        (results / SKIPPED).write_text("".join(f"{line}\n" for line in lines))
     return summarise(outcomes, time.monotonic() - started, selected=bool(arguments.pytest))
 
 
@@ -213,6 +231,7 @@ class Runner:
                             status=process.returncode,
                             seconds=time.monotonic() - started,
                             counts=junit.count(self._junit(suite)),
+                            skipped=_why_skipped(self._junit(suite)),
                         )
                         outcomes.append(outcome)
                         waiting.remove((suite, process))
@@ -270,6 +289,8 @@ def summarise(outcomes: Sequence[Outcome], seconds: float, *, selected: bool) ->
             remark = "  no test selected"
         elif outcome.status:
             remark, good = f"  FAILED{_explain(outcome)}", False
+        elif outcome.skipped:
+            remark = f"  NOTHING RAN: {outcome.skipped}"
         counts = outcome.counts
         print(
             f"{outcome.suite.name:<14}{counts.passed:>8}{counts.failed:>8}{counts.skipped:>9}"
@@ -292,6 +313,15 @@ def _explain(outcome: Outcome) -> str:
     if outcome.status == 1 and outcome.suite.name == "unit":
         return f": branch coverage of {COVERED} is below {COVERAGE} %"
     return f": pytest ended with status {outcome.status}"
+
+
+def _why_skipped(path: pathlib.Path) -> str:
+    """The reasons for which all tests of a suite were skipped; "" if some ran."""
+    counts = junit.count(path)
+    if counts.passed or counts.failed or not counts.skipped:
+        return ""
+    reasons = [mark.get("message", "") for mark in ET.parse(path).iter("skipped")]
+    return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or "no reason given"
 
 
 def _relay(name: str, lines: TextIO) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import itertools
+import pathlib
 from unittest import mock
 
 import os_traits
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 from nova_devcompat import plugins
 from nova_devcompat.catalog import (
     AmbiguousDevice,
+    AttributeSource,
     Catalog,
     CatalogError,
     UnknownFamily,
@@ -36,7 +38,7 @@ from nova_devcompat.compat import traits
 from nova_devcompat.compat.rules import Ordered, Range, Semver, Superset
 from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
 from nova_devcompat.documents import DocumentError
-from nova_devcompat.sources import Device
+from nova_devcompat.sources import Device, sysfs
 from tests.unit.distributions import install
 
 META = "meta: {schema_version: '1.0'}\n"
@@ -179,6 +181,80 @@ def test_digest_knows_the_source(write, monkeypatch, tmp_path):
     assert one.digest != other.digest
 
 
+ATTRIBUTES = "{fw_version: nvml, caps: {source: sysfs, path: 'vendor/cap_*'}}"
+
+
+def test_where_attributes_come_from(write):
+    rules = "{fw_version: semver, caps: superset, ecc: equal}"
+    text = catalog_of(
+        family(source="devlink", rules=rules, attributes=ATTRIBUTES),
+        family("other", source="sysfs", match="{vendor_id: '8086'}"),
+        family("paper", match="{vendor_id: '10de'}", attributes="{fw_version: nvml}"),
+    )
+    catalog = load_catalog([write(text)])
+    found = catalog.families["fam"]
+    assert found.attributes == {
+        "fw_version": AttributeSource(source="nvml"),
+        "caps": AttributeSource(source="sysfs", path="vendor/cap_*"),
+    }
+    assert found.sources == {"devlink", "nvml", "sysfs"}
+    assert found.source_of("caps").path == "vendor/cap_*"
+    assert found.source_of("ecc") == AttributeSource(source="devlink")
+    assert catalog.families["other"].sources == {"sysfs"}
+    # The inventory stands in for all.
+    assert catalog.families["paper"].sources == {"static"}
+    assert catalog.families["paper"].source_of("fw_version") == AttributeSource(source="static")
+    assert catalog.sources == {"devlink", "nvml", "sysfs", "static"}
+    assert list(catalog.paths.values()) == ["vendor/cap_*"]
+
+
+def test_the_documented_example_of_several_sources():
+    folder = pathlib.Path(__file__).parents[3] / "doc" / "source" / "_examples"
+    catalog = load_catalog([folder / "several-sources.yaml"])
+    assert catalog.sources == {"devlink", "nvml", "sysfs"}
+
+
+def test_files_of_one_attribute_name_have_names_of_their_own(write):
+    def of(name: str, vendor: str, path: str) -> str:
+        return family(
+            name,
+            source="sysfs",
+            match=f"{{vendor_id: '{vendor}'}}",
+            attributes=f"{{fw_version: {{source: sysfs, path: '{path}'}}}}",
+        )
+
+    text = catalog_of(of("a", "1", "x/caps"), of("b", "2", "y/caps"), of("c", "3", "x/caps"))
+    paths = load_catalog([write(text)]).paths
+    assert sorted(paths.values()) == ["x/caps", "y/caps"]
+    for name, path in paths.items():
+        traits.check_name(name)
+        sysfs.check_pattern(name, path)
+
+
+def test_digest_and_where_attributes_come_from(write):
+    def digest(**keys: object) -> str:
+        keys = {"source": "sysfs", "rules": "{fw_version: semver, caps: superset}", **keys}
+        return load_catalog([write(catalog_of(family(**keys)))]).digest
+
+    plain = digest()
+    assert digest(attributes="{fw_version: sysfs}") == plain
+    other = digest(attributes="{fw_version: nvml}")
+    assert digest(attributes="{fw_version: {source: nvml}}") == other
+    path = digest(attributes="{caps: {source: sysfs, path: a}}")
+    assert len({plain, other, path, digest(attributes="{caps: {source: sysfs, path: b}}")}) == 4
+
+
+def test_digest_is_that_of_releases_without_these_keys(write):
+    assert load_catalog([write(DESIGN)]).digest == "fd2263e77c42"
+
+
+def test_sources_need_not_be_there_where_an_inventory_stands_in(write):
+    path = write(catalog_of(family(source="acme", attributes="{fw_version: bolt}")))
+    catalog = load_catalog([path], check_sources=False)
+    assert catalog.families["fam"].sources == {"acme", "bolt"}
+    assert len(problems_of(path)) == 2
+
+
 @pytest.mark.parametrize("mode", [None, *Mode])
 @pytest.mark.parametrize("on_unknown", [None, *OnUnknown])
 @pytest.mark.parametrize("default", list(itertools.product(Mode, OnUnknown)))
@@ -209,7 +285,11 @@ def catalog(write) -> Catalog:
         ({"vendor_id": "15b3"}, None),
         ({"vendor_id": "15b3", "product_id": None}, None),
         ({"vendor_id": "15b3", "product_id": "101e1"}, None),
-        ({"vendor_id": "15b3", "product_id": ["101e"]}, None),
+        ({"vendor_id": "15b3", "product_id": ["101d", "101e"]}, "mlx5_vf"),
+        ({"vendor_id": "15b3", "product_id": ["101d", "1017"]}, None),
+        ({"vendor_id": "15b3", "product_id": []}, None),
+        ({"vendor_id": "15b3", "product_id": {"101e": "101e"}}, None),
+        ({"mdev_type": ["i915-GVTg_V5_4", "nvidia-35"]}, "nvidia_vgpu"),
         ({"mdev_type": "nvidia-35"}, "nvidia_vgpu"),
         ({"mdev_type": "nvidia-"}, "nvidia_vgpu"),
         ({"mdev_type": "xnvidia-35"}, None),
@@ -288,7 +368,7 @@ REFUSED = [
     (catalog_of(family(match=None)), "families.fam: key 'match' is missing"),
     (catalog_of(family(source=None)), "families.fam: key 'source' is missing"),
     (catalog_of(family(rules=None)), "families.fam: key 'rules' is missing"),
-    (catalog_of(family(moed="report")), "families.fam.moed: unknown key 'moed'; allowed: match, mode, on_unknown, rules, source; did you mean 'mode'?"),
+    (catalog_of(family(moed="report")), "families.fam.moed: unknown key 'moed'; allowed: attributes, match, mode, on_unknown, rules, source; did you mean 'mode'?"),
     (catalog_of(family("Fam-X")), "families.Fam-X: 'Fam-X' is no name: lower-case letters, digits and single underscores"),
     (catalog_of(family("Fam-X5")), "; for example 'fam_x5'"),
     (catalog_of(family("a__b")), "; for example 'a_b'"),
@@ -303,6 +383,24 @@ REFUSED = [
     (catalog_of(family(source="statik")), "families.fam.source: source 'statik' is not registered in nova_devcompat.sources; registered: "),
     (catalog_of(family(source="''")), "families.fam.source: is empty"),
     (catalog_of(family(source="7")), "families.fam.source: 7 was read as the number 7; put it in quotes: '7'"),
+    # where attributes come from
+    (catalog_of(family(attributes="{}")), "families.fam.attributes: is empty"),
+    (catalog_of(family(attributes="nvml")), "families.fam.attributes: 'nvml' must be a mapping"),
+    (catalog_of(family(attributes="{fw_version: }")), "families.fam.attributes.fw_version: nothing is written here; it must be text or a mapping"),
+    (catalog_of(family(attributes="{fw_version: ''}")), "families.fam.attributes.fw_version: is empty"),
+    (catalog_of(family(attributes="{fw_version: [nvml]}")), "families.fam.attributes.fw_version: a list must be text or a mapping"),
+    (catalog_of(family(attributes="{fw_version: 7}")), "families.fam.attributes.fw_version: 7 was read as the number 7"),
+    (catalog_of(family(attributes="{fw_version: nvlm}")), "families.fam.attributes.fw_version: source 'nvlm' is not registered in nova_devcompat.sources; registered: devlink, libvirt, nvml, static, sysfs; did you mean 'nvml'?"),
+    (catalog_of(family(attributes="{fw_version: {source: nvlm}}")), "families.fam.attributes.fw_version.source: source 'nvlm' is not registered"),
+    (catalog_of(family(attributes="{fw_version: {}}")), "families.fam.attributes.fw_version: key 'source' is missing"),
+    (catalog_of(family(attributes="{fw_version: {source: nvml, file: x}}")), "families.fam.attributes.fw_version.file: unknown key 'file'; allowed: path, source"),
+    (catalog_of(family(attributes="{fw_version: {source: sysfs, path: 7}}")), "families.fam.attributes.fw_version.path: 7 was read as the number 7"),
+    (catalog_of(family(attributes="{fw_version: {source: sysfs, path: ''}}")), "families.fam.attributes.fw_version.path: is empty"),
+    (catalog_of(family(attributes="{fw_version: {source: sysfs, path: ../x}}")), "families.fam.attributes.fw_version.path: attribute 'fw_version': '../x' is not a path relative to a device's folder; write one like 'vendor/caps'"),
+    (catalog_of(family(attributes="{fw_version: {source: devlink, path: x}}")), "families.fam.attributes.fw_version.path: only source 'sysfs' reads files; leave 'path' out"),
+    (catalog_of(family(attributes="{vendor_id: {source: sysfs, path: vendor}}")), "families.fam.attributes.vendor_id.path: attribute 'vendor_id' is one that the source reads itself; name it otherwise"),
+    (catalog_of(family(attributes="{fw_verson: nvml}")), "families.fam.attributes.fw_verson: neither 'rules' nor 'match' has 'fw_verson'; they have: fw_version, vendor_id; did you mean 'fw_version'?"),
+    (catalog_of(family(attributes="{Fw: nvml}")), "families.fam.attributes.Fw: 'Fw' is no name"),
     # match
     (catalog_of(family(match="{}")), "families.fam.match: is empty"),
     (catalog_of(family(match="nvidia")), "families.fam.match: 'nvidia' must be a mapping"),

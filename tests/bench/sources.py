@@ -1,0 +1,144 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""What a refresh costs when nothing has changed: the sysfs and devlink sources, and all of it.
+
+Run ``python -m tests.bench.sources [--parents N] [--functions N] [--rounds N] [--json]``. The tree
+is laid out in the shape of sysfs in ``--folder``, best in memory (``/dev/shm``): a call to the
+real sysfs costs about twice as much. CPU is that of the whole process, all threads. The devlink
+figure is with answers from memory: it has all that is ours and pyroute2's, and leaves out what the
+kernel and the devices take. ``inventory`` is a whole cycle with all packs: both sources, what they
+tell brought together and classified, and offers made of it; sources that ask elsewhere find
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+
+from nova_devcompat.catalog import CatalogKeeper
+from nova_devcompat.catalog.packs import names
+from nova_devcompat.compute.inventory import Inventory
+from nova_devcompat.sources import Source, SourceOptions
+from nova_devcompat.sources.devlink import DevlinkSource
+from nova_devcompat.sources.sysfs import SysfsSource
+from tests.unit.sources import devlink_messages, sysfs_trees
+
+BUDGET_MS = 50.0
+
+
+class Nothing(Source):
+    """Stands for a source that finds no device."""
+
+    name = "nothing"
+
+    def read(self, host):
+        return []
+
+
+def measure(source, rounds: int) -> dict[str, float]:
+    """CPU of the first read, and of those after it, in milliseconds."""
+    began = time.process_time()
+    count = len(source.read("host"))
+    first = time.process_time() - began
+    times = []
+    for _ in range(rounds):
+        began = time.process_time()
+        assert len(source.read("host")) == count
+        times.append(time.process_time() - began)
+    return {
+        "devices": count,
+        "first_ms": round(first * 1000, 2),
+        "again_median_ms": round(statistics.median(times) * 1000, 2),
+        "again_worst_ms": round(max(times) * 1000, 2),
+    }
+
+
+def calls(source) -> dict[str, int]:
+    """What one more read asks of the file system."""
+    counted: collections.Counter[str] = collections.Counter()
+    real = {name: getattr(os, name) for name in ("open", "readlink", "scandir", "stat")}
+
+    def counter(name):
+        def call(*args, **kwargs):
+            counted[name] += 1
+            return real[name](*args, **kwargs)
+
+        return call
+
+    for name in real:
+        setattr(os, name, counter(name))
+    try:
+        source.read("host")
+    finally:
+        for name, function in real.items():
+            setattr(os, name, function)
+    return dict(counted)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parents", type=int, default=2, help="physical functions")
+    parser.add_argument("--functions", type=int, default=128, help="virtual ones of each")
+    parser.add_argument("--others", type=int, default=120, help="other PCI devices")
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--folder", default="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        tree = sysfs_trees.Tree(pathlib.Path(folder))
+        parents = sysfs_trees.mlx5(tree, arguments.parents, arguments.functions)
+        for number in range(arguments.others):
+            tree.pci(f"0000:{number >> 3:02x}:{number & 7:02x}.0", class_="088000", driver="ioat")
+        kernel = devlink_messages.Kernel({f"pci/{p}": devlink_messages.mlx5() for p in parents})
+        options = SourceOptions()
+        sysfs = SysfsSource(options, root=tree.root)
+        devlink = DevlinkSource(options, connect=kernel.connect, root=tree.root)
+        known = {"sysfs": sysfs, "devlink": devlink}
+        inventory = Inventory(
+            CatalogKeeper([], names(), min_interval=0),
+            options,
+            load=lambda name, options: (
+                SysfsSource(options, root=tree.root)
+                if name == "sysfs"
+                else known.get(name, Nothing(options))
+            ),
+        )
+        result = {
+            "physical_functions": arguments.parents,
+            "virtual_functions": arguments.parents * arguments.functions,
+            "other_devices": arguments.others,
+            "sysfs": measure(sysfs, arguments.rounds),
+            "sysfs_calls": calls(sysfs),
+            "devlink": measure(devlink, arguments.rounds),
+            "devlink_calls": calls(devlink),
+            "inventory": measure(inventory, arguments.rounds),
+            "budget_ms": BUDGET_MS,
+        }
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(f"{name}: {value}")
+    raise SystemExit(result["inventory"]["again_median_ms"] > BUDGET_MS)
+
+
+if __name__ == "__main__":
+    main()
