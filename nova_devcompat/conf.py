@@ -26,8 +26,8 @@ Device versions as something that Nova schedules on.
 
 The group is read by nova-compute (with ``compute_driver = devcompat.DeviceCompatDriver``) and by
 nova-scheduler (with ``DeviceCompatFilter`` in ``[filter_scheduler] enabled_filters``, and the
-weigher in ``weight_classes``). Give both the same catalog, ``mode`` and ``on_unknown``. nova-api
-reads ``catalog`` alone, to validate the extra specs of flavors.
+weigher in ``weight_classes``). Give both the same packs, catalog, ``mode`` and ``on_unknown``.
+nova-api reads ``packs`` and ``catalog`` alone, to validate the extra specs of flavors.
 """,
 )
 
@@ -47,6 +47,23 @@ Possible values:
 Related options:
 
 * ``[DEFAULT] compute_driver`` must be ``devcompat.DeviceCompatDriver``
+""",
+    ),
+    cfg.ListOpt(
+        "packs",
+        default=[],
+        help="""
+Packs to use: ready-made catalogs that come with nova-devcompat, loaded before the files of
+``catalog``, which override their families as a whole.
+
+Possible values:
+
+* names separated by commas, such as ``nvidia_vgpu,mlx5_vf``. The documentation describes each
+  pack; a name that is none stops the service at start, with the list of those that are
+
+Related options:
+
+* ``catalog``: with packs, its default file need not be there
 """,
     ),
     cfg.MultiStrOpt(

@@ -60,7 +60,7 @@ class PinValidator(base.ExtraSpecValidator):
             parameters=[{"name": "pin", "pattern": ".*"}],
         )
         self._lock = threading.Lock()
-        self._keeper: tuple[tuple[str, ...], CatalogKeeper] | None = None
+        self._keeper: tuple[tuple[tuple[str, ...], ...], CatalogKeeper] | None = None
 
     def validate(self, name: str, value: str) -> None:
         """Refuse what no rule can read, and let hosts learn what is good.
@@ -83,10 +83,10 @@ class PinValidator(base.ExtraSpecValidator):
         self._make_exist(name, names)
 
     def _catalog(self) -> Catalog:
-        paths = tuple(CONF.devcompat.catalog)
+        paths, packs = tuple(CONF.devcompat.catalog), tuple(CONF.devcompat.packs)
         with self._lock:
-            if self._keeper is None or self._keeper[0] != paths:
-                self._keeper = paths, CatalogKeeper(paths, min_interval=0)
+            if self._keeper is None or self._keeper[0] != (paths, packs):
+                self._keeper = (paths, packs), CatalogKeeper(paths, packs, min_interval=0)
             keeper = self._keeper[1]
         return keeper.current()
 

@@ -15,14 +15,23 @@
 
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.loader import CatalogError, load_catalog
-from nova_devcompat.catalog.model import AmbiguousDevice, Catalog, CatalogFamily, UnknownFamily
+from nova_devcompat.catalog.model import (
+    AmbiguousDevice,
+    AttributeSource,
+    Catalog,
+    CatalogFamily,
+    Merged,
+    UnknownFamily,
+)
 
 __all__ = [
     "AmbiguousDevice",
+    "AttributeSource",
     "Catalog",
     "CatalogError",
     "CatalogFamily",
     "CatalogKeeper",
+    "Merged",
     "UnknownFamily",
     "load_catalog",
 ]

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 
 from nova_devcompat.catalog.loader import load_catalog
 from nova_devcompat.catalog.model import Catalog
+from nova_devcompat.catalog.packs import catalog_paths
 from nova_devcompat.documents import Keeper
 
 
@@ -28,17 +29,25 @@ class CatalogKeeper:
 
     Safe for use by several threads.
 
-    :param paths: as for :func:`~nova_devcompat.catalog.loader.load_catalog`
+    :param paths: the operator's files, later ones override earlier ones
+    :param packs: names of packs, loaded before the files
     :param min_interval: seconds between two looks at the files; a hot path may ask as often as it
         likes
     """
 
     def __init__(
-        self, paths: Iterable[str | os.PathLike[str]], *, min_interval: float = 1.0
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        packs: Iterable[str] = (),
+        *,
+        min_interval: float = 1.0,
     ) -> None:
-        files = tuple(paths)
+        files, names = tuple(paths), tuple(packs)
         self._keeper = Keeper(
-            files, lambda: load_catalog(files), what="catalog", min_interval=min_interval
+            files,
+            lambda: load_catalog(catalog_paths(names, files)),
+            what="catalog",
+            min_interval=min_interval,
         )
 
     def current(self) -> Catalog:

@@ -20,6 +20,7 @@ import argparse
 from cliff.command import Command
 
 from nova_devcompat.catalog import load_catalog
+from nova_devcompat.cli.options import add_pack_option, some_paths
 
 
 class CatalogValidate(Command):
@@ -31,11 +32,12 @@ class CatalogValidate(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("files", metavar="FILE", nargs="+", help="a catalog")
+        parser.add_argument("files", metavar="FILE", nargs="*", help="a catalog")
+        add_pack_option(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        catalog = load_catalog(parsed_args.files)
+        catalog = load_catalog(some_paths(parsed_args.pack, parsed_args.files))
         rules = sum(len(family.family.rules) for family in catalog.families.values())
         self.app.stdout.write(
             f"OK: families: {len(catalog.families)}, rules: {rules}, digest: {catalog.digest}\n"

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 
 from nova_devcompat.catalog import load_catalog
 from nova_devcompat.cli.formatters import FastLister
+from nova_devcompat.cli.options import add_catalog_options, some_paths
 from nova_devcompat.fleet import matrix
 from nova_devcompat.sources.static import load_inventory
 
@@ -37,13 +38,7 @@ class Matrix(FastLister):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "--catalog",
-            metavar="FILE",
-            action="append",
-            required=True,
-            help="a catalog; can be repeated, later files add or override families",
-        )
+        add_catalog_options(parser, none="This or --pack must be given")
         parser.add_argument(
             "--inventory", metavar="FILE", required=True, help="a static inventory of all hosts"
         )
@@ -60,7 +55,9 @@ class Matrix(FastLister):
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[matrix.Move]]:
         # The inventory says what any source would, so none need be installed on this machine.
-        catalog = load_catalog(parsed_args.catalog, check_sources=False)
+        catalog = load_catalog(
+            some_paths(parsed_args.pack, parsed_args.catalog), check_sources=False
+        )
         inventory = load_inventory(parsed_args.inventory, catalog)
         verdicts = matrix.Matrix(catalog, inventory)
         moves = verdicts.moves(

@@ -28,6 +28,7 @@ from cliff.command import Command
 from cliff.show import ShowOne
 
 from nova_devcompat.catalog import Catalog, load_catalog
+from nova_devcompat.catalog.packs import catalog_paths
 from nova_devcompat.cli.formatters import FastLister
 
 if TYPE_CHECKING:
@@ -88,10 +89,10 @@ class _WithCatalog(_OnController):
     def catalog(parsed_args: argparse.Namespace) -> Catalog:
         import nova.conf
 
+        ours = nova.conf.CONF.devcompat
+        paths = parsed_args.catalog or catalog_paths(ours.packs, ours.catalog)
         # The hosts read the devices, so no source need be installed on a controller.
-        return load_catalog(
-            parsed_args.catalog or nova.conf.CONF.devcompat.catalog, check_sources=False
-        )
+        return load_catalog(paths, check_sources=False)
 
 
 class NeedList(_OnController, FastLister):

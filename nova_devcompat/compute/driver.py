@@ -120,7 +120,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     def __init__(self, virtapi: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(virtapi, *args, **kwargs)
-        keeper = CatalogKeeper([pathlib.Path(path) for path in CONF.devcompat.catalog])
+        keeper = CatalogKeeper(CONF.devcompat.catalog, CONF.devcompat.packs)
         inventory = Inventory(
             keeper, SourceOptions(inventory=pathlib.Path(CONF.devcompat.inventory))
         )

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import sys
 import threading
 from collections.abc import Mapping
@@ -44,7 +43,7 @@ class SchedulerState:
     """The catalog's policies and the documents of hosts, remembered between requests."""
 
     def __init__(self) -> None:
-        self._keeper = CatalogKeeper([pathlib.Path(path) for path in CONF.devcompat.catalog])
+        self._keeper = CatalogKeeper(CONF.devcompat.catalog, CONF.devcompat.packs)
         problem = self._problem()
         if problem:
             # As Nova does for what it cannot start without: one line, no traceback.
@@ -146,7 +145,7 @@ class SchedulerState:
 
 _SILENT = Reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR)
 
-_shared: tuple[tuple[str, ...], SchedulerState] | None = None
+_shared: tuple[tuple[tuple[str, ...], tuple[str, ...]], SchedulerState] | None = None
 _sharing = threading.Lock()
 
 
@@ -156,7 +155,7 @@ def shared() -> SchedulerState:
     Documents of hosts are parsed and kept once that way. Another catalog makes another state.
     """
     global _shared
-    catalog = tuple(CONF.devcompat.catalog)
+    catalog = tuple(CONF.devcompat.packs), tuple(CONF.devcompat.catalog)
     with _sharing:
         if _shared is None or _shared[0] != catalog:
             _shared = catalog, SchedulerState()

@@ -202,7 +202,10 @@ def test_matrix_bad_input(matrix, argv, expected):
 def test_matrix_needs_its_files(run):
     status, out, err = run("matrix")
     assert (status, out) == (2, "")
-    assert "the following arguments are required: --catalog, --inventory" in err
+    assert "the following arguments are required: --inventory" in err
+    status, out, err = run("matrix", "--inventory", "i.yaml")
+    assert (status, out) == (2, "")
+    assert err == "no catalog is named; name a file, or a pack with --pack\n"
 
 
 def test_matrix_prints_all_that_is_wrong(run, files):
@@ -225,12 +228,12 @@ def test_matrix_prints_all_that_is_wrong(run, files):
 
 def test_matrix_needs_no_source(run, files):
     """The inventory stands in for sources that only the hosts have; validate is for the hosts."""
-    (files / "c.yaml").write_text(CATALOG.replace("source: static", "source: devlink"))
+    (files / "c.yaml").write_text(CATALOG.replace("source: static", "source: other"))
     status, out, _ = run("matrix", "--catalog", "c.yaml", "--inventory", "i.yaml", "-f", "json")
     assert (status, json.loads(out)) == (0, DICTS)
     status, _, err = run("catalog", "validate", "c.yaml")
     assert status == 2
-    assert "source 'devlink' is not registered" in err
+    assert "source 'other' is not registered" in err
 
 
 def test_debug_shows_where_it_failed(run):
@@ -302,7 +305,7 @@ def test_validate_prints_all_that_is_wrong(run, files):
 def test_validate_needs_a_file(run):
     status, _, err = run("catalog", "validate")
     assert status == 2
-    assert "the following arguments are required: FILE" in err
+    assert err == "no catalog is named; name a file, or a pack with --pack\n"
 
 
 # --- the application ----------------------------------------------------------------------------

@@ -1,0 +1,152 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``nova-devcompat device ...``: on the host whose devices they are, without Nova."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from cliff.columns import FormattableColumn
+from cliff.lister import Lister
+
+from nova_devcompat.catalog.model import Merged
+from nova_devcompat.cli.hosts import add_host_options, survey
+from nova_devcompat.compute.inventory import Survey
+
+COLUMNS = ("address", "family", "attributes", "source", "problems")
+
+_WIDTH = 60
+
+
+class DeviceList(Lister):
+    """List the devices that this host has, what the sources read of them, and what failed.
+
+    Asks the sources that the catalog names, as nova-compute does, but needs neither Nova nor a
+    nova.conf. A source that could not be asked has a row of its own. With -f json or yaml all
+    attributes are there, and the source of each; a table has those that the family matches or
+    compares, shortened.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        add_host_options(parser)
+        parser.add_argument("--family", metavar="FAMILY", help="only devices of this family")
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        found = survey(parsed_args)
+        if parsed_args.family is not None and parsed_args.family not in found.catalog.families:
+            raise ValueError(
+                f"the catalog has no family {parsed_args.family!r}; families: "
+                + ", ".join(found.catalog.families)
+            )
+        return COLUMNS, list(_rows(found, parsed_args.family, everything=parsed_args.all))
+
+
+def _rows(found: Survey, family: str | None, *, everything: bool) -> Iterator[tuple[Any, ...]]:
+    wanted = None if family is None else found.catalog.families[family]
+    for device in found.devices:
+        if (device.family or everything) if wanted is None else device.family == wanted:
+            yield _row(device)
+    for address, why in found.left_out.items():
+        yield address, "", _Attributes({}), _Origins({}), _Problems({"device": why})
+    for name, why in sorted(found.failed.items()):
+        if wanted is None or name in wanted.sources:
+            origin = _Origins({"source": name})
+            yield "", "", _Attributes({}), origin, _Problems({"source": why})
+
+
+def problems_of(device: Merged) -> dict[str, str]:
+    """Why an attribute is not known, or not to its rule, by its name."""
+    problems = dict(device.problems)
+    if device.family is not None:
+        offer = device.family.family.offer(device.attributes)
+        for name, (_, detail) in offer.unknown.items():
+            source = device.family.source_of(name).source
+            problems.setdefault(name, detail or f"source {source} does not tell it")
+    return problems
+
+
+def _row(device: Merged) -> tuple[Any, ...]:
+    attributes, problems = dict(device.attributes), problems_of(device)
+    shown = set(attributes) | set(problems)
+    if device.family is not None:
+        shown &= {*device.family.match, *device.family.family.rules}
+    return (
+        device.address,
+        device.family.name if device.family else "",
+        _Attributes(attributes, shown),
+        _Origins({name: device.origins[name] for name in attributes}, shown),
+        _Problems(problems, shown),
+    )
+
+
+class _Column(FormattableColumn[dict[str, Any]]):
+    """Something by attribute: nested for machines, lines for people.
+
+    :param shown: the attributes that people are shown; None for all
+    """
+
+    def __init__(self, value: Mapping[str, Any], shown: set[str] | None = None) -> None:
+        super().__init__(dict(value))
+        self._shown = shown
+
+    def machine_readable(self) -> dict[str, Any]:
+        return {name: _plain(self._value[name]) for name in sorted(self._value)}
+
+    def _lines(self) -> list[tuple[str, Any]]:
+        return [
+            (name, value)
+            for name, value in sorted(self._value.items())
+            if self._shown is None or name in self._shown
+        ]
+
+
+class _Attributes(_Column):
+    def human_readable(self) -> str:
+        return "\n".join(f"{name}={_short(value)}" for name, value in self._lines())
+
+
+class _Origins(_Column):
+    def human_readable(self) -> str:
+        return ",".join(sorted({source for _, source in self._lines()}))
+
+
+class _Problems(_Column):
+    def human_readable(self) -> str:
+        return "\n".join(f"{name}: {why}" for name, why in self._lines())
+
+
+def _plain(value: object) -> object:
+    """A value of any source's plugin as what JSON and YAML can show."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Mapping):
+        text = ",".join(f"{key}:{_short(inner)}" for key, inner in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        text = ",".join(map(str, value))
+    else:
+        text = str(value)
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."

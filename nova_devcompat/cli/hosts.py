@@ -1,0 +1,94 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What this host has, for commands without Nova."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import pathlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from nova_devcompat import sources
+from nova_devcompat.catalog import CatalogKeeper, load_catalog
+from nova_devcompat.catalog.model import STATIC
+from nova_devcompat.catalog.packs import catalog_paths, names
+from nova_devcompat.cli.options import add_catalog_options, paths
+from nova_devcompat.compute.inventory import Inventory, Survey
+from nova_devcompat.sources.base import Source, SourceOptions
+
+
+def add_host_options(parser: argparse.ArgumentParser) -> None:
+    """Add what :func:`survey` needs."""
+    add_catalog_options(
+        parser,
+        none="With neither this nor --pack: all packs that need no static inventory",
+    )
+    parser.add_argument(
+        "--inventory",
+        metavar="FILE",
+        help="the static inventory, for families whose source it is",
+    )
+    parser.add_argument(
+        "--hostname",
+        metavar="NAME",
+        default=socket.gethostname(),
+        help="the host's hypervisor hostname, as Nova knows it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sysfs-root", metavar="DIR", help="where sysfs is mounted, or a copy of one"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="devices of no family of the catalog, too"
+    )
+
+
+def survey(parsed_args: argparse.Namespace) -> Survey:
+    """What the sources of the named catalog tell of this host, now.
+
+    :raises CatalogError: the catalog is wrong
+    """
+    keeper = CatalogKeeper(
+        paths(parsed_args.pack, parsed_args.catalog) or catalog_paths(live_packs())
+    )
+    options = SourceOptions(
+        inventory=pathlib.Path(parsed_args.inventory) if parsed_args.inventory else None
+    )
+    inventory = Inventory(keeper, options, load=_loader(parsed_args.sysfs_root))
+    return inventory.survey(parsed_args.hostname)
+
+
+def live_packs() -> list[str]:
+    """The packs whose sources read the host, and nothing that an operator wrote."""
+    return [
+        name
+        for name in names()
+        if STATIC not in load_catalog(catalog_paths([name]), check_sources=False).sources
+    ]
+
+
+def _loader(sysfs_root: str | None) -> Callable[[str, SourceOptions], Source]:
+    if sysfs_root is None:
+        return sources.load_source
+    rooted = ("devlink", "sysfs")
+
+    def load(name: str, options: SourceOptions) -> Source:
+        if name not in rooted:
+            return sources.load_source(name, options)
+        found: Callable[..., Any] = sources.registered().load(name)
+        source: Source = functools.partial(found, root=sysfs_root)(options)
+        return source
+
+    return load

@@ -1,0 +1,159 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``nova-devcompat inventory ...``: static inventories, made without Nova."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+from cliff.command import Command
+
+from nova_devcompat.catalog.model import Merged
+from nova_devcompat.catalog.nvidia import vgpu_version
+from nova_devcompat.cli.hosts import add_host_options, survey
+from nova_devcompat.compat.traits import check_name
+from nova_devcompat.sources.static import VERSIONS
+
+LOG = logging.getLogger(__name__)
+
+PLANNED_FAMILY = "nvidia_vgpu"
+
+
+class InventoryDump(Command):
+    """Print what this host has as a static inventory, to replay the host elsewhere.
+
+    Asks the sources as "device list" does. What cannot be read is null, which is UNKNOWN to every
+    rule; sources that could not be asked are named on standard error, and their devices are not
+    in the inventory.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        add_host_options(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        found = survey(parsed_args)
+        for name, why in sorted(found.failed.items()):
+            LOG.warning("Source %s could not be asked: %s", name, why)
+        for address, why in found.left_out.items():
+            LOG.warning("Device %s is left out: %s", address, why)
+        devices = [_device(device) for device in found.devices if device.family or parsed_args.all]
+        self.app.stdout.write(dump({parsed_args.hostname: devices}))
+        return 0
+
+
+class InventoryPlan(Command):
+    """Print a static inventory of hosts that one does not have, by releases of NVIDIA's driver.
+
+    The vGPU versions that a release supports are those that NVIDIA has published with the open
+    kernel modules; on a live host NVML's word counts. For "matrix --pack nvidia_vgpu".
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "hosts",
+            metavar="HOST=RELEASE",
+            nargs="+",
+            help="a host, by any name, and its release of the driver, such as new=580.65.06",
+        )
+        parser.add_argument(
+            "--ecc-mode",
+            choices=("enabled", "disabled"),
+            help="the ECC mode of all GPUs; without it, that is not known, and no verdict is "
+            "accept",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        hosts: dict[str, list[dict[str, Any]]] = {}
+        for text in parsed_args.hosts:
+            host, _, release = text.partition("=")
+            if not host.strip() or not release:
+                raise ValueError(f"{text!r} is not HOST=RELEASE, such as new=580.65.06")
+            if host in hosts:
+                raise ValueError(f"host {host!r} is there twice; give each its own name")
+            hosts[host] = [
+                {
+                    "address": "planned",
+                    "family": PLANNED_FAMILY,
+                    "attributes": {
+                        "driver_version": release,
+                        "ecc_mode": parsed_args.ecc_mode,
+                        "vgpu_version": vgpu_version(release),
+                    },
+                }
+            ]
+        self.app.stdout.write(dump(hosts))
+        return 0
+
+
+def dump(hosts: Mapping[str, Iterable[Mapping[str, Any]]]) -> str:
+    """A static inventory.
+
+    :param hosts: devices by host, as the format has them
+    """
+    content = {
+        "meta": {"schema_version": VERSIONS[-1]},
+        "hosts": {host: {"devices": list(devices)} for host, devices in hosts.items()},
+    }
+    return yaml.dump(
+        content, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes equal values twice, rather than once with an alias."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _device(device: Merged) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    rules = device.family.family.rules if device.family else ()
+    for name in sorted({*device.attributes, *device.problems, *rules}):
+        try:
+            check_name(name)
+            attributes[name] = _value(device.attributes.get(name))
+        except ValueError as error:
+            LOG.warning("Device %s: %s is left out: %s", device.address, name, error)
+    family = {"family": device.family.name} if device.family else {}
+    return {"address": device.address, **family, "attributes": attributes}
+
+
+def _value(value: object) -> object:
+    """A value as an inventory can have it.
+
+    :raises ValueError: it cannot
+    """
+    if isinstance(value, Mapping):
+        return {str(key): _text_or_texts(inner) for key, inner in value.items()}
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    return _text_or_texts(value)
+
+
+def _text_or_texts(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple | set | frozenset):
+        texts = sorted(value) if isinstance(value, set | frozenset) else list(value)
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    raise ValueError(f"an inventory cannot hold {value!r:.80}")

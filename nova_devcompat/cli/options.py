@@ -1,0 +1,69 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""How commands without Nova name a catalog."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+from nova_devcompat.catalog.packs import catalog_paths, names
+
+
+def add_pack_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--pack``."""
+    parser.add_argument(
+        "--pack",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a ready-made catalog, or several with commas between, as in [devcompat] packs; "
+        "can be repeated. Packs are loaded before files, which override their families. There "
+        f"are: {', '.join(names())}",
+    )
+
+
+def add_catalog_options(parser: argparse.ArgumentParser, *, none: str) -> None:
+    """Add ``--catalog`` and ``--pack``.
+
+    :param none: what it means where neither is given
+    """
+    parser.add_argument(
+        "--catalog",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help=f"a catalog; can be repeated, later files add or override families. {none}",
+    )
+    add_pack_option(parser)
+
+
+def paths(packs: list[str], files: list[str]) -> list[pathlib.Path]:
+    """The files of a catalog, in order; perhaps none.
+
+    :param packs: what ``--pack`` was given
+    :raises UnknownPack: a name is no pack
+    """
+    wanted = [name.strip() for text in packs for name in text.split(",")]
+    return catalog_paths(wanted, files, option="--pack")
+
+
+def some_paths(packs: list[str], files: list[str]) -> list[pathlib.Path]:
+    """The same, at least one.
+
+    :raises ValueError: a name is no pack, or nothing is named
+    """
+    found = paths(packs, files)
+    if not found:
+        raise ValueError("no catalog is named; name a file, or a pack with --pack")
+    return found

@@ -1,0 +1,56 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""A ninth kind of rule, for what nobody has published a rule for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NoReturn
+
+from nova_devcompat.compat.attributes import Unreadable, text_of
+from nova_devcompat.compat.rules import Refusal, Rule, UseNotKnown
+from nova_devcompat.compat.verdict import Actor, Code
+
+_NO_RULE = "no rule is published for it; state one in a catalog file of your own"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Undecided(Rule[str, str]):
+    """Always UNKNOWN, so that ``on_unknown`` decides: the firmware knows, and does not say.
+
+    Offer: a text, shown to operators. Need: never known, and no pin is taken.
+    """
+
+    kind = "undecided"
+
+    def parse_offer(self, raw: object) -> str:
+        return text_of(raw)
+
+    def parse_need(self, text: str) -> NoReturn:
+        raise Unreadable(text, _NO_RULE)
+
+    def canonical(self, text: str) -> NoReturn:
+        raise Unreadable(text, _NO_RULE)
+
+    def freeze(self, offer: str) -> NoReturn:
+        raise UseNotKnown(_NO_RULE)
+
+    def values(self, offer: str) -> frozenset[str]:
+        return frozenset()
+
+    def check(self, offer: str, need: str) -> Refusal:
+        # There are no needs to compare; whoever makes one up gets no acceptance.
+        return Refusal(Code.NO_RULE, Actor.OPERATOR)
+
+    def describe(self, offer: str) -> str:
+        return offer

@@ -1,0 +1,524 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The packs: that they load, that sources deliver what they compare, and what they decide.
+
+Facts of DECISIONS are those of the packs' own comments: NVIDIA's vgpu_version.h by release, the
+kernel's adf_gen4_vf_mig.c, hisi_acc_vfio_pci.c and mtty.c, QEMU's virtio.c, and the threads of
+2020 on openstack-discuss and libvir-list.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import pathlib
+import re
+
+import pynvml
+import pytest
+from oslo_config import cfg
+
+from nova_devcompat import conf as devcompat_conf
+from nova_devcompat.catalog import CatalogKeeper, load_catalog, nvidia, packs
+from nova_devcompat.compat.pins import BadPin
+from nova_devcompat.compat.undecided import Undecided
+from nova_devcompat.compat.verdict import Actor, Code, Outcome
+from nova_devcompat.compute.inventory import Inventory
+from nova_devcompat.sources import SourceOptions, nvml_reader
+from nova_devcompat.sources.devlink import DevlinkSource
+from nova_devcompat.sources.libvirt import LibvirtSource
+from nova_devcompat.sources.nvml import Answers, NvmlSource
+from nova_devcompat.sources.static import StaticSource
+from nova_devcompat.sources.sysfs import SysfsSource
+from tests.unit.sources import devlink_messages, fake_nvml, sysfs_trees
+from tests.unit.sources.test_libvirt import Connection
+
+NAMES = [
+    "gvtg", "hisi_acc_vf", "libvirt", "mlx5_vf", "mtty", "nvidia_vgpu", "pds_vf", "qat_gen4_vf",
+    "qemu", "qemu_machine", "virtio_vdpa",
+]  # fmt: skip
+DOCS = pathlib.Path(__file__).parents[3] / "doc/source"
+
+
+@functools.cache
+def catalog_of(*names, files=()):
+    return load_catalog(packs.catalog_paths(names, files))
+
+
+def family_of(pack, name):
+    return catalog_of(pack).families[name].family
+
+
+# --- names and files ----------------------------------------------------------------------------
+
+
+def test_there_are_these():
+    assert packs.names() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_loads_alone(name):
+    assert catalog_of(name).families
+
+
+def test_all_load_together():
+    assert sorted(catalog_of(*NAMES).families) == [
+        "gvtg", "hisi_hpre_vf", "hisi_sec_vf", "hisi_zip_vf", "libvirt", "mlx5_vf", "mtty",
+        "nvidia_vgpu", "pds_vf", "qat_401xx_vf", "qat_402xx_vf", "qat_4xxx_vf", "qemu",
+        "qemu_machine", "virtio_vdpa",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_leaves_policies_to_the_operator(name):
+    for family in catalog_of(name).families.values():
+        assert (family.mode, family.on_unknown) == (None, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_says_where_its_rules_are_from(name):
+    text = (packs.FOLDER / f"{name}.yaml").read_text()
+    assert text.startswith("# ")
+    assert re.search(r"\.(c|h|rst)\b|virConnect|User Guide|openstack-discuss", text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_documented(name):
+    text = (DOCS / "packs.rst").read_text()
+    assert f"packs/{name}.yaml" in text
+
+
+def test_a_file_overrides_a_packs_family(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        "meta: {schema_version: '1.0'}\n"
+        "families:\n"
+        "  mlx5_vf:\n"
+        "    match: {vendor_id: '15b3', product_id: '101e'}\n"
+        "    source: devlink\n"
+        "    rules: {fw_version: semver}\n"
+    )
+    rules = catalog_of("mlx5_vf", "qemu", files=(own,)).families["mlx5_vf"].family.rules
+    assert {name: rule.kind for name, rule in rules.items()} == {"fw_version": "semver"}
+
+
+@pytest.mark.parametrize("wrong", ["mlx5", "", "../packs/mtty", "Mtty", "mtty.yaml"])
+def test_an_unknown_name_is_an_error_with_the_list(wrong):
+    with pytest.raises(packs.UnknownPack) as error:
+        packs.catalog_paths(["qemu", wrong])
+    assert str(error.value).startswith(
+        f"[devcompat] packs: {wrong!r} is no pack; packs: {', '.join(NAMES)}"
+    )
+
+
+def test_a_near_name_is_suggested():
+    with pytest.raises(packs.UnknownPack, match="did you mean 'nvidia_vgpu'"):
+        packs.catalog_paths(["nvidia_vgpus"])
+
+
+def test_the_default_file_may_be_missing_with_packs_only(tmp_path, monkeypatch):
+    default = str(tmp_path / "devcompat.yaml")
+    monkeypatch.setattr(packs, "DEFAULT_FILE", default)
+    assert packs.catalog_paths([], [default]) == [pathlib.Path(default)]
+    assert len(packs.catalog_paths(["qemu"], [default])) == 1
+    other = str(tmp_path / "other.yaml")
+    assert packs.catalog_paths(["qemu"], ["", default, other])[1:] == [pathlib.Path(other)]
+    # A broken link is somebody's mistake.
+    pathlib.Path(default).symlink_to(other)
+    assert packs.catalog_paths(["qemu"], [default])[1:] == [pathlib.Path(default)]
+
+
+def test_the_default_file_is_the_options_default():
+    (option,) = (option for option in devcompat_conf.OPTS if option.name == "catalog")
+    assert option.default == [packs.DEFAULT_FILE]
+
+
+def test_keeper_notices_a_file_that_comes_later(tmp_path, monkeypatch):
+    default = tmp_path / "devcompat.yaml"
+    monkeypatch.setattr(packs, "DEFAULT_FILE", str(default))
+    keeper = CatalogKeeper([str(default)], ["mtty"], min_interval=0)
+    assert list(keeper.current().families) == ["mtty"]
+    default.write_text((packs.FOLDER / "qemu.yaml").read_text())
+    assert list(keeper.current().families) == ["mtty", "qemu"]
+
+
+def test_keeper_raises_for_an_unknown_pack_when_it_is_asked():
+    keeper = CatalogKeeper([], ["nope"])
+    with pytest.raises(packs.UnknownPack):
+        keeper.current()
+
+
+def test_option():
+    conf = cfg.ConfigOpts()
+    devcompat_conf.register_opts(conf)
+    conf([])
+    assert conf.devcompat.packs == []
+    conf.set_override("packs", ["nvidia_vgpu", "mlx5_vf"], group="devcompat")
+    assert list(CatalogKeeper([""], conf.devcompat.packs).current().families) == [
+        "mlx5_vf",
+        "nvidia_vgpu",
+    ]
+
+
+# --- what sources deliver -----------------------------------------------------------------------
+
+MLX5, QAT, HISI, PDS = "0000:81:00.0", "0000:6b:00.0", "0000:75:00.0", "0000:60:00.0"
+
+
+@pytest.fixture
+def host(tmp_path):
+    """Makes the survey of a host that has a device of each pack."""
+    tree = sysfs_trees.Tree(tmp_path / "sys")
+    tree.pci(MLX5, driver="mlx5_core", totalvfs=8)
+    tree.functions(MLX5, 2, driver="mlx5_vfio_pci")
+    tree.pci(
+        QAT, vendor="8086", device="4940", class_="0b4000", revision="40", driver="4xxx",
+        totalvfs=16, vf_device="4941",
+    )  # fmt: skip
+    tree.functions(QAT, 4, driver="qat_vfio_pci")
+    tree.write(f"{tree.folder(QAT)}/qat/cfg_services", "sym;asym\n")
+    tree.pci(
+        HISI, vendor="19e5", device="a250", class_="120000", revision="30", driver="hisi_zip",
+        totalvfs=63, vf_device="a251",
+    )  # fmt: skip
+    tree.functions(HISI, 3, driver="hisi-acc-vfio-pci")
+    tree.write("module/hisi_zip/parameters/pf_q_num", "256\n")
+    tree.pci(
+        PDS, vendor="1dd8", device="100c", class_="120000", driver="pds_core", totalvfs=4,
+        vf_device="1003",
+    )  # fmt: skip
+    tree.functions(PDS, 1, driver="pds-vfio-pci")
+    tree.module("mtty", version="0.1", srcversion="DE2A1D66B5B3C4A0F0B3A11")
+    tree.mdev_types("mtty", sysfs_trees.MTTY_TYPES, "devices/virtual/mtty/mtty")
+    (tree.root / "class/mtty").mkdir(parents=True)
+    tree.link("devices/virtual/mtty/mtty/subsystem", "class/mtty")
+    kernel = devlink_messages.Kernel(
+        {f"pci/{MLX5}": devlink_messages.mlx5(), f"pci/{PDS}": devlink_messages.PDS}
+    )
+    static = tmp_path / "inventory.yaml"
+    static.write_text(
+        "meta: {schema_version: '1.0'}\n"
+        "hosts:\n"
+        "  cmp1:\n"
+        "    devices:\n"
+        "      - address: '0000:00:02.0'\n"
+        "        attributes:\n"
+        "          {mdev_type: i915-GVTg_V5_4, aggregator: '2', pv_mode: [none, ppgtt]}\n"
+        "      - address: '0000:41:04.3'\n"
+        "        attributes: {bus: vdpa, features: [CSUM, CTRL_VQ, VERSION_1]}\n"
+    )
+
+    def load(name, options):
+        match name:
+            case "sysfs":
+                return SysfsSource(options, root=tree.root)
+            case "devlink":
+                return DevlinkSource(options, connect=kernel.connect, root=tree.root)
+            case "nvml":
+                return NvmlSource(options, ask=_nvml)
+            case "libvirt":
+                return LibvirtSource(options, connect=Connection)
+        return StaticSource(options)
+
+    def survey(*names):
+        keeper = CatalogKeeper([""], names)
+        return Inventory(keeper, SourceOptions(inventory=static), load=load).survey("cmp1")
+
+    yield survey
+    fake_nvml.uninstall()
+
+
+def _nvml():
+    fake_nvml.install(fake_nvml.Library(gpus=fake_nvml.two_gpus()))
+    lines = []
+    nvml_reader.collect(
+        pynvml, lambda name, answer, gpu: lines.append(nvml_reader.line(name, answer, gpu))
+    )
+    lines.append(nvml_reader.line("end", {}, None))
+    return Answers(lines="".join(lines).encode())
+
+
+# Families of which the host above has no device: the others of their pack have the same rules.
+TWINS = {"hisi_sec_vf", "hisi_hpre_vf", "qat_401xx_vf", "qat_402xx_vf"}
+
+
+def test_sources_deliver_what_every_pack_compares(host):
+    found = host(*NAMES)
+    assert found.failed == {}
+    assert found.left_out == {}
+    have = {}
+    for device in found.devices:
+        if device.family is not None:
+            offer = device.family.family.offer(device.attributes)
+            have.setdefault(device.family.name, []).append(offer.unknown)
+    assert have.keys() == found.catalog.families.keys() - TWINS
+    assert [name for name, unknown in have.items() if any(unknown)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_finds_its_devices_without_the_others(host, name):
+    together = {
+        (device.address, device.family.name)
+        for device in host(*NAMES).devices
+        if device.family is not None
+    }
+    found = host(name)
+    mine = {(one.address, one.family.name) for one in found.devices if one.family is not None}
+    assert mine
+    assert mine == {(address, own) for address, own in together if own in found.catalog.families}
+
+
+def test_twins_have_the_same_rules():
+    for pack, first in (("hisi_acc_vf", "hisi_zip_vf"), ("qat_gen4_vf", "qat_4xxx_vf")):
+        families = catalog_of(pack).families
+        for family in families.values():
+            assert family.family.rules == families[first].family.rules
+            assert (family.source, family.attributes) == (
+                families[first].source,
+                families[first].attributes,
+            )
+
+
+# --- what they decide ---------------------------------------------------------------------------
+
+ACCEPT, REJECT, UNKNOWN = Outcome.ACCEPT, Outcome.REJECT, Outcome.UNKNOWN
+
+
+def vgpu(release, **others):
+    return {"vgpu_version": nvidia.vgpu_version(release), "ecc_mode": "enabled", **others}
+
+
+def gvtg(**others):
+    return {"mdev_type": "i915-GVTg_V5_4", "aggregator": "2", "pv_mode": ["none"], **others}
+
+
+def hisi(**others):
+    return {"revision": "30", "pf_queues": "256", "vfs": "3", **others}
+
+
+def mtty(**others):
+    return {"mdev_type": ["mtty-1", "mtty-2"], "driver_srcversion": "DE2A1D66", **others}
+
+
+DECISIONS = [
+    # 580 to 550, a downgrade that works, and back.
+    ("nvidia_vgpu", "nvidia_vgpu", vgpu("550.90.05"), vgpu("580.65.06"), ACCEPT),
+    ("nvidia_vgpu", "nvidia_vgpu", vgpu("580.65.06"), vgpu("550.90.05"), REJECT),
+    # 525 to 580: newer, and yet too new; but 575 takes it.
+    ("nvidia_vgpu", "nvidia_vgpu", vgpu("525.147.05"), vgpu("580.65.06"), REJECT),
+    ("nvidia_vgpu", "nvidia_vgpu", vgpu("525.147.05"), vgpu("575.64.05"), ACCEPT),
+    # Hexadecimal: 1A is more than 19.
+    ("nvidia_vgpu", "nvidia_vgpu", vgpu("580.65.06"), vgpu("575.64.05"), REJECT),
+    # An administrator narrowed the range.
+    (
+        "nvidia_vgpu", "nvidia_vgpu", vgpu("550.90.05"),
+        vgpu("580.65.06", vgpu_version={"min": "18.1", "max": "1A.1"}), REJECT,
+    ),
+    (
+        "nvidia_vgpu", "nvidia_vgpu", vgpu("550.90.05"),
+        vgpu("550.90.05", ecc_mode="disabled"), REJECT,
+    ),
+    ("nvidia_vgpu", "nvidia_vgpu", vgpu("550.90.05"), vgpu("550.90.05", ecc_mode=None), UNKNOWN),
+    # The firmware decides; whose board it is, NVIDIA's documentation.
+    *(
+        ("mlx5_vf", "mlx5_vf", {"fw_psid": "MT_1", "fw_version": old},
+         {"fw_psid": psid, "fw_version": new}, outcome)
+        for old, new, psid, outcome in (
+            ("28.39.1002", "28.39.1002", "MT_1", UNKNOWN),
+            ("28.39.1002", "28.41.1000", "MT_1", UNKNOWN),
+            ("28.41.1000", "28.39.1002", "MT_1", UNKNOWN),
+            ("28.41.1000", "28.41.1000", "MT_2", REJECT),
+        )
+    ),
+    ("pds_vf", "pds_vf", {"fw": "1.60.0-73"}, {"fw": "1.60.0-73"}, UNKNOWN),
+    ("pds_vf", "pds_vf", {"fw": "1.60.0-73"}, {"fw": "1.68.0-8"}, UNKNOWN),
+    # The ring-to-service map must be equal.
+    *(
+        ("qat_gen4_vf", name, {"cfg_services": "sym;asym"}, {"cfg_services": services}, outcome)
+        for name in ("qat_4xxx_vf", "qat_401xx_vf", "qat_402xx_vf")
+        for services, outcome in (("sym;asym", ACCEPT), ("dc", REJECT), (None, UNKNOWN))
+    ),
+    # The number of queue pairs must be equal.
+    *(
+        ("hisi_acc_vf", name, hisi(), hisi(**other), outcome)
+        for name in ("hisi_zip_vf", "hisi_sec_vf", "hisi_hpre_vf")
+        for other, outcome in (
+            ({}, ACCEPT),
+            ({"vfs": "7"}, REJECT),
+            ({"pf_queues": "512"}, REJECT),
+            ({"revision": "21"}, REJECT),
+            ({"vfs": None}, UNKNOWN),
+        )
+    ),
+    # Version and ports exactly equal.
+    ("mtty", "mtty", mtty(), mtty(), ACCEPT),
+    ("mtty", "mtty", mtty(), mtty(mdev_type=["mtty-1"]), REJECT),
+    ("mtty", "mtty", mtty(), mtty(driver_srcversion="0A1B2C3D"), REJECT),
+    ("mtty", "mtty", mtty(), mtty(driver_srcversion=None), UNKNOWN),
+    # pv_mode=none can migrate to none+ppgtt, but not vice versa; and so on.
+    *(
+        ("gvtg", "gvtg", gvtg(pv_mode=need), gvtg(pv_mode=offer), outcome)
+        for need, offer, outcome in (
+            (["none"], ["none", "ppgtt"], ACCEPT),
+            (["none", "ppgtt"], ["none"], REJECT),
+            (["none", "ppgtt"], ["none", "context"], REJECT),
+            (["none", "context"], ["none", "ppgtt", "context"], ACCEPT),
+        )
+    ),
+    ("gvtg", "gvtg", gvtg(), gvtg(aggregator="1"), REJECT),
+    ("gvtg", "gvtg", gvtg(), gvtg(mdev_type="i915-GVTg_V5_8"), REJECT),
+    # Bits 40, 54, 55 and 56 are missing; and the way back.
+    ("virtio_vdpa", "virtio_vdpa", {"features": ["32", "40"]}, {"features": ["32"]}, REJECT),
+    ("virtio_vdpa", "virtio_vdpa", {"features": ["32"]}, {"features": ["32", "40"]}, ACCEPT),
+    # An older machine type that the destination has, too.
+    (
+        "qemu_machine", "qemu_machine",
+        {"machine_types": {"values": ["pc-q35-8.2"], "in_use": "pc-q35-8.2"}},
+        {"machine_types": ["pc-q35-8.2", "pc-q35-9.2"]}, ACCEPT,
+    ),
+    (
+        "qemu_machine", "qemu_machine",
+        {"machine_types": {"values": ["pc-q35-9.2"], "in_use": "pc-q35-9.2"}},
+        {"machine_types": ["pc-q35-8.2"]}, REJECT,
+    ),
+    (
+        "qemu_machine", "qemu_machine", {"machine_types": ["pc-q35-8.2"]},
+        {"machine_types": ["pc-q35-8.2"]}, UNKNOWN,
+    ),
+    # Numbers, not text.
+    ("libvirt", "libvirt", {"libvirt_version": "3.0.0"}, {"libvirt_version": "2.5.0"}, REJECT),
+    ("libvirt", "libvirt", {"libvirt_version": "3.0.0"}, {"libvirt_version": "10.6.0"}, ACCEPT),
+    ("qemu", "qemu", {"qemu_version": "9.2.4"}, {"qemu_version": "8.2.10"}, REJECT),
+    ("qemu", "qemu", {"qemu_version": "8.2.10"}, {"qemu_version": "9.2.4"}, ACCEPT),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pack", "name", "source", "destination", "outcome"), DECISIONS)
+def test_decisions(pack, name, source, destination, outcome):
+    family = family_of(pack, name)
+    need = family.offer(source).freeze()
+    assert family.offer(destination).judge(need).outcome is outcome
+
+
+def test_every_family_is_decided():
+    assert {name for _, name, *_ in DECISIONS} == catalog_of(*NAMES).families.keys()
+
+
+# --- rules of an operator's own, as documented --------------------------------------------------
+
+OWN = DOCS / "_examples/own-rules.yaml"
+
+
+@pytest.mark.parametrize(
+    ("need", "offer", "outcome"),
+    [
+        # Masks 0b011 to 0b111, and back.
+        ({"capabilities": ["0", "1"]}, {"capabilities": ["0", "1", "2"]}, ACCEPT),
+        ({"capabilities": ["0", "1", "2"]}, {"capabilities": ["0", "1"]}, REJECT),
+        ({"rate": 200}, {"rate": 200}, ACCEPT),
+        ({"rate": 200}, {"rate": 100}, REJECT),
+        ({}, {"rate": None}, UNKNOWN),
+    ],
+)
+def test_own_rules_for_qat(need, offer, outcome):
+    family = catalog_of("qat_gen4_vf", files=(OWN,)).families["qat_4xxx_vf"].family
+    facts = {"cfg_services": "dc", "capabilities": ["0"], "rate": 1}
+    frozen = family.offer({**facts, **need}).freeze()
+    assert family.offer({**facts, **need, **offer}).judge(frozen).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "outcome"),
+    [
+        ("28.39.1002", "28.41.1000", ACCEPT),
+        ("28.41.1000", "28.39.1002", REJECT),
+        ("22.41.1000", "28.41.1000", REJECT),
+    ],
+)
+def test_own_rules_for_mlx5(old, new, outcome):
+    family = catalog_of("mlx5_vf", files=(OWN,)).families["mlx5_vf"].family
+    need = family.offer({"fw_psid": "MT_1", "fw_version": old}).freeze()
+    offer = family.offer({"fw_psid": "MT_1", "fw_version": new})
+    assert offer.judge(need).outcome is outcome
+
+
+# --- undecided ----------------------------------------------------------------------------------
+
+
+def test_undecided_says_why_not():
+    family = family_of("pds_vf", "pds_vf")
+    offer = family.offer({"fw": "1.60.0-73"})
+    assert offer.atoms() == frozenset()
+    (reason,) = offer.judge(offer.freeze()).reasons
+    assert str(reason) == (
+        "pds_vf.fw: offered 1.60.0-73, what the guest uses is not known "
+        "[undecided, need-unknown; guest can act]"
+    )
+
+
+def test_undecided_accepts_nothing():
+    refusal = Undecided().check("1.60.0-73", "1.60.0-73")
+    assert (refusal.code, refusal.actor) == (Code.NO_RULE, Actor.OPERATOR)
+
+
+def test_undecided_takes_no_pin():
+    with pytest.raises(BadPin, match="no rule is published for it; state one in a catalog file"):
+        catalog_of("mlx5_vf").pins({"devcompat:mlx5_vf.fw_version": "28.39.1002"})
+
+
+def test_a_need_that_another_rule_recorded_is_unknown_too(tmp_path):
+    own = tmp_path / "own.yaml"
+    text = (packs.FOLDER / "pds_vf.yaml").read_text().replace("undecided", "equal")
+    own.write_text(text)
+    recorded = catalog_of("pds_vf", files=(own,)).families["pds_vf"].family
+    need = recorded.offer({"fw": "1.60.0-73"}).freeze()
+    offer = family_of("pds_vf", "pds_vf").offer({"fw": "1.60.0-73"})
+    assert offer.judge(need).outcome is UNKNOWN
+
+
+# --- NVIDIA's table -----------------------------------------------------------------------------
+
+
+def test_nvidia_spans_are_in_order_and_apart():
+    for one, other in itertools.pairwise(nvidia.spans()):
+        assert one.first in one
+        assert one.last in one
+        assert one.last not in other
+        assert other.first not in one
+
+
+@pytest.mark.parametrize(
+    ("release", "lowest", "highest"),
+    [
+        ("525.147.05", "7.1", "10.1"),
+        ("535.129.03", "7.1", "12.1"),
+        ("545.29.06", "7.1", "13.1"),
+        ("550.54.14", "7.1", "14.1"),
+        ("555.58", "7.1", "15.1"),
+        ("560.35.03", "7.1", "16.1"),
+        ("565.77", "7.1", "17.1"),
+        ("570.86.15", "7.1", "18.1"),
+        ("570.133.20", "12.1", "18.2"),
+        ("575.57.08", "7.1", "19.1"),
+        ("580.65.06", "12.1", "1A.1"),
+        ("595.45.04", "18.1", "1C.1"),
+    ],
+)
+def test_nvidia_releases(release, lowest, highest):
+    assert nvidia.vgpu_version(release) == {"min": lowest, "max": highest}
+
+
+@pytest.mark.parametrize("release", ["515.65.01", "540.1", "570.100.1", "999.1", "550", "banana"])
+def test_nvidia_releases_that_are_not_published(release):
+    with pytest.raises(ValueError, match="NVIDIA's driver"):
+        nvidia.vgpu_version(release)
