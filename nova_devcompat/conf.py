@@ -66,6 +66,23 @@ Related options:
 * ``catalog``: with packs, its default file need not be there
 """,
     ),
+    cfg.BoolOpt(
+        "strict_driver_contract",
+        default=False,
+        help="""
+Whether nova-compute refuses to start where Nova's virt driver API, or the driver that
+``virt_driver`` names, is not as this release of nova-devcompat knows it. The API is internal to
+Nova and may change in any release; what is relied on is compared at start.
+
+By default only the hooks that the change concerns are off: an ERROR for each says what is lost,
+and all else works. Without some of them, live migrations are accepted that should be refused. Set
+this where nova-compute should rather not run then.
+
+Related options:
+
+* ``[devcompat] virt_driver``
+""",
+    ),
     cfg.MultiStrOpt(
         "catalog",
         default=["/etc/nova/devcompat.yaml"],

@@ -21,6 +21,8 @@ that was asked for: the others are never imported.
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import stevedore
@@ -61,12 +63,21 @@ class Plugins(Generic[T]):
     :param api_version: major and minor of our interface; plugins of this major and the one before
         it load, since a new interface stands beside the old one for a release. None where the
         interface is not ours, as with Nova's filters
+    :param adapt: makes a class of this major of one of the major before; None where that one
+        needs no help
     """
 
-    def __init__(self, namespace: str, base: type[T], api_version: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        base: type[T],
+        api_version: tuple[int, int] | None,
+        adapt: Callable[[type[T]], type[T]] | None = None,
+    ) -> None:
         self._namespace = namespace
         self._base = base
         self._api_version = api_version
+        self._adapt = adapt
         self._registered: dict[str, list[importlib.metadata.EntryPoint]] = {}
         for entry_point in importlib.metadata.entry_points(group=namespace):
             self._registered.setdefault(entry_point.name, []).append(entry_point)
@@ -131,12 +142,18 @@ class Plugins(Generic[T]):
             return plugin
         stated = getattr(plugin, "api_version", None)
         current, minor = self._api_version
+        majors = [major for major in (current - 1, current) if major > 0]
         match stated:
-            case (int(major), int()) if major in (current, current - 1):
+            case (int(major), int()) if major in majors:
+                if self._adapt is not None and major < current:
+                    plugin = self._adapt(plugin)
+                problem = _capability_problem(plugin, self._base, newer=stated > self._api_version)
+                if problem:
+                    raise PluginError(f"{intro} {problem}")
                 return plugin
         raise PluginError(
             f"{intro} is for version {stated!r} of the interface; this is {current}.{minor}, "
-            f"which takes major {' and '.join(map(str, {max(current - 1, 0), current}))}: "
+            f"which takes major {' and '.join(map(str, majors))}: "
             "upgrade the older of the two distributions"
         )
 
@@ -148,3 +165,33 @@ def _owner(entry_point: importlib.metadata.EntryPoint) -> str:
     if entry_point.dist is None:
         return "an unknown distribution"
     return f"{entry_point.dist.name} {entry_point.dist.version}"
+
+
+def _capability_problem(plugin: type, base: type, newer: bool) -> str:
+    """What is wrong with the capability flags of a plugin, '' if nothing is.
+
+    A flag is the name of an optional method of the interface, one that need not be overridden.
+
+    :param newer: whether the plugin is for a later minor, and may have flags of that
+    """
+    optional = sorted(
+        name
+        for name, method in vars(base).items()
+        if not name.startswith("_")
+        and callable(getattr(base, name))
+        and not getattr(method, "__isabstractmethod__", False)
+    )
+    stated = getattr(plugin, "capabilities", frozenset())
+    if not isinstance(stated, frozenset):
+        return f"states capabilities {stated!r}, which is no frozenset"
+    for name in sorted(stated, key=str):
+        if name not in optional:
+            if newer:
+                continue
+            return (
+                f"states capability {name!r}, which the interface does not have; it has: "
+                f"{', '.join(optional)}{near(str(name), optional)}"
+            )
+        if inspect.getattr_static(plugin, name) is inspect.getattr_static(base, name):
+            return f"states capability {name!r}, but has no method {name} of its own"
+    return ""

@@ -45,7 +45,7 @@ OfferT = TypeVar("OfferT")
 NeedT = TypeVar("NeedT")
 
 #: The version of the interface below. A plugin states the one it was written for.
-API_VERSION = (1, 1)
+API_VERSION = (1, 2)
 
 
 class BadOptions(ValueError):
@@ -80,6 +80,8 @@ class Rule(abc.ABC, Generic[OfferT, NeedT]):
     #: The name a catalog uses.
     kind: ClassVar[str]
     api_version: ClassVar[tuple[int, int]] = API_VERSION
+    #: The optional methods that a kind brings, by name. Since 1.2.
+    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> Self:
@@ -249,6 +251,7 @@ class Range(Rule[VersionRange, Version]):
     """
 
     kind = "range"
+    capabilities = frozenset(["values"])
     base: int = 10
 
     def __post_init__(self) -> None:
@@ -315,6 +318,7 @@ class Superset(Rule[Features, str]):
     """
 
     kind = "superset"
+    capabilities = frozenset(["parse_pin", "values"])
 
     def parse_offer(self, raw: object) -> Features:
         offered, in_use = _members(raw, "features")
@@ -428,6 +432,7 @@ class OneOf(Rule[Choices, str]):
     """
 
     kind = "one_of"
+    capabilities = frozenset(["values"])
 
     def parse_offer(self, raw: object) -> Choices:
         offered, in_use = _members(raw, "values")

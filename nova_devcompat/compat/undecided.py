@@ -32,6 +32,7 @@ class Undecided(Rule[str, str]):
     """
 
     kind = "undecided"
+    capabilities = frozenset(["values"])
 
     def parse_offer(self, raw: object) -> str:
         return text_of(raw)

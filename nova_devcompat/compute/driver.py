@@ -15,11 +15,16 @@
 Nova imports ``nova.virt.<compute_driver>``, hence the shim ``nova.virt.devcompat``. The driver
 that ``[devcompat] virt_driver`` names becomes a base class of ours, so that all it does goes on as
 before, and whoever looks at its type or its attributes finds what they expect.
+
+A method ``_around_x`` below is the hook around the wrapped driver's ``x``. It is given the call to
+make, whose outcome Nova gets, and what ``contract.HOOKS`` says that it relies on. Where the
+contract does not hold for ``x``, the wrapped driver's own method stays in place.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import pathlib
 import sys
@@ -42,7 +47,7 @@ from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Ruling, Verdict
-from nova_devcompat.compute import admit
+from nova_devcompat.compute import admit, contract, hooks
 from nova_devcompat.compute.adopt import Adoption
 from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
@@ -86,6 +91,69 @@ def _wrapped_class() -> type[virt_driver.ComputeDriver]:
     return found
 
 
+def _check_contract(wrapped: type) -> set[str]:
+    """Compare the driver API with what we rely on.
+
+    :returns: the methods that get no hook; the log tells what is lost. Under ``[devcompat]
+        strict_driver_contract`` the service stops instead
+    """
+    table = (*contract.HOOKS, *contract.CALLED)
+    deviations = contract.compare(table, virt_driver.ComputeDriver)
+    told = {one.method for one in deviations}
+    deviations += [
+        one for one in contract.compare(table, wrapped, catch_alls=True) if one.method not in told
+    ]
+    off = contract.hooks_off(contract.HOOKS, deviations)
+    if off and CONF.devcompat.strict_driver_contract:
+        _give_up(
+            "[devcompat] strict_driver_contract is set, and the virt driver API is not the one "
+            f"that this release knows: {'; '.join(map(str, deviations))}"
+        )
+    for hook in contract.HOOKS:
+        if hook.method in off:
+            LOG.error(
+                "nova-devcompat leaves %(method)s alone, since the virt driver API is not the one "
+                "that this release knows: %(why)s. What is lost: %(lost)s. Install a release of "
+                "nova-devcompat that supports this Nova, and a virt_driver that fits it",
+                {
+                    "method": hook.method,
+                    "why": "; ".join(map(str, off[hook.method])),
+                    "lost": hook.off,
+                },
+            )
+    return set(off)
+
+
+def _wrap(wrapped: type[virt_driver.ComputeDriver]) -> type[DeviceCompatDriver]:
+    """The class of our driver over another one, with a hook around each method that fits."""
+    off = _check_contract(wrapped)
+    made = type("DeviceCompatDriver", (DeviceCompatDriver, wrapped), {})
+    for hook in contract.HOOKS:
+        if hook.method in off:
+            continue
+        signatures = [
+            contract.signature_of(driver, hook.method)
+            for driver in (wrapped, virt_driver.ComputeDriver)
+        ]
+        method = hooks.hooked(
+            hook,
+            getattr(DeviceCompatDriver, f"_around_{hook.method}"),
+            _wrapped_method(made, hook.method),
+            signatures,
+            tuple(getattr(exception, name) for name in hook.raises),
+        )
+        setattr(made, hook.method, method)
+    return made
+
+
+def _wrapped_method(made: type, name: str) -> Callable[..., Any]:
+    @functools.wraps(getattr(made, name))
+    def call(driver: DeviceCompatDriver, *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(made, driver), name)(*args, **kwargs)
+
+    return call
+
+
 def _problem(inventory: Inventory) -> str:
     """What keeps nova-compute from starting, '' if nothing does."""
     try:
@@ -106,20 +174,13 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     Making an instance makes one of a class that derives from this one and from the wrapped driver.
     """
 
-    _wrapping: dict[type, type] = {}
-    _wrapping_lock = threading.Lock()
-
     def __new__(cls, *args: Any, **kwargs: Any) -> DeviceCompatDriver:
         if cls is DeviceCompatDriver:
-            wrapped = _wrapped_class()
-            with DeviceCompatDriver._wrapping_lock:
-                cls = DeviceCompatDriver._wrapping.setdefault(
-                    wrapped, type("DeviceCompatDriver", (DeviceCompatDriver, wrapped), {})
-                )
+            cls = _wrap(_wrapped_class())
         return super().__new__(cls)
 
-    def __init__(self, virtapi: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(virtapi, *args, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         keeper = CatalogKeeper(CONF.devcompat.catalog, CONF.devcompat.packs)
         inventory = Inventory(
             keeper, SourceOptions(inventory=pathlib.Path(CONF.devcompat.inventory))
@@ -146,148 +207,96 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     # --- start and the resource tracker's cycle -------------------------------------------------
 
-    def init_host(self, host: str) -> None:
-        super().init_host(host)
+    def _around_init_host(self, call: hooks.Call, host: str) -> None:
+        call()
         self._devcompat_host.name = host
 
-    def get_available_resource(self, nodename: str) -> dict[str, Any]:
-        resources = super().get_available_resource(nodename)
+    def _around_get_available_resource(self, call: hooks.Call, nodename: str) -> None:
+        resources = call()
         with _never_failing("publish to the scheduler"):
             document = self._devcompat_host.publisher.stats(nodename)
             if document is not None:
                 resources["stats"] = {**(resources.get("stats") or {}), wire.STATS_KEY: document}
         with _never_failing("complete the records of guests"):
             self._devcompat_adoption.go_on(nodename)
-        return resources
 
-    def update_provider_tree(
-        self, provider_tree: Any, nodename: str, allocations: Any = None
+    def _around_update_provider_tree(
+        self, call: hooks.Call, provider_tree: Any, nodename: str
     ) -> None:
-        super().update_provider_tree(provider_tree, nodename, allocations=allocations)
+        call()
         with _never_failing("publish to placement"):
             self._devcompat_host.publisher.update_root_traits(provider_tree, nodename)
 
     # --- a guest's need -------------------------------------------------------------------------
 
-    def spawn(
-        self,
-        context: Any,
-        instance: Any,
-        image_meta: Any,
-        injected_files: Any,
-        admin_password: Any,
-        allocations: Any,
-        *args: Any,
-        **kwargs: Any,
+    def _around_spawn(
+        self, call: hooks.Call, context: Any, instance: Any, allocations: Any
     ) -> None:
         with self._initialising(context, instance, allocations) as asked_for:
             if asked_for:
                 self._check_pins(context, instance, allocations)
-            super().spawn(
-                context,
-                instance,
-                image_meta,
-                injected_files,
-                admin_password,
-                allocations,
-                *args,
-                **kwargs,
-            )
+            call()
 
-    def finish_migration(
-        self,
-        context: Any,
-        migration: Any,
-        instance: Any,
-        disk_info: Any,
-        network_info: Any,
-        image_meta: Any,
-        resize_instance: Any,
-        allocations: Any,
-        *args: Any,
-        **kwargs: Any,
+    def _around_finish_migration(
+        self, call: hooks.Call, context: Any, instance: Any, allocations: Any
     ) -> None:
         with self._initialising(context, instance, allocations):
-            super().finish_migration(
-                context,
-                migration,
-                instance,
-                disk_info,
-                network_info,
-                image_meta,
-                resize_instance,
-                allocations,
-                *args,
-                **kwargs,
-            )
+            call()
 
     # The rest of what initialises devices anew, as libvirt's driver does it: a soft reboot shuts
     # the domain down and creates it again, a resume attaches the devices that suspend detached.
 
-    def finish_revert_migration(
-        self, context: Any, instance: Any, *args: Any, **kwargs: Any
-    ) -> None:
+    def _around_power_on(self, call: hooks.Call, context: Any, instance: Any) -> None:
         with self._initialising(context, instance):
-            super().finish_revert_migration(context, instance, *args, **kwargs)
+            call()
 
-    def reboot(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
-        with self._initialising(context, instance):
-            super().reboot(context, instance, *args, **kwargs)
+    _around_finish_revert_migration = _around_power_on
+    _around_reboot = _around_power_on
+    _around_rescue = _around_power_on
+    _around_unrescue = _around_power_on
 
-    def power_on(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+    def _around_resume(self, call: hooks.Call, context: Any, instance: Any) -> None:
         with self._initialising(context, instance):
-            super().power_on(context, instance, *args, **kwargs)
-
-    def resume(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
-        with self._initialising(context, instance):
-            super().resume(context, instance, *args, **kwargs)
+            call()
         self._devcompat_suspended.discard(instance.uuid)
 
-    def rescue(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
-        with self._initialising(context, instance):
-            super().rescue(context, instance, *args, **kwargs)
-
-    def unrescue(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
-        with self._initialising(context, instance):
-            super().unrescue(context, instance, *args, **kwargs)
-
-    def resume_state_on_host_boot(
-        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    def _around_resume_state_on_host_boot(
+        self, call: hooks.Call, context: Any, instance: Any
     ) -> None:
         # Drivers leave a guest alone that runs already.
         before = self._power_state(instance)
         with self._operation(instance):
-            super().resume_state_on_host_boot(context, instance, *args, **kwargs)
+            call()
         if before not in _INITIALISED and self._power_state(instance) in _INITIALISED:
             self._freeze_unsaved(context, instance)
 
-    def suspend(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
-        super().suspend(context, instance, *args, **kwargs)
+    def _around_suspend(self, call: hooks.Call, instance: Any) -> None:
+        call()
         self._devcompat_suspended.add(instance.uuid)
 
-    def snapshot(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+    def _around_snapshot(self, call: hooks.Call, context: Any, instance: Any) -> None:
         # A cold snapshot suspends the guest on the way, through the method above, and attaches
         # its devices again even if it fails (nova/virt/libvirt/driver.py).
         self._devcompat_suspended.discard(instance.uuid)
         try:
             with self._operation(instance):
-                super().snapshot(context, instance, *args, **kwargs)
+                call()
         finally:
             if instance.uuid in self._devcompat_suspended:
                 self._devcompat_suspended.discard(instance.uuid)
                 self._freeze_unsaved(context, instance)
 
-    def attach_interface(
-        self, context: Any, instance: Any, image_meta: Any, vif: Any, *args: Any, **kwargs: Any
+    def _around_attach_interface(
+        self, call: hooks.Call, context: Any, instance: Any, vif: Any
     ) -> None:
-        super().attach_interface(context, instance, image_meta, vif, *args, **kwargs)
+        call()
         with _never_failing("record the port's device", instance=instance):
             self._devcompat_guests.attached(context, instance, self._node_of(instance), vif)
 
-    def detach_interface(
-        self, context: Any, instance: Any, vif: Any, *args: Any, **kwargs: Any
+    def _around_detach_interface(
+        self, call: hooks.Call, context: Any, instance: Any, vif: Any
     ) -> None:
-        super().detach_interface(context, instance, vif, *args, **kwargs)
+        call()
         with _never_failing("drop the port's device from the record", instance=instance):
             self._devcompat_guests.detached(context, instance, vif)
 
@@ -335,26 +344,26 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     def _power_state(self, instance: Any) -> int | None:
         with contextlib.suppress(exception.NovaException, NotImplementedError):
-            return self.get_info(instance, use_cache=False).state
+            return self.get_info(instance=instance, use_cache=False).state
         return None
 
-    def post_live_migration_at_destination(
-        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    def _around_post_live_migration_at_destination(
+        self, call: hooks.Call, context: Any, instance: Any
     ) -> None:
         try:
             with self._operation(instance):
-                super().post_live_migration_at_destination(context, instance, *args, **kwargs)
+                call()
         finally:
             # The guest is here, whatever failed. The need is kept; only the addresses of the
             # devices are new. Saved by the manager.
             with _never_failing("record the instance's new device addresses", instance=instance):
                 self._devcompat_guests.arrived(context, instance, self._nodename())
 
-    def rollback_live_migration_at_destination(
-        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    def _around_rollback_live_migration_at_destination(
+        self, call: hooks.Call, instance: Any
     ) -> None:
         self._devcompat_guests.not_coming(instance)
-        super().rollback_live_migration_at_destination(context, instance, *args, **kwargs)
+        call()
 
     # --- builds ---------------------------------------------------------------------------------
 
@@ -380,23 +389,17 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     # --- admission ------------------------------------------------------------------------------
 
-    def check_can_live_migrate_destination(
-        self, context: Any, instance: Any, *args: Any, **kwargs: Any
-    ) -> Any:
+    def _around_check_can_live_migrate_destination(
+        self, call: hooks.Call, context: Any, instance: Any
+    ) -> None:
         # Before the wrapped driver, which leaves files behind for the source to look at.
         with self._deciding(instance, _refuse_migration):
             self._admit_early(context, instance)
-        return super().check_can_live_migrate_destination(context, instance, *args, **kwargs)
+        call()
 
-    def check_source_migrate_data_at_dest(
-        self,
-        ctxt: Any,
-        instance: Any,
-        migrate_data: Any,
-        migration: Any,
-        limits: Any,
-        allocs: Any,
-    ) -> Any:
+    def _around_check_source_migrate_data_at_dest(
+        self, call: hooks.Call, ctxt: Any, instance: Any, migrate_data: Any, allocs: Any
+    ) -> None:
         # Before the wrapped driver, which claims mediated devices in its memory here.
         try:
             with self._deciding(instance, _refuse_migration):
@@ -404,9 +407,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         except exception.MigrationPreCheckError:
             self._free_claims(ctxt, instance)
             raise
-        return super().check_source_migrate_data_at_dest(
-            ctxt, instance, migrate_data, migration, limits, allocs
-        )
+        call()
 
     def _admit_early(self, context: Any, instance: Any) -> None:
         """Decide what can be decided before anything but placement's resources is claimed."""
@@ -500,9 +501,9 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         later. The resource tracker is reached through the virt API's private link to the compute
         manager, for want of a public one; without it Nova's own cleaning remains.
         """
-        tracker = getattr(getattr(self.virtapi, "_compute", None), "rt", None)
-        if tracker is not None:
-            with _never_failing("free the refused migration's PCI devices", instance=instance):
+        with _never_failing("free the refused migration's PCI devices", instance=instance):
+            tracker = getattr(getattr(self.virtapi, "_compute", None), "rt", None)
+            if tracker is not None:
                 tracker.free_pci_device_claims_for_instance(context, instance)
 
     # --- what the hooks share -------------------------------------------------------------------

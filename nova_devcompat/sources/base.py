@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 #: The version of the interface below. A plugin states the one it was written for.
-API_VERSION = (1, 0)
+API_VERSION = (1, 1)
 
 _PCI = re.compile(
     r"(?:(?P<domain>[0-9a-f]{4,8}):)?(?P<bus>[0-9a-f]{2}):(?P<slot>[01][0-9a-f])\.(?P<function>[0-7])"
@@ -94,6 +94,8 @@ class Source(abc.ABC):
     #: The name a catalog uses.
     name: ClassVar[str]
     api_version: ClassVar[tuple[int, int]] = API_VERSION
+    #: The optional methods that a source brings, by name. Since 1.1.
+    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, options: SourceOptions) -> None:
         self.options = options

@@ -15,6 +15,7 @@
 import pathlib
 from collections.abc import Mapping
 from typing import Any
+from unittest import mock
 
 import fixtures
 import nova.conf
@@ -22,6 +23,7 @@ import yaml
 from nova.scheduler import request_filter
 
 from nova_devcompat import wire
+from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.conf import register_opts
 from tests.functional import base
 
@@ -96,12 +98,9 @@ class DeviceCompatFleet(base.Fleet):
             )
         )
         # A changed catalog is noticed at once, rather than within a second.
-        self.useFixture(
-            fixtures.MonkeyPatch(
-                "nova_devcompat.catalog.keeper.CatalogKeeper.__init__.__kwdefaults__",
-                {"min_interval": 0.0},
-            )
-        )
+        at_once = mock.patch.dict(CatalogKeeper.__init__.__kwdefaults__, min_interval=0.0)
+        at_once.start()
+        self.addCleanup(at_once.stop)
         folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.catalog_file = folder / "devcompat.yaml"
         self.inventory_file = folder / "devcompat-inventory.yaml"

@@ -86,5 +86,13 @@ def test_catalog_validate_of_no_catalog(bare, files):
 
 def test_options_for_the_sample_generator(bare):
     text = bare.command("oslo-config-generator", "--namespace", "nova_devcompat").stdout
-    for option in ("virt_driver", "catalog", "inventory", "prefilter", "mode", "on_unknown"):
+    for option in (
+        "virt_driver",
+        "strict_driver_contract",
+        "catalog",
+        "inventory",
+        "prefilter",
+        "mode",
+        "on_unknown",
+    ):
         assert f"#{option} = " in text

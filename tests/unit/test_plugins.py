@@ -14,12 +14,14 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 
 import pytest
 
-from nova_devcompat import plugins
+from nova_devcompat import plugins, sources
 from nova_devcompat.compat.rules import API_VERSION, Rule, Semver
 from nova_devcompat.plugins import PluginError, Plugins
+from nova_devcompat.sources.base import Source
 from tests.unit.distributions import install
 
 GROUP = "nova_devcompat_tests.rules"
@@ -129,6 +131,137 @@ def test_other_versions_of_the_interface_are_refused(put, stated):
     assert "'odd'" in message and "acme 1.5" in message
     assert f"version {eval(stated)!r} of the interface; this is 2.1" in message  # noqa: S307
     assert "major 1 and 2" in message
+
+
+def test_there_was_no_major_before_the_first(put):
+    name = "major_0"
+    put("acme", {name: f"{name}:Ours"}, {name: RULE.format(body="api_version = (0, 9)")})
+    with pytest.raises(PluginError, match=r"\(0, 9\) of the interface; this is 1\.2.* major 1:"):
+        Plugins(GROUP, Rule, (1, 2)).load(name)
+
+
+def test_a_method_beside_the_old_one(put):
+    """A plugin of an earlier minor gets what came since, made of what it has."""
+    name = "earlier_minor"
+    put("acme", {name: f"{name}:Ours"}, {name: RULE.format(body="api_version = (1, 0)")})
+    rule = Plugins(GROUP, Rule, API_VERSION).load(name)()
+    assert rule.parse_pin("02.4") == {"2.4"}  # since 1.1
+    assert rule.capabilities == frozenset()  # since 1.2
+
+
+# --- a plugin of the previous major --------------------------------------------------------------
+
+OLD = """
+from next_major import Reader
+
+class Old(Reader):
+    api_version = ({major}, 0)
+
+    def read(self, host):
+        return ["device of " + host]
+"""
+
+
+@pytest.fixture
+def next_major(monkeypatch):
+    """The documented interface, which has replaced a method."""
+    folder = pathlib.Path(__file__).resolve().parents[2] / "doc" / "source" / "_examples"
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    import next_major
+
+    yield next_major
+    sys.modules.pop("next_major", None)
+
+
+def test_a_plugin_of_the_previous_major_is_adapted(put, next_major):
+    put("acme", {"old": "of_major_1:Old"}, {"of_major_1": OLD.format(major=1)})
+    base, version = next_major.Reader, next_major.Reader.api_version
+    with pytest.raises(TypeError, match="abstract"):
+        Plugins(GROUP, base, version).load("old")()
+    reader = Plugins(GROUP, base, version, next_major.adapt).load("old")()
+    assert reader.read_all(["a", "b"]) == {"a": ["device of a"], "b": ["device of b"]}
+    assert type(reader).__name__ == "Old"
+
+
+def test_a_plugin_of_an_earlier_major_is_refused(put, next_major):
+    put("acme", {"old": "of_major_0:Old"}, {"of_major_0": OLD.format(major=0)})
+    plugins_of_2 = Plugins(GROUP, next_major.Reader, (2, 0), next_major.adapt)
+    with pytest.raises(PluginError, match=r"'old' .*, from acme 1\.5, is for version \(0, 0\)"):
+        plugins_of_2.load("old")
+
+
+def test_a_plugin_of_the_current_major_is_not_adapted(put, next_major):
+    text = OLD.format(major=2) + "\n    read_all = dict.fromkeys\n"
+    put("acme", {"new": "of_major_2:Old"}, {"of_major_2": text})
+    plugin = Plugins(GROUP, next_major.Reader, (2, 0), next_major.adapt).load("new")
+    assert plugin.__mro__[1] is next_major.Reader
+
+
+# --- capability flags ----------------------------------------------------------------------------
+
+
+def with_flags(put, name, flags, version="(1, 2)", body=""):
+    text = f"api_version = {version}\n    capabilities = {flags}\n    {body}"
+    put("acme", {name: f"{name}:Ours"}, {name: RULE.format(body=text)})
+    return Plugins(GROUP, Rule, (1, 2)).load(name)
+
+
+def test_a_capability_is_stated(put):
+    body = "def parse_pin(self, text): return frozenset()"
+    plugin = with_flags(put, "capable", "frozenset(['parse_pin'])", body=body)
+    assert plugin.capabilities == {"parse_pin"}
+
+
+def test_a_capability_that_does_not_exist(put):
+    with pytest.raises(PluginError) as caught:
+        with_flags(put, "capable_of_much", "frozenset(['parse_pins'])")
+    message = str(caught.value)
+    assert "'capable_of_much' of" in message and "from acme 1.5, states capability" in message
+    assert "'parse_pins', which the interface does not have; it has: " in message
+    assert "from_options, parse_pin, values" in message
+    assert "did you mean 'parse_pin'?" in message
+
+
+def test_an_abstract_method_is_no_capability(put):
+    with pytest.raises(PluginError, match="'check', which the interface does not have"):
+        with_flags(put, "capable_of_all", "frozenset(['check'])")
+
+
+def test_a_capability_without_its_method(put):
+    with pytest.raises(PluginError, match="'values', but has no method values of its own"):
+        with_flags(put, "incapable", "frozenset(['values'])")
+
+
+def test_capabilities_of_another_type(put):
+    with pytest.raises(PluginError, match=r"capabilities \['values'\], which is no frozenset"):
+        with_flags(put, "listed", "['values']")
+
+
+def test_a_capability_of_a_later_minor(put):
+    """It is not asked for here."""
+    plugin = with_flags(put, "later", "frozenset(['foresee'])", version="(1, 3)")
+    assert plugin.capabilities == {"foresee"}
+
+
+@pytest.mark.parametrize(
+    ("group", "base"), [(plugins.RULES, Rule), (plugins.SOURCES, Source)], ids=["rules", "sources"]
+)
+def test_own_plugins_load_with_their_capabilities(group, base):
+    for plugin in Plugins(group, base, base.api_version).load_all():
+        assert plugin.capabilities <= set(dir(base))
+
+
+def test_own_rules_state_what_they_bring():
+    for rule in Plugins(plugins.RULES, Rule, API_VERSION).load_all():
+        assert rule.capabilities == {"parse_pin", "values"} & vars(rule).keys()
+
+
+def test_the_page_names_the_versions():
+    page = pathlib.Path(__file__).resolve().parents[2] / "doc" / "source" / "contract.rst"
+    text = " ".join(page.read_text().split())
+    assert f"``{API_VERSION}`` for rules" in text
+    assert f"``{sources.base.API_VERSION}`` for sources" in text
 
 
 @pytest.mark.parametrize("target", ["json:loads", "decimal:Decimal"])

@@ -1,0 +1,75 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Nova's virt drivers as their wheels have them: classes with the recorded signatures."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from typing import Any
+
+from tools.lib import driver_signatures
+
+RELEASES = driver_signatures.recorded()
+
+Parameter = inspect.Parameter
+
+
+def classes_of(release: dict[str, Any]) -> dict[str, type]:
+    """The drivers of a release by name, each but the first a subclass of ``ComputeDriver``.
+
+    :param release: as :func:`driver_signatures.read_release` has it
+    """
+    made: dict[str, type] = {}
+    for name, methods in release["classes"].items():
+        bases = (made["ComputeDriver"],) if made else ()
+        made[name] = type(name, bases, {each: _stub(text) for each, text in methods.items()})
+    return made
+
+
+def _stub(parameters: str) -> Any:
+    def stub() -> None:
+        """Never called."""
+
+    stub.__signature__ = signature_of(parameters)  # type: ignore[attr-defined]
+    return stub
+
+
+def signature_of(parameters: str) -> inspect.Signature:
+    """The signature with these parameters, as a ``def`` has them; defaults are not evaluated."""
+    (function,) = ast.parse(f"def _({parameters}): ...").body
+    assert isinstance(function, ast.FunctionDef)
+    arguments = function.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    required = len(positional) - len(arguments.defaults)
+    found = [
+        Parameter(
+            one.arg,
+            Parameter.POSITIONAL_ONLY
+            if one in arguments.posonlyargs
+            else Parameter.POSITIONAL_OR_KEYWORD,
+            default=Parameter.empty if place < required else ...,
+        )
+        for place, one in enumerate(positional)
+    ]
+    if arguments.vararg:
+        found.append(Parameter(arguments.vararg.arg, Parameter.VAR_POSITIONAL))
+    found += [
+        Parameter(
+            one.arg, Parameter.KEYWORD_ONLY, default=Parameter.empty if default is None else ...
+        )
+        for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    ]
+    if arguments.kwarg:
+        found.append(Parameter(arguments.kwarg.arg, Parameter.VAR_KEYWORD))
+    return inspect.Signature(found)
