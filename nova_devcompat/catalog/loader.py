@@ -152,6 +152,7 @@ class _Loader:
         source = content.get("source")
         self._check_source(document, (*path, "source"), source, problems)
         attributes = self._attributes(document, path, content, problems)
+        in_use = _in_use(document, (*path, "in_use"), content, problems)
         family = None
         if match and found:
             try:
@@ -160,6 +161,7 @@ class _Loader:
                     match=match,
                     source=str(source),
                     attributes=attributes,
+                    in_use=in_use,
                     mode=Mode(content["mode"]) if "mode" in content else None,
                     on_unknown=OnUnknown(content["on_unknown"])
                     if "on_unknown" in content
@@ -277,6 +279,9 @@ def _check_use(
     """Refuse to say where an attribute comes from that nothing asks for: it is misspelt."""
     asked = [content.get(key) for key in ("rules", "match")]
     names = sorted({name for one in asked if isinstance(one, dict) for name in one})
+    in_use = content.get("in_use")
+    if isinstance(in_use, dict) and attribute in in_use.values():
+        return
     if attribute not in names and all(isinstance(one, dict) for one in asked):
         problems.append(
             document.problem(
@@ -285,6 +290,24 @@ def _check_use(
                 + near(attribute, names),
             )
         )
+
+
+def _in_use(
+    document: Document, path: KeyPath, content: Mapping[str, object], problems: list[Problem]
+) -> dict[str, str]:
+    stated, known = content.get("in_use"), content.get("rules")
+    if not isinstance(stated, dict) or not isinstance(known, dict):
+        return {}
+    for attribute in stated:
+        if attribute not in known:
+            problems.append(
+                document.problem(
+                    (*path, attribute),
+                    f"'rules' has no {attribute!r}; it has: {', '.join(map(str, known))}"
+                    + near(str(attribute), list(map(str, known))),
+                )
+            )
+    return {key: told for key, told in stated.items() if isinstance(told, str)}
 
 
 def _check_path(
@@ -398,5 +421,7 @@ def _digest(families: Mapping[str, CatalogFamily]) -> str:
         # Left out where there are none: hosts of a release that has no such key have this digest.
         if others:
             content[name]["attributes"] = others
+        if family.in_use:
+            content[name]["in_use"] = dict(family.in_use)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

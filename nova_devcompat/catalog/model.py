@@ -104,6 +104,8 @@ class CatalogFamily:
     :param source: the name of its primary source, which lists its devices
     :param attributes: where the attributes come from that the primary source does not tell; where
         that is ``static``, it tells them all the same
+    :param in_use: by rule attribute, the attribute that tells what running guests use of it: a
+        mapping by the UUID of the guest, or of its mdev
     :param mode: None where the catalog leaves it to ``[devcompat] mode``
     :param on_unknown: None where the catalog leaves it to ``[devcompat] on_unknown``
     """
@@ -112,6 +114,7 @@ class CatalogFamily:
     match: Mapping[str, str]
     source: str
     attributes: Mapping[str, AttributeSource] = dataclasses.field(default_factory=dict)
+    in_use: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mode: Mode | None = None
     on_unknown: OnUnknown | None = None
 

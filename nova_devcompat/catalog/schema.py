@@ -53,6 +53,7 @@ _FAMILY = {
             "additionalProperties": _ATTRIBUTE,
         },
         "rules": {"type": "object", "minProperties": 1, "additionalProperties": _RULE},
+        "in_use": {"type": "object", "minProperties": 1, "additionalProperties": _TEXT},
         "mode": {"enum": [mode.value for mode in Mode]},
         "on_unknown": {"enum": [choice.value for choice in OnUnknown]},
     },

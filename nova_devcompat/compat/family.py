@@ -268,6 +268,26 @@ class Offer:
             for value in self.family.rules[attribute].values(value_of)
         )
 
+    def in_use(self, attribute: str, told: object) -> frozenset[str] | None:
+        """The need of a guest of which its device knows what it uses of an attribute.
+
+        :param told: a text, or a list of texts
+        :returns: values as needs have them; None where they cannot be read, or the device does not
+            accept them
+        """
+        listed = told if isinstance(told, list) else [told]
+        texts = [text for text in listed if isinstance(text, str)]
+        if attribute not in self.parsed or len(texts) < len(listed):
+            return None
+        rule, offer = self.family.rules[attribute], self.parsed[attribute]
+        try:
+            values = frozenset(rule.canonical(text) for text in texts)
+            if any(rule.check(offer, rule.parse_need(value)) for value in values):
+                return None
+        except Unreadable:
+            return None
+        return values
+
     def freeze(
         self, *, slot: str = "", address: str = "", pin: DeviceNeed | None = None
     ) -> DeviceNeed:

@@ -52,6 +52,7 @@ from nova_devcompat.compute.adopt import Adoption
 from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.compute.inventory import Inventory
+from nova_devcompat.compute.usage import Usage
 from nova_devcompat.plugins import PluginError
 from nova_devcompat.sources.base import SourceError, SourceOptions
 
@@ -193,6 +194,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         self._devcompat_host = ThisHost(inventory)
         self._devcompat_guests = Guests(self._devcompat_host)
         self._devcompat_adoption = Adoption(self._devcompat_host, self._devcompat_guests)
+        self._devcompat_usage = Usage(self._devcompat_host, self._guests_of_mdevs)
         self._devcompat_reports = itertools.count(1)
         # UUIDs of guests that were suspended and not resumed by a call of ours yet.
         self._devcompat_suspended: set[str] = set()
@@ -219,6 +221,8 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
                 resources["stats"] = {**(resources.get("stats") or {}), wire.STATS_KEY: document}
         with _never_failing("complete the records of guests"):
             self._devcompat_adoption.go_on(nodename)
+        with _never_failing("record what guests use of their devices"):
+            self._devcompat_usage.go_on(nodename)
 
     def _around_update_provider_tree(
         self, call: hooks.Call, provider_tree: Any, nodename: str
@@ -333,6 +337,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     def _freeze(self, context: Any, instance: Any, allocations: Any) -> None:
         with _never_failing("record what the instance needs", instance=instance):
+            self._devcompat_usage.forget()
             self._devcompat_guests.initialised(
                 context, instance, self._node_of(instance), allocations
             )
@@ -340,6 +345,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     def _freeze_unsaved(self, context: Any, instance: Any) -> None:
         """The same where the compute manager does not save the instance."""
         with _never_failing("record what the instance needs", instance=instance):
+            self._devcompat_usage.forget()
             self._devcompat_guests.initialised_unsaved(context, instance, self._node_of(instance))
 
     def _power_state(self, instance: Any) -> int | None:
@@ -505,6 +511,11 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             tracker = getattr(getattr(self.virtapi, "_compute", None), "rt", None)
             if tracker is not None:
                 tracker.free_pci_device_claims_for_instance(context, instance)
+
+    def _guests_of_mdevs(self) -> dict[str, str]:
+        # Of libvirt's driver and private; it alone knows. Drivers without have no mdevs.
+        asked = getattr(self, "_get_all_assigned_mediated_devices", dict)
+        return dict(asked())
 
     # --- what the hooks share -------------------------------------------------------------------
 

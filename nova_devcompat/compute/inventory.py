@@ -33,6 +33,7 @@ from nova_devcompat.catalog.model import (
 )
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.plugins import PluginError
 from nova_devcompat.sources import load_source
 from nova_devcompat.sources.base import (
@@ -66,15 +67,27 @@ class HostDevice:
 
     :param address: its address, or that of the parent whose functions are assigned
     :param offer: what it can act as
+    :param in_use: by attribute, what running guests use of it: values as needs have them, by the
+        UUID of the guest or of its mdev
     """
 
     address: str
     offer: Offer
+    in_use: Mapping[str, Mapping[str, frozenset[str]]] = dataclasses.field(default_factory=dict)
 
     @property
     def family(self) -> str:
         """Name of its family."""
         return self.offer.family.name
+
+    def atoms(self) -> frozenset[Atom]:
+        """All atoms that a guest on this device needs, or might come to need."""
+        return self.offer.atoms() | {
+            Atom(self.family, attribute, value)
+            for attribute, guests in self.in_use.items()
+            for values in guests.values()
+            for value in values
+        }
 
     def freeze(self, *, slot: str, address: str, pin: DeviceNeed | None) -> DeviceNeed:
         """The need of a guest whose device is initialised now."""
@@ -221,7 +234,9 @@ class Inventory:
                 continue
             offer = _offer(merged.family, merged)
             _add(problems, merged, _not_offered(merged.family, merged, offer, survey.failed))
-            devices.append(HostDevice(merged.address, offer))
+            in_use, unreadable = _in_use(merged.family, merged, offer)
+            problems |= unreadable
+            devices.append(HostDevice(merged.address, offer, in_use))
         self._tell(nodename, problems)
         return HostDevices(survey.catalog, devices)
 
@@ -260,6 +275,25 @@ def _offer(family: CatalogFamily, merged: Merged) -> Offer:
         for attribute, (code, detail) in offer.unknown.items()
     }
     return dataclasses.replace(offer, unknown=unknown)
+
+
+def _in_use(
+    family: CatalogFamily, merged: Merged, offer: Offer
+) -> tuple[dict[str, dict[str, frozenset[str]]], dict[str, str]]:
+    """What guests use, and what of it cannot be read."""
+    found: dict[str, dict[str, frozenset[str]]] = {}
+    problems = {}
+    for attribute, name in family.in_use.items():
+        guests = merged.attributes.get(name)
+        for uuid, told in guests.items() if isinstance(guests, Mapping) else ():
+            values = offer.in_use(attribute, told)
+            if values is not None:
+                found.setdefault(attribute, {})[str(uuid)] = values
+            elif attribute in offer.parsed:
+                problems[f"{attribute} in use by {uuid} of device {merged.address}"] = (
+                    f"{told!r:.100} is nothing that the device accepts; the need is left as it is"
+                )
+    return found, problems
 
 
 def _short(detail: str) -> str:

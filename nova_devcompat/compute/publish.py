@@ -148,7 +148,7 @@ class Publisher:
 
     def _take_snapshot(self, nodename: str) -> Snapshot:
         devices = self._inventory.read(nodename)
-        own = frozenset(atom for device in devices for atom in device.offer.atoms())
+        own = frozenset(atom for device in devices for atom in device.atoms())
         atoms = self._known_atoms(nodename) | own
         old = self._snapshots.get(nodename)
         snapshot = Snapshot(

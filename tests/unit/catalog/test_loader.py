@@ -368,7 +368,7 @@ REFUSED = [
     (catalog_of(family(match=None)), "families.fam: key 'match' is missing"),
     (catalog_of(family(source=None)), "families.fam: key 'source' is missing"),
     (catalog_of(family(rules=None)), "families.fam: key 'rules' is missing"),
-    (catalog_of(family(moed="report")), "families.fam.moed: unknown key 'moed'; allowed: attributes, match, mode, on_unknown, rules, source; did you mean 'mode'?"),
+    (catalog_of(family(moed="report")), "families.fam.moed: unknown key 'moed'; allowed: attributes, in_use, match, mode, on_unknown, rules, source; did you mean 'mode'?"),
     (catalog_of(family("Fam-X")), "families.Fam-X: 'Fam-X' is no name: lower-case letters, digits and single underscores"),
     (catalog_of(family("Fam-X5")), "; for example 'fam_x5'"),
     (catalog_of(family("a__b")), "; for example 'a_b'"),
@@ -399,6 +399,9 @@ REFUSED = [
     (catalog_of(family(attributes="{fw_version: {source: sysfs, path: ../x}}")), "families.fam.attributes.fw_version.path: attribute 'fw_version': '../x' is not a path relative to a device's folder; write one like 'vendor/caps'"),
     (catalog_of(family(attributes="{fw_version: {source: devlink, path: x}}")), "families.fam.attributes.fw_version.path: only source 'sysfs' reads files; leave 'path' out"),
     (catalog_of(family(attributes="{vendor_id: {source: sysfs, path: vendor}}")), "families.fam.attributes.vendor_id.path: attribute 'vendor_id' is one that the source reads itself; name it otherwise"),
+    (catalog_of(family(in_use="{fw_verson: fw_used}")), "families.fam.in_use.fw_verson: 'rules' has no 'fw_verson'; it has: fw_version; did you mean 'fw_version'?"),
+    (catalog_of(family(in_use="{fw_version: 7}")), "families.fam.in_use.fw_version: 7 was read as the number 7"),
+    (catalog_of(family(in_use="{}")), "families.fam.in_use: is empty"),
     (catalog_of(family(attributes="{fw_verson: nvml}")), "families.fam.attributes.fw_verson: neither 'rules' nor 'match' has 'fw_verson'; they have: fw_version, vendor_id; did you mean 'fw_version'?"),
     (catalog_of(family(attributes="{Fw: nvml}")), "families.fam.attributes.Fw: 'Fw' is no name"),
     # match

@@ -58,6 +58,23 @@ def test_offer_keeps_why_a_value_is_not_known():
     assert offer.freeze().values == (("caps", None), ("fw", None))
 
 
+@pytest.mark.parametrize(
+    ("attribute", "told", "need"),
+    [
+        ("fw", "2.3.9", {"2.3"}),
+        ("caps", ["p2p"], {"p2p"}),
+        ("caps", [], set()),
+        ("fw", "3.0", None),
+        ("fw", "banana", None),
+        ("fw", 2, None),
+        ("caps", ["p2p", None], None),
+        ("model", "x", None),
+    ],
+)
+def test_what_a_guest_uses(attribute, told, need):
+    assert vf().in_use(attribute, told) == need
+
+
 def test_freeze_says_where():
     need = vf().freeze(slot="pci:x", address="0000:81:00.1")
     assert (need.slot, need.address) == ("pci:x", "0000:81:00.1")

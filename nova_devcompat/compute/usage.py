@@ -1,0 +1,170 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What running guests use of their devices, where a source knows it.
+
+A guest's need is frozen before the guest's own driver has said anything. What the driver then
+negotiates is what the guest depends on, after a reboot of its own too, which nobody tells Nova of.
+So it is looked up in the cycles of the resource tracker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+
+from nova import context as nova_context
+from nova import exception, objects
+from oslo_log import log as logging
+from oslo_utils import uuidutils
+
+from nova_devcompat import record, wire
+from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compute.host import ThisHost
+from nova_devcompat.compute.inventory import HostDevice, HostDevices
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Use:
+    """What a guest uses of one attribute of a device.
+
+    :param guest: UUID of the guest, or of its mdev
+    :param device: the device's address
+    :param values: as needs have them
+    """
+
+    guest: str
+    device: str
+    attribute: str
+    values: frozenset[str]
+
+
+class Usage:
+    """Brings the needs of guests in line with what these use.
+
+    :param host: this host
+    :param guests_of_mdevs: the guest's UUID by that of its mdev; may raise
+    """
+
+    def __init__(self, host: ThisHost, guests_of_mdevs: Callable[[], Mapping[str, str]]) -> None:
+        self._host = host
+        self._guests_of_mdevs = guests_of_mdevs
+        self._lock = threading.Lock()
+        self._seen: dict[str, frozenset[_Use]] = {}
+        self._done: dict[str, frozenset[_Use]] = {}
+
+    def forget(self) -> None:
+        """Take nothing for granted: the devices of a guest were initialised a moment ago.
+
+        What was read before may be of the driver that ran until then.
+        """
+        with self._lock:
+            self._seen.clear()
+            self._done.clear()
+
+    def go_on(self, nodename: str) -> None:
+        """Record what is seen in two cycles on end.
+
+        In the first of these it was published, so that other hosts have said by now whether they
+        accept it.
+        """
+        devices = self._host.publisher.devices(nodename)
+        uses = frozenset(
+            _Use(guest, device.address, attribute, values)
+            for device in devices or ()
+            for attribute, guests in device.in_use.items()
+            for guest, values in guests.items()
+        )
+        with self._lock:
+            seen = self._seen.get(nodename, frozenset())
+            done = self._done.get(nodename, frozenset())
+            self._seen[nodename] = uses
+        due = (uses & seen) - done
+        if due and devices:
+            owners = self._owners(due)
+            recorded = {
+                use for use in due if self._record(owners.get(use.guest, use.guest), use, devices)
+            }
+        else:
+            recorded = set()
+        with self._lock:
+            # Not where a guest was initialised meanwhile.
+            if self._seen.get(nodename) is uses:
+                self._done[nodename] = (done & uses) | recorded
+
+    def _owners(self, due: frozenset[_Use]) -> Mapping[str, str]:
+        try:
+            return self._guests_of_mdevs()
+        except Exception:
+            LOG.exception("Whose the mediated devices are could not be told")
+            return {}
+
+    def _record(self, uuid: str, use: _Use, devices: HostDevices) -> bool:
+        """Write it to the guest's record.
+
+        :returns: whether there is nothing left to do
+        """
+        device = devices.find(use.device)
+        if device is None or not uuidutils.is_uuid_like(uuid):
+            return True
+        try:
+            instance = objects.Instance.get_by_uuid(
+                nova_context.get_admin_context(), uuid, expected_attrs=["system_metadata"]
+            )
+            if instance.task_state is not None:
+                return False
+            recorded = record.load(instance)
+        except (exception.InstanceNotFound, wire.WireError):
+            return True
+        if instance.host != self._host.name or recorded is None:
+            return False
+        need = Need(
+            devices=tuple(
+                _using(one, use) if _is_of(one, device, devices) else one
+                for one in recorded.devices
+            )
+        )
+        if need == recorded:
+            return True
+        record.store(instance, need)
+        try:
+            instance.save(expected_task_state=[None])
+        except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):
+            return False
+        LOG.info(
+            "The guest uses %(attribute)s %(values)s; it needs now: %(need)s",
+            {
+                "attribute": use.attribute,
+                "values": ", ".join(sorted(use.values)),
+                "need": "; ".join(map(str, need.devices)),
+            },
+            instance=instance,
+        )
+        return True
+
+
+def _is_of(need: DeviceNeed, device: HostDevice, devices: HostDevices) -> bool:
+    return need.family == device.family and devices.find(need.address) is device
+
+
+def _using(need: DeviceNeed, use: _Use) -> DeviceNeed:
+    return dataclasses.replace(
+        need,
+        values=tuple(
+            (attribute, use.values if attribute == use.attribute else values)
+            for attribute, values in need.values
+        ),
+        assumed=need.assumed - {use.attribute},
+    )
