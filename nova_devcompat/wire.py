@@ -12,9 +12,11 @@
 
 """What one process writes and another reads: instance records and stats documents.
 
-Both are JSON with a format version. A reader takes the version it knows; anything else raises
-:class:`WireError`, which callers turn into UNKNOWN. Keys within a version are never given another
-meaning; unknown keys are passed over, so that a later release can add some.
+Both are JSON with a format version. A table has a reader for each version that is read, the last
+and the one before; any other raises :class:`WireError`, which callers turn into UNKNOWN. A release
+that brings a version reads it, and goes on writing the one before; a later one writes it, once
+everybody reads it (doc/source/support.rst). Keys within a version are never given another meaning;
+unknown keys are passed over, so that a later release can add some.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from nova_devcompat.compat.family import Accepts, AcceptSet
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.verdict import Actor
 
+#: Versions that are written; what is read, :data:`RECORD_READERS` and :data:`STATS_READERS` say.
 RECORD_VERSION = 1
 STATS_VERSION = 1
 
@@ -82,16 +85,29 @@ def _guarded(what: str, read: Callable[[], T]) -> T:
         raise WireError(what, f"malformed: {type(error).__name__}: {error}") from error
 
 
-def _check_version(what: str, version: object, known: int) -> None:
-    if version == known and not isinstance(version, bool):
-        return
-    if isinstance(version, int) and version > known:
+def reader_of(what: str, version: object, readers: Mapping[int, T]) -> T:
+    """The reader of a format.
+
+    :param version: as it was written, a number if all is well
+    :param readers: by version, without gaps
+    :raises WireError: it is newer or older than all that are read, or no version at all
+    """
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise WireError(what, f"no format version that is known: {str(version)[:40]!r}")
+    if version in readers:
+        return readers[version]
+    read = " and ".join(map(str, sorted(readers)))
+    if version > max(readers):
         raise WireError(
             what,
-            f"written in format {version} by a newer nova-devcompat; this one reads {known}: "
+            f"written in format {version} by a newer nova-devcompat; this one reads {read}: "
             "upgrade it here",
         )
-    raise WireError(what, f"no format version that is known: {str(version)[:40]!r}")
+    raise WireError(
+        what,
+        f"written in format {version} by an older nova-devcompat; this one reads {read}: "
+        "it has to be written anew",
+    )
 
 
 # --- the record of an instance's need -----------------------------------------------------------
@@ -159,7 +175,15 @@ def _load_record(system_metadata: Mapping[str, str | None]) -> Need:
     if not first:
         raise WireError("record", f"its first piece, {_RECORD_KEY}, is missing")
     version, _, rest = first.partition(" ")
-    _check_version("record", int(version) if version.isdecimal() else version, RECORD_VERSION)
+    number = int(version) if version.isdecimal() else version
+    return reader_of("record", number, RECORD_READERS)(rest, system_metadata)
+
+
+def _load_record_1(rest: str, system_metadata: Mapping[str, str | None]) -> Need:
+    """Format 1: the number of pieces, a checksum and JSON.
+
+    :param rest: the first piece without the version
+    """
     count, checksum, payload = rest.split(" ", 2)
     pieces = [payload]
     for index in range(1, int(count)):
@@ -185,6 +209,10 @@ def _load_record(system_metadata: Mapping[str, str | None]) -> Need:
             for device in json.loads(payload)["devices"]
         )
     )
+
+
+#: By version. A reader takes the first piece without the version, and all of system_metadata.
+RECORD_READERS: dict[int, Callable[[str, Mapping[str, str | None]], Need]] = {1: _load_record_1}
 
 
 def _text(value: object, *, empty: bool = False) -> str:
@@ -270,7 +298,7 @@ def dump_stats(document: HostDocument) -> str:
         "w": document.whole,
         "g": list(groups.values()),
     }
-    shape = _shape_of(content["g"]) if document.whole else None
+    shape = _shape_of(content["g"], STATS_VERSION) if document.whole else None
     if shape is not None:
         content["a"] = shape  # first of the sorted keys
     text = _dumps(content)
@@ -287,7 +315,7 @@ def dump_stats(document: HostDocument) -> str:
 SHAPE = slice(len('{"a":"'), len('{"a":"') + 16)
 
 
-def _shape_of(groups: Sequence[Mapping[str, Any]]) -> str | None:
+def _shape_of(groups: Sequence[Mapping[str, Any]], version: int) -> str | None:
     """A digest of all that decides, None where devices differ."""
     if len(groups) != 1:
         return None
@@ -295,7 +323,7 @@ def _shape_of(groups: Sequence[Mapping[str, Any]]) -> str | None:
     placed = {bool(providers) for providers in group["d"].values()}
     if len(placed) != 1:
         return None
-    text = _dumps([STATS_VERSION, group["f"], group["r"], *placed])
+    text = _dumps([version, group["f"], group["r"], *placed])
     return hashlib.sha256(text.encode()).hexdigest()[: SHAPE.stop - SHAPE.start]
 
 
@@ -368,7 +396,10 @@ class StatsReader:
         content = json.loads(text)
         if not isinstance(content, dict):
             raise WireError("stats document", "is not a mapping")
-        _check_version("stats document", content.get("v"), STATS_VERSION)
+        return reader_of("stats document", content.get("v"), STATS_READERS)(self, content, text)
+
+    def _parse_1(self, content: Mapping[str, Any], text: str) -> HostDocument:
+        """Format 1: devices that accept the same are a group."""
         devices: list[PublishedDevice] = []
         # Accept-sets, and whether placement knows devices that have them, in order.
         named: dict[tuple[int, bool], None] = {}
@@ -387,7 +418,7 @@ class StatsReader:
                 for address, providers in group["d"].items()
             )
         whole = content.get("w") is True
-        shape = _shape_of(content["g"]) if whole else None
+        shape = _shape_of(content["g"], 1) if whole else None
         return HostDocument(
             catalog=_text(content["c"], empty=True),
             devices=tuple(devices),
@@ -395,6 +426,12 @@ class StatsReader:
             shape=shape if shape == text[SHAPE] else None,
             kin=self._kins.setdefault((whole, tuple(named)), next(_numbers)),
         )
+
+
+#: By version. A reader takes the document, and the text that it was parsed from.
+STATS_READERS: dict[int, Callable[[StatsReader, Mapping[str, Any], str], HostDocument]] = {
+    1: StatsReader._parse_1
+}
 
 
 def load_stats(text: str) -> HostDocument:

@@ -1,0 +1,247 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What earlier releases wrote is read, from files that they wrote; what later ones write is named.
+
+Files are added to ``recorded`` when a format gets a version. They are never changed, and go when
+the version is no longer read.
+"""
+
+import datetime
+import json
+import pathlib
+import re
+
+import pytest
+
+from nova_devcompat import wire
+from nova_devcompat.catalog import CatalogError, load_catalog
+from nova_devcompat.catalog.schema import VERSIONS
+from nova_devcompat.catalog.stages import Moment
+from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.verdict import Code, Mode, OnUnknown, Outcome, Policy
+from nova_devcompat.documents import DocumentError
+from nova_devcompat.fleet import upgrade
+from nova_devcompat.sources.static import load_inventory
+
+RECORDED = pathlib.Path(__file__).with_name("recorded")
+
+SHORT = DeviceNeed.of(
+    "mlx5_vf",
+    {"fw_version": ["28.39"], "caps": ["migration", "p2p"]},
+    slot="pci:6f0c1b1e-5c0d-4c57-9a53-5b8f7c9f2a10",
+    address="0000:81:00.2",
+    assumed=["caps"],
+)
+LONG = (
+    SHORT,
+    DeviceNeed.of(
+        "nvidia_vgpu",
+        {"vgpu_version": ["14.1"], "ecc_mode": None, "caps": []},
+        slot="rc:VGPU",
+        address="pci_0000_41_00_0",
+    ),
+    DeviceNeed.of("mdev_demo", {"driver": ["Größe 7 電"]}, slot="rc:CUSTOM_DEMO", address=""),
+)
+
+
+def recorded(pattern):
+    """Files by name, each with the version of the format in its name."""
+    found = sorted(RECORDED.glob(pattern))
+    assert found
+    return [
+        pytest.param(path, re.search(r"-(\d[.\d]*)[-.]", path.name)[1].rstrip("."), id=path.stem)
+        for path in found
+    ]
+
+
+def versions(pattern):
+    return {parameter.values[1] for parameter in recorded(pattern)}
+
+
+# --- which versions there are -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "readers", "pattern"),
+    [
+        (wire.RECORD_VERSION, wire.RECORD_READERS, "record-*.json"),
+        (wire.STATS_VERSION, wire.STATS_READERS, "stats-*.json"),
+    ],
+)
+def test_the_last_version_and_the_one_before_are_read(written, readers, pattern):
+    last = max(readers)
+    assert set(readers) == {one for one in (last - 1, last) if one > 0}
+    # A version is not written before a release has read it.
+    assert written in readers
+    assert versions(pattern) == {str(version) for version in readers}
+
+
+def test_catalogs_of_all_versions_are_recorded():
+    assert versions("catalog-*.yaml") == set(VERSIONS)
+
+
+def test_the_page_says_the_same():
+    page = (RECORDED.parents[2] / "doc" / "source" / "support.rst").read_text()
+    rows = {
+        cells[0]: cells[1:3]
+        for row in re.findall(r"\n   \* - (.+(?:\n     - ?.*)+)", page)
+        if len(cells := [cell.strip() for cell in row.split("\n     -")]) == 4
+    }
+    for name, written, readers in (
+        ("the record", wire.RECORD_VERSION, wire.RECORD_READERS),
+        ("the stats document", wire.STATS_VERSION, wire.STATS_READERS),
+    ):
+        assert rows[name] == [str(written), " and ".join(map(str, sorted(readers)))]
+    assert rows["catalog, inventory"][1] == ", ".join(f"``{one!r}``" for one in VERSIONS)
+    first, last = upgrade.SUPPORTED_NOVA[0], upgrade.SUPPORTED_NOVA[-1]
+    assert re.search(rf"\* - Nova\n     - {first} \(.+?\) to {last} \(", page)
+
+
+# --- what is recorded is read -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("path", "version"), recorded("record-*.json"))
+def test_records(path, version):
+    content = json.loads(path.read_text())
+    assert wire.load_record(content["short"]) == Need(devices=(SHORT,))
+    assert wire.load_record(content["long"]) == Need(devices=LONG)
+    if version == str(wire.RECORD_VERSION):
+        # Readers of the release that wrote it are there still.
+        assert wire.dump_record(Need(devices=LONG)) == content["long"]
+
+
+@pytest.mark.parametrize(("path", "version"), recorded("stats-*-whole.json"))
+def test_stats_of_a_host_whose_devices_are_alike(path, version):
+    text = path.read_text().rstrip("\n")
+    document = wire.load_stats(text)
+    assert (document.catalog, document.whole) == ("fd2263e77c42", True)
+    assert document.shape == text[wire.SHAPE]
+    assert [device.address for device in document.devices] == ["0000:81:00.0", "0000:82:00.0"]
+    assert set(document.by_provider) == {
+        "11111111-1111-4111-8111-111111111111",
+        "22222222-2222-4222-8222-222222222222",
+    }
+    assert document.devices[0].accepts.judge(SHORT).outcome is Outcome.ACCEPT
+    if version == str(wire.STATS_VERSION):
+        assert wire.dump_stats(document) == text
+
+
+@pytest.mark.parametrize(("path", "version"), recorded("stats-*-mixed.json"))
+def test_stats_of_a_host_whose_devices_differ(path, version):
+    text = path.read_text().rstrip("\n")
+    document = wire.load_stats(text)
+    assert (document.whole, document.shape) == (False, None)
+    gpu, old, silent = (device.accepts for device in document.devices)
+    vgpu = DeviceNeed.of("nvidia_vgpu", {"vgpu_version": ["14.1"]})
+    assert gpu.judge(vgpu).outcome is Outcome.ACCEPT
+    below = gpu.judge(DeviceNeed.of("nvidia_vgpu", {"vgpu_version": ["7.0"]}))
+    assert [reason.code for reason in below.reasons] == [Code.BELOW_RANGE]
+    newer = DeviceNeed.of("mlx5_vf", {"fw_version": ["28.41"], "caps": ["p2p"]})
+    assert [reason.code for reason in old.judge(newer).reasons] == [Code.MINOR_TOO_OLD]
+    verdict = silent.judge(newer)
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert [reason.code for reason in verdict.reasons] == [Code.OFFER_MISSING]
+    if version == str(wire.STATS_VERSION):
+        assert wire.dump_stats(document) == text
+
+
+def test_catalog_1_0():
+    path = RECORDED / "catalog-1.0.yaml"
+    catalog = load_catalog([path])
+    assert catalog.digest == "af8cc0214582"
+    assert sorted(catalog.families) == ["mlx5_vf", "nvidia_vgpu", "qat_vf", "qemu"]
+    nvidia, qat = catalog.families["nvidia_vgpu"], catalog.families["qat_vf"]
+    assert (nvidia.mode, nvidia.on_unknown) == (Mode.REPORT, OnUnknown.ACCEPT)
+    assert nvidia.family.rules["vgpu_version"].base == 16
+    assert qat.source_of("services").path == "qat/cfg_services"
+    assert qat.source_of("fw_version").source == "devlink"
+    moment = Moment(day=datetime.date(2027, 4, 1), release=35)
+    policy = catalog.policies(Policy(), moment)
+    assert (policy("qat_vf").mode, policy("qemu").mode) == (Mode.REPORT, Mode.ENFORCE)
+
+
+def test_inventory_1_0():
+    catalog = load_catalog([RECORDED / "catalog-1.0.yaml"])
+    inventory = load_inventory(RECORDED / "inventory-1.0.yaml", catalog)
+    assert {host: len(devices) for host, devices in inventory.hosts.items()} == {
+        "cmp1": 1,
+        "cmp2": 2,
+        "cmp3": 2,
+        "cmp4": 0,
+    }
+
+
+# --- what is not read is named ------------------------------------------------------------------
+
+
+def test_a_later_record_is_named():
+    content = json.loads((RECORDED / "record-1.json").read_text())["short"]
+    text = content["devcompat:need"]
+    with pytest.raises(
+        wire.WireError,
+        match=r"record: written in format 9 by a newer nova-devcompat; this one reads 1: upgrade",
+    ):
+        wire.load_record({"devcompat:need": f"9{text[1:]}"})
+
+
+def test_a_later_stats_document_is_named():
+    text = (RECORDED / "stats-1-whole.json").read_text().replace('"v":1', '"v":9')
+    with pytest.raises(
+        wire.WireError,
+        match=r"stats document: written in format 9 by a newer nova-devcompat; this one reads 1:",
+    ):
+        wire.load_stats(text)
+
+
+@pytest.mark.parametrize("name", ["catalog-1.0.yaml", "inventory-1.0.yaml"])
+def test_a_later_file_is_named(name, tmp_path):
+    path = tmp_path / name
+    path.write_text((RECORDED / name).read_text().replace("'1.0'", "'2.0'"))
+    load = load_catalog if name.startswith("catalog") else load_inventory
+    with pytest.raises((CatalogError, DocumentError)) as caught:
+        load([path] if load is load_catalog else path)
+    assert re.search(
+        r":\d+: meta\.schema_version: '2\.0' is not supported; supported: '1\.0'",
+        str(caught.value),
+    )
+
+
+# --- how a version comes and goes ---------------------------------------------------------------
+
+
+def test_a_version_comes_and_another_goes(monkeypatch):
+    """The release that brings 2 reads 1 and 2 and writes 1; a later one writes 2; 1 goes last."""
+    old = json.loads((RECORDED / "record-1.json").read_text())["short"]
+    new = {"devcompat:need": "2 something else"}
+    need = Need(devices=(SHORT,))
+
+    monkeypatch.setitem(wire.RECORD_READERS, 2, lambda rest, metadata: need)
+    assert wire.load_record(old) == wire.load_record(new) == need
+    assert wire.dump_record(need)["devcompat:need"].startswith("1 ")
+    with pytest.raises(wire.WireError, match=r"format 3 by a newer .* reads 1 and 2: upgrade"):
+        wire.load_record({"devcompat:need": "3 x"})
+
+    monkeypatch.delitem(wire.RECORD_READERS, 1)
+    assert wire.load_record(new) == need
+    with pytest.raises(
+        wire.WireError, match="format 1 by an older nova-devcompat; this one reads 2: it has to be"
+    ):
+        wire.load_record(old)
+
+
+def test_a_version_of_stats_documents_comes(monkeypatch):
+    empty = wire.HostDocument(catalog="", devices=())
+    monkeypatch.setitem(wire.STATS_READERS, 2, lambda reader, content, text: empty)
+    reader = wire.StatsReader()
+    assert reader.read('{"v":2,"new":[]}') is empty
+    assert reader.read((RECORDED / "stats-1-whole.json").read_text()).devices
