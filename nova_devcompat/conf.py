@@ -156,7 +156,7 @@ Related options:
             (Mode.REPORT.value, "Log and count what would be rejected, and reject nothing"),
         ],
         help="""
-Whether verdicts are acted on. A family of the catalog can override it.
+Whether verdicts are acted on. A family of the catalog can override it, for good or by stages.
 """,
     ),
     cfg.StrOpt(

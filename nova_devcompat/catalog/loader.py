@@ -35,6 +35,7 @@ from nova_devcompat.catalog.model import (
     UnknownFamily,
 )
 from nova_devcompat.catalog.schema import SCHEMA, VERSIONS
+from nova_devcompat.catalog.stages import MODES, BadStage, Stages, parse_stages
 from nova_devcompat.compat import rules, traits
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.verdict import Mode, OnUnknown
@@ -153,6 +154,7 @@ class _Loader:
         self._check_source(document, (*path, "source"), source, problems)
         attributes = self._attributes(document, path, content, problems)
         in_use = _in_use(document, (*path, "in_use"), content, problems)
+        stages, rule_stages = _stages(document, path, content, problems)
         family = None
         if match and found:
             try:
@@ -166,6 +168,8 @@ class _Loader:
                     on_unknown=OnUnknown(content["on_unknown"])
                     if "on_unknown" in content
                     else None,
+                    stages=stages,
+                    rule_stages=rule_stages,
                 )
             except ValueError:
                 pass  # a name, a mode: reported by its place
@@ -211,6 +215,7 @@ class _Loader:
             _check_name(document, inner, attribute, problems)
             options = dict(stated) if isinstance(stated, dict) else {"kind": stated}
             kind = options.pop("kind", None)
+            options.pop("stages", None)
             if not isinstance(kind, str) or not kind:
                 continue  # the schema says so
             rule_class = self._kind(kind)
@@ -347,6 +352,46 @@ def _check_lengths(
             pass  # no name: reported by its place
 
 
+def _stages(
+    document: Document, path: KeyPath, content: dict[str, Any], problems: list[Problem]
+) -> tuple[Stages, dict[str, Stages]]:
+    """The stages of a family, and those of its rules."""
+    stages = _stages_at(document, path, content, problems)
+    if "mode" in content and "stages" in content:
+        problems.append(
+            document.problem(
+                (*path, "stages"), "'stages' say what 'mode' is and when; leave 'mode' out"
+            )
+        )
+    rules = content.get("rules")
+    found = {
+        attribute: _stages_at(document, (*path, "rules", attribute), stated, problems)
+        for attribute, stated in (rules.items() if isinstance(rules, dict) else ())
+    }
+    return stages, {attribute: stages for attribute, stages in found.items() if stages}
+
+
+def _stages_at(
+    document: Document, path: KeyPath, content: object, problems: list[Problem]
+) -> Stages:
+    stated = content.get("stages") if isinstance(content, dict) else None
+    # Of what has another shape the schema says so.
+    if not isinstance(stated, list) or not all(map(_is_stage, stated)):
+        return ()
+    try:
+        return parse_stages(stated)
+    except BadStage as error:
+        problems.append(document.problem((*path, "stages", error.index, error.key), str(error)))
+        return ()
+
+
+def _is_stage(stated: object) -> bool:
+    if not isinstance(stated, dict):
+        return False
+    since = stated.get("from")
+    return isinstance(since, str) and bool(since) and stated.get("mode") in MODES
+
+
 def _match(
     document: Document, path: KeyPath, content: object, problems: list[Problem]
 ) -> dict[str, str] | None:
@@ -423,5 +468,11 @@ def _digest(families: Mapping[str, CatalogFamily]) -> str:
             content[name]["attributes"] = others
         if family.in_use:
             content[name]["in_use"] = dict(family.in_use)
+        stages = {"": family.stages, **family.rule_stages}
+        if any(stages.values()):
+            content[name]["stages"] = {
+                subject: [[stage.when, stage.mode] for stage in each]
+                for subject, each in stages.items()
+            }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -16,12 +16,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nova_devcompat.catalog import patterns
-from nova_devcompat.compat.family import Family
+from nova_devcompat.catalog.stages import Coming, Moment, Stages, coming, mode_at
+from nova_devcompat.compat.family import Family, PolicyOf
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import is_pin, parse_pins
 from nova_devcompat.compat.rules import Rule
@@ -108,6 +110,8 @@ class CatalogFamily:
         mapping by the UUID of the guest, or of its mdev
     :param mode: None where the catalog leaves it to ``[devcompat] mode``
     :param on_unknown: None where the catalog leaves it to ``[devcompat] on_unknown``
+    :param stages: what takes the place of ``mode`` as time goes; empty for none
+    :param rule_stages: the same for single attributes, by name; never stricter than the family
     """
 
     family: Family
@@ -117,6 +121,8 @@ class CatalogFamily:
     in_use: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mode: Mode | None = None
     on_unknown: OnUnknown | None = None
+    stages: Stages = ()
+    rule_stages: Mapping[str, Stages] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -145,12 +151,29 @@ class CatalogFamily:
             _fits(pattern, attributes.get(attribute)) for attribute, pattern in self.match.items()
         )
 
-    def policy(self, default: Policy) -> Policy:
-        """The default, with what the catalog says otherwise."""
+    def policy(self, default: Policy, moment: Moment) -> Policy:
+        """The default, with what the catalog says otherwise at a moment."""
+        mode = default.mode if self.mode is None else self.mode
+        if self.stages:
+            mode = mode_at(self.stages, moment)
+        modes = {name: mode_at(stages, moment) for name, stages in self.rule_stages.items()}
+        if modes and len(modes) == len(self.family.rules):
+            # A device that none of whose attributes is enforced is nothing to insist on.
+            mode = min(mode, max(modes.values(), key=_strength), key=_strength)
         return Policy(
-            mode=default.mode if self.mode is None else self.mode,
+            mode=mode,
             on_unknown=default.on_unknown if self.on_unknown is None else self.on_unknown,
+            attributes=tuple(
+                (name, one) for name, one in modes.items() if one.strength < mode.strength
+            ),
         )
+
+    def coming(self, moment: Moment, days: int) -> list[Coming]:
+        """Its stages that begin within so many days, and those of releases to come."""
+        found = list(coming(self.name, self.stages, moment, days))
+        for attribute, stages in self.rule_stages.items():
+            found += coming(f"{self.name}.{attribute}", stages, moment, days)
+        return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,10 +204,24 @@ class Catalog:
             if one.path is not None
         }
 
-    def policy(self, family_name: str, default: Policy) -> Policy:
+    def policy(self, family_name: str, default: Policy, moment: Moment) -> Policy:
         """The policy of a family; the default for one that is not in the catalog."""
         family = self.families.get(family_name)
-        return default if family is None else family.policy(default)
+        return default if family is None else family.policy(default, moment)
+
+    def policies(self, default: Policy, moment: Moment) -> PolicyOf:
+        """The policy of each family for one decision, all of them of one moment.
+
+        Prefilter, filter, weigher and admission all get theirs here.
+
+        :param moment: see :func:`nova_devcompat.catalog.stages.now`
+        """
+        return functools.cache(lambda name: self.policy(name, default, moment))
+
+    def coming(self, moment: Moment, days: int) -> list[Coming]:
+        """Stages that begin within so many days, soonest first, then those of releases to come."""
+        found = [one for family in self.families.values() for one in family.coming(moment, days)]
+        return sorted(found, key=lambda one: (isinstance(one.stage.since, int), one.stage.when))
 
     def pins(self, extra_specs: Mapping[str, str]) -> Need:
         """What a flavor pins.
@@ -367,6 +404,10 @@ def _of_family(
         else:
             facts.problems[name] = f"source {one.source} does not list {address}"
     return facts.merged(address, family)
+
+
+def _strength(mode: Mode) -> int:
+    return mode.strength
 
 
 def _fits(pattern: str, value: object) -> bool:

@@ -15,7 +15,8 @@
 
 from __future__ import annotations
 
-from nova_devcompat.compat.verdict import Mode, OnUnknown
+from nova_devcompat.catalog.stages import MODES
+from nova_devcompat.compat.verdict import OnUnknown
 from nova_devcompat.documents import META_SCHEMA, Schema
 
 #: Versions of the format that this release reads.
@@ -23,12 +24,24 @@ VERSIONS = ("1.0",)
 
 _TEXT = {"type": "string", "minLength": 1}
 
-# What stands beside ``kind`` in a rule is the rule's own affair: its class checks it.
+# Their order, and what is in ``from``, the loader checks.
+_STAGES = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["from", "mode"],
+        "additionalProperties": False,
+        "properties": {"from": _TEXT, "mode": {"enum": [mode.value for mode in MODES]}},
+    },
+}
+
+# What else stands beside ``kind`` in a rule is the rule's own affair: its class checks it.
 _RULE = {
     "type": ["string", "object"],
     "minLength": 1,
     "required": ["kind"],
-    "properties": {"kind": _TEXT},
+    "properties": {"kind": _TEXT, "stages": _STAGES},
 }
 
 # Where an attribute comes from: a source, or a source and what it is to read.
@@ -54,7 +67,8 @@ _FAMILY = {
         },
         "rules": {"type": "object", "minProperties": 1, "additionalProperties": _RULE},
         "in_use": {"type": "object", "minProperties": 1, "additionalProperties": _TEXT},
-        "mode": {"enum": [mode.value for mode in Mode]},
+        "mode": {"enum": [mode.value for mode in MODES]},
+        "stages": _STAGES,
         "on_unknown": {"enum": [choice.value for choice in OnUnknown]},
     },
 }

@@ -20,20 +20,21 @@ import argparse
 from cliff.command import Command
 
 from nova_devcompat.catalog import load_catalog
-from nova_devcompat.cli.options import add_pack_option, some_paths
+from nova_devcompat.cli.options import add_pack_option, add_stage_options, moment_of, some_paths
 
 
 class CatalogValidate(Command):
     """Check catalog files as nova.conf would list them, and print all that is wrong with them.
 
-    Later files add families or override those of the same name. The exit status is 2 where
-    anything is wrong.
+    Later files add families or override those of the same name. Stages that begin soon are listed,
+    and those of a later release of Nova. The exit status is 2 where anything is wrong.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("files", metavar="FILE", nargs="*", help="a catalog")
         add_pack_option(parser)
+        add_stage_options(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
@@ -42,4 +43,7 @@ class CatalogValidate(Command):
         self.app.stdout.write(
             f"OK: families: {len(catalog.families)}, rules: {rules}, digest: {catalog.digest}\n"
         )
+        moment = moment_of(parsed_args)
+        for one in catalog.coming(moment, parsed_args.activating_within):
+            self.app.stdout.write(f"{one.told(moment)}\n")
         return 0

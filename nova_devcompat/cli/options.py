@@ -15,8 +15,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import datetime
 import pathlib
 
+from nova_devcompat.catalog import stages
 from nova_devcompat.catalog.packs import catalog_paths, names
 
 
@@ -46,6 +49,42 @@ def add_catalog_options(parser: argparse.ArgumentParser, *, none: str) -> None:
         help=f"a catalog; can be repeated, later files add or override families. {none}",
     )
     add_pack_option(parser)
+
+
+def add_stage_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--activating-within`` and ``--as-of``."""
+    parser.add_argument(
+        "--activating-within",
+        metavar="DAYS",
+        type=_days,
+        default=stages.WITHIN_DAYS,
+        help="how far ahead to look for stages that begin (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--as-of",
+        metavar="DATE",
+        type=_date,
+        help="look from this day on, as if it were today (2027-04-01)",
+    )
+
+
+def moment_of(parsed_args: argparse.Namespace) -> stages.Moment:
+    """The moment that ``--as-of`` names, by default the one it is."""
+    now = stages.now()
+    return dataclasses.replace(now, day=parsed_args.as_of or now.day)
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
+    return int(text)
+
+
+def _date(text: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date such as 2027-04-01") from None
 
 
 def paths(packs: list[str], files: list[str]) -> list[pathlib.Path]:

@@ -29,7 +29,7 @@ from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.need import DeviceNeed, Need, assign
 from nova_devcompat.compat.rules import Rule, UseNotKnown
 from nova_devcompat.compat.traits import Atom, check_name
-from nova_devcompat.compat.verdict import Actor, Code, Outcome, Policy, Reason, Verdict
+from nova_devcompat.compat.verdict import Actor, Code, Mode, Outcome, Policy, Reason, Verdict
 
 PolicyOf = Callable[[str], Policy]
 
@@ -376,10 +376,14 @@ def judge_claim(
     :returns: a verdict for each need
     """
     verdicts = [[judge(need) for judge in devices] for need in needs]
-    order = sorted(range(len(needs)), key=lambda index: not policy(needs[index].family).enforced)
+    policies = [policy(need.family) for need in needs]
+    order = sorted(range(len(needs)), key=lambda index: -policies[index].mode.strength)
 
     def fits(index: int, device: int) -> bool:
-        return not policy(needs[index].family).refuses(verdicts[index][device])
+        return not policies[index].refuses(verdicts[index][device])
+
+    def is_let_pass(index: int, device: int) -> bool:
+        return policies[index].objection(verdicts[index][device]) <= policies[index].enforced
 
     def accepts(index: int, device: int) -> bool:
         return verdicts[index][device].outcome is Outcome.ACCEPT
@@ -388,11 +392,19 @@ def judge_claim(
     given = assign(order, range(len(devices)), accepts)
     if None in given:
         given = assign(order, range(len(devices)), fits)
+    # Nor must what is only reported on of one attribute cost a device that all else accepts.
+    will_do = fits
+    if any(one.attributes for one in policies) and any(
+        device is None and policies[index].enforced
+        for index, device in zip(order, given, strict=True)
+    ):
+        will_do = is_let_pass
+        given = assign(order, range(len(devices)), will_do)
     left = [judge for device, judge in enumerate(devices) if device not in given]
 
     def without(index: int) -> Verdict:
         # No device that is left will do, and why not is what the operator wants to know.
-        if left or not any(fits(index, device) for device in range(len(devices))):
+        if left or not any(will_do(index, device) for device in range(len(devices))):
             return _best(needs[index], left or devices, policy)
         return _one_too_few(needs[index])
 
@@ -419,12 +431,12 @@ def _best(need: DeviceNeed, devices: Sequence[Judge], policy: PolicyOf) -> Verdi
     verdicts = [judge(need) for judge in devices]
     if not verdicts:
         return _one_too_few(need)
-    refuses = policy(need.family).refuses
+    objection = policy(need.family).objection
     # Of several that will not do, a device of the right family tells the operator most.
     return min(
         verdicts,
         key=lambda verdict: (
-            refuses(verdict),
+            objection(verdict),
             any(reason.code == Code.OTHER_FAMILY for reason in verdict.reasons),
             verdict.severity,
         ),
@@ -450,7 +462,7 @@ def judge_pins_loosely(
         min(
             (_judge_pin(pin, [device]) for device in devices),
             key=lambda verdict, pin=pin: (  # type: ignore[misc]
-                policy(pin.family).refuses(verdict),
+                policy(pin.family).objection(verdict),
                 verdict.severity,
             ),
             default=_one_too_few(pin),
@@ -475,11 +487,12 @@ def _one_too_few(need: DeviceNeed) -> Verdict:
 def required_atoms(need: Need, policy: PolicyOf) -> frozenset[Atom]:
     """The atoms that a host must accept for the need to have a chance: what placement is asked.
 
-    Empty for a family whose policy leaves the decision to the filter.
+    None of a family or attribute whose policy leaves the decision to the filter.
     """
     return frozenset(
         atom
         for device in need.devices
-        if policy(device.family).asks_placement
+        if (of_family := policy(device.family)).asks_placement
         for atom in device.atoms
+        if of_family.mode_of(atom.attribute) is Mode.ENFORCE
     )

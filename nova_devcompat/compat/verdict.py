@@ -32,6 +32,16 @@ class Mode(enum.StrEnum):
 
     ENFORCE = "enforce"
     REPORT = "report"
+    #: Before the first of its stages: learnt and published, and nothing is made of a verdict.
+    ANNOUNCE = "announce"
+
+    @property
+    def strength(self) -> int:
+        """0 for ANNOUNCE, 1 for REPORT, 2 for ENFORCE."""
+        return _STRENGTHS[self]
+
+
+_STRENGTHS = {Mode.ANNOUNCE: 0, Mode.REPORT: 1, Mode.ENFORCE: 2}
 
 
 class OnUnknown(enum.StrEnum):
@@ -172,11 +182,13 @@ class Verdict:
 
     :param outcome: what the comparison came to
     :param reasons: why; empty exactly when the outcome is ACCEPT
+    :param doubts: those reasons of a REJECT that alone would make it UNKNOWN
     :raises ValueError: an ACCEPT with reasons, or anything else without
     """
 
     outcome: Outcome
     reasons: tuple[Reason, ...] = ()
+    doubts: frozenset[Reason] = frozenset()
 
     def __post_init__(self) -> None:
         if (self.outcome is Outcome.ACCEPT) is bool(self.reasons):
@@ -217,7 +229,16 @@ class Verdict:
         bad.sort(key=lambda verdict: -_SEVERITY[verdict.outcome])
         # dict.fromkeys: two devices of one guest often share a reason.
         reasons = tuple(dict.fromkeys(reason for verdict in bad for reason in verdict.reasons))
-        return cls(outcome=worst, reasons=reasons)
+        if worst is Outcome.UNKNOWN:
+            return cls(outcome=worst, reasons=reasons)
+        against = {
+            reason for verdict in bad for reason in verdict.reasons if not verdict.is_doubt(reason)
+        }
+        return cls(outcome=worst, reasons=reasons, doubts=frozenset(reasons) - against)
+
+    def is_doubt(self, reason: Reason) -> bool:
+        """Whether one of its reasons alone would make it UNKNOWN rather than REJECT."""
+        return self.outcome is Outcome.UNKNOWN or reason in self.doubts
 
     @property
     def severity(self) -> int:
@@ -237,22 +258,58 @@ _ACCEPT = Verdict(outcome=Outcome.ACCEPT)
 class Policy:
     """What one family's verdicts lead to.
 
-    :param mode: whether they are acted on, or only reported
+    :param mode: whether they are acted on, or only reported; what concerns a device as a whole
+        goes by this
     :param on_unknown: what UNKNOWN is taken for
+    :param attributes: the modes of attributes that have one of their own. The weaker of this and
+        ``mode`` holds, so that no host without such a device is passed over for an attribute's
+        sake alone
     """
 
     mode: Mode = Mode.ENFORCE
     on_unknown: OnUnknown = OnUnknown.REJECT
+    attributes: tuple[tuple[str, Mode], ...] = ()
+
+    def mode_of(self, attribute: str) -> Mode:
+        """Whether what concerns an attribute is acted on; '' for the device as a whole."""
+        for name, mode in self.attributes:
+            if name == attribute:
+                return min(mode, self.mode, key=lambda one: one.strength)
+        return self.mode
+
+    def rule(self, verdict: Verdict) -> Ruling:
+        """What the verdict comes to."""
+        if not verdict.reasons:
+            return _NOTHING
+        return Ruling(
+            refused=self._against(verdict, Mode.ENFORCE),
+            reported=self._against(verdict, Mode.REPORT),
+        )
+
+    def _against(self, verdict: Verdict, mode: Mode) -> tuple[Reason, ...]:
+        """Its reasons under a mode, if these speak against the device."""
+        reasons = tuple(
+            reason for reason in verdict.reasons if self.mode_of(reason.attribute) is mode
+        )
+        if self.on_unknown is OnUnknown.ACCEPT and all(map(verdict.is_doubt, reasons)):
+            return ()
+        return reasons
+
+    def objection(self, verdict: Verdict) -> int:
+        """2 for a refusal that is acted on, 1 for one that is only reported, 0 for none."""
+        if not self.attributes:  # asked for thousands of devices, and nothing is to be told apart
+            let_pass = verdict.outcome is Outcome.UNKNOWN and self.on_unknown is OnUnknown.ACCEPT
+            return 0 if let_pass or not verdict.reasons else self.mode.strength
+        ruling = self.rule(verdict)
+        return 2 if ruling.refused else int(bool(ruling.reported))
 
     def refuses(self, verdict: Verdict) -> bool:
         """Whether the verdict speaks against the device, acted on or not."""
-        if verdict.outcome is Outcome.UNKNOWN:
-            return self.on_unknown is OnUnknown.REJECT
-        return verdict.outcome is Outcome.REJECT
+        return self.objection(verdict) > 0
 
     @property
     def enforced(self) -> bool:
-        """Whether a refusal is acted on."""
+        """Whether a refusal is acted on, at least one of the device as a whole."""
         return self.mode is Mode.ENFORCE
 
     @property
@@ -278,12 +335,16 @@ class Ruling:
         refused: dict[Reason, None] = {}
         reported: dict[Reason, None] = {}
         for policy, verdict in verdicts:
-            if policy.refuses(verdict):
-                reasons = refused if policy.enforced else reported
-                reasons.update(dict.fromkeys(verdict.reasons))
+            if verdict.reasons:
+                ruling = policy.rule(verdict)
+                refused.update(dict.fromkeys(ruling.refused))
+                reported.update(dict.fromkeys(ruling.reported))
         return cls(refused=tuple(refused), reported=tuple(reported))
 
     @property
     def accepts(self) -> bool:
         """Whether nothing that is acted on speaks against the host."""
         return not self.refused
+
+
+_NOTHING = Ruling()

@@ -24,8 +24,8 @@ from nova.scheduler.client import report
 
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat.assigned import Assigned, Behind, from_instance
+from nova_devcompat.catalog import stages
 from nova_devcompat.compat.family import PolicyOf
-from nova_devcompat.compat.verdict import Policy
 from nova_devcompat.compute.inventory import HostDevice, HostDevices, Inventory
 from nova_devcompat.compute.publish import Publisher
 from nova_devcompat.placement import Placement, PlacementError
@@ -109,12 +109,7 @@ class ThisHost:
 
     def policy_of(self, devices: HostDevices) -> PolicyOf:
         """The policy of each family, by the catalog that classified the devices."""
-        default = devcompat_conf.default_policy(CONF)
-
-        def policy(family: str) -> Policy:
-            return devices.catalog.policy(family, default)
-
-        return policy
+        return devices.catalog.policies(devcompat_conf.default_policy(CONF), stages.now())
 
     def parent_of(self, context: Any, nodename: str, address: str) -> str | None:
         """The physical function of a PCI address, None where Nova knows none."""

@@ -287,8 +287,8 @@ class RequestJudge:
         # It may be given a device that the document does not name, and is UNKNOWN then.
         unnamed = self._pci or not document.whole
         unknown = no_offer(pin)
-        refuses = self._policy(pin.family).refuses
-        return unknown if unnamed and refuses(verdict) and not refuses(unknown) else verdict
+        objection = self._policy(pin.family).objection
+        return unknown if unnamed and objection(unknown) < objection(verdict) else verdict
 
     def _claims(self, candidate: Candidate) -> Iterator[tuple[list[DeviceNeed], list[str] | None]]:
         """Groups of needs, each with the providers that the candidate takes for them.

@@ -25,11 +25,12 @@ from oslo_log import log as logging
 
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
+from nova_devcompat.catalog import stages
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.compat.family import PolicyOf
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.verdict import Actor, Code, Policy, Reason, Verdict
+from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
 from nova_devcompat.scheduler import lookup
 from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
 
@@ -64,17 +65,7 @@ class SchedulerState:
 
     def policy(self) -> PolicyOf:
         """The policy of each family, as it is now."""
-        catalog = self._keeper.current()
-        default = devcompat_conf.default_policy(CONF)
-        policies: dict[str, Policy] = {}
-
-        def policy(family: str) -> Policy:
-            known = policies.get(family)
-            if known is None:
-                known = policies[family] = catalog.policy(family, default)
-            return known
-
-        return policy
+        return self._keeper.current().policies(devcompat_conf.default_policy(CONF), stages.now())
 
     def judge_host(self, request: RequestJudge, host: Any) -> Judged:
         """What a host's published document says of its candidates.

@@ -38,7 +38,7 @@ import yaml
 from oslo_config import cfg, generator
 
 import nova_devcompat.conf
-from nova_devcompat.catalog import load_catalog
+from nova_devcompat.catalog import load_catalog, stages
 from nova_devcompat.cli.main import main
 from nova_devcompat.compat import rules
 from nova_devcompat.compat.attributes import Unreadable
@@ -67,6 +67,10 @@ COMMANDS = {
     ),
     "validate.txt": ("nova-devcompat catalog validate devcompat.yaml site.yaml", 0),
     "validate-wrong.txt": ("nova-devcompat catalog validate wrong.yaml", 2),
+    "validate-stages.txt": (
+        "nova-devcompat catalog validate stages.yaml --as-of 2027-03-01 --activating-within 365",
+        0,
+    ),
     "matrix-wrong.txt": (
         "nova-devcompat matrix --catalog devcompat.yaml --inventory wrong-inventory.yaml",
         2,
@@ -158,7 +162,7 @@ def test_a_later_file_overrides_the_whole_family():
     catalog = load_catalog([SAMPLES / "devcompat.yaml", EXAMPLES / "site.yaml"])
     assert sorted(catalog.families) == ["mlx5_vf", "nvidia_vgpu", "qat_vf"]
     assert sorted(catalog.families["mlx5_vf"].family.rules) == ["fw_version"]
-    assert catalog.policy("mlx5_vf", Policy()).mode is Mode.REPORT
+    assert catalog.policy("mlx5_vf", Policy(), stages.now()).mode is Mode.REPORT
 
 
 # --- nova.conf ----------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from nova_devcompat.catalog import (
     UnknownFamily,
     load_catalog,
 )
+from nova_devcompat.catalog.stages import MODES, now
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.rules import Ordered, Range, Semver, Superset
 from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
@@ -255,17 +256,17 @@ def test_sources_need_not_be_there_where_an_inventory_stands_in(write):
     assert len(problems_of(path)) == 2
 
 
-@pytest.mark.parametrize("mode", [None, *Mode])
+@pytest.mark.parametrize("mode", [None, *MODES])
 @pytest.mark.parametrize("on_unknown", [None, *OnUnknown])
 @pytest.mark.parametrize("default", list(itertools.product(Mode, OnUnknown)))
 def test_policy(write, mode, on_unknown, default):
     text = catalog_of(family(mode=mode and mode.value, on_unknown=on_unknown and on_unknown.value))
     catalog = load_catalog([write(text)])
     standard = Policy(mode=default[0], on_unknown=default[1])
-    assert catalog.policy("fam", standard) == Policy(
+    assert catalog.policy("fam", standard, now()) == Policy(
         mode=mode or default[0], on_unknown=on_unknown or default[1]
     )
-    assert catalog.policy("not_there", standard) is standard
+    assert catalog.policy("not_there", standard, now()) is standard
 
 
 # --- how devices match --------------------------------------------------------------------------
@@ -368,7 +369,7 @@ REFUSED = [
     (catalog_of(family(match=None)), "families.fam: key 'match' is missing"),
     (catalog_of(family(source=None)), "families.fam: key 'source' is missing"),
     (catalog_of(family(rules=None)), "families.fam: key 'rules' is missing"),
-    (catalog_of(family(moed="report")), "families.fam.moed: unknown key 'moed'; allowed: attributes, in_use, match, mode, on_unknown, rules, source; did you mean 'mode'?"),
+    (catalog_of(family(moed="report")), "families.fam.moed: unknown key 'moed'; allowed: attributes, in_use, match, mode, on_unknown, rules, source, stages; did you mean 'mode'?"),
     (catalog_of(family("Fam-X")), "families.Fam-X: 'Fam-X' is no name: lower-case letters, digits and single underscores"),
     (catalog_of(family("Fam-X5")), "; for example 'fam_x5'"),
     (catalog_of(family("a__b")), "; for example 'a_b'"),

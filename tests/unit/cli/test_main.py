@@ -293,6 +293,39 @@ def test_validate_several_as_one_catalog(run, files):
     assert "families gpu (c.yaml:7) and gpu2 (d.yaml:7) both match a device with mdev_type" in err
 
 
+def test_validate_lists_stages_that_begin_soon(run, files):
+    stages = "[{from: '2027-04-01', mode: report}, {from: '2027-10-01', mode: enforce}]"
+    text = CATALOG.replace("version: range", "version: {kind: range, stages: [{from: nova 99, ")
+    text = text.replace("stages: [{from: nova 99, ", "stages: [{from: nova 99, mode: enforce}]}")
+    text = text.replace("  gpu:\n", f"    stages: {stages}\n  gpu:\n")
+    (files / "c.yaml").write_text(text)
+
+    def told(*argv):
+        status, out, err = run("catalog", "validate", "c.yaml", *argv)
+        assert (status, err) == (0, "")
+        assert out.startswith("OK: families: 2, rules: 3, digest: ")
+        return out.splitlines()[1:]
+
+    release = "gpu.version: announce becomes enforce with nova 99"
+    report = "mlx5_vf: announce becomes report on 2027-04-01, in 31 days"
+    enforce = "mlx5_vf: report becomes enforce on 2027-10-01, in 214 days"
+    assert told("--as-of", "2027-03-01") == [report, release]
+    assert told("--as-of", "2027-03-01", "--activating-within", "365") == [
+        report,
+        enforce,
+        release,
+    ]
+    assert told("--as-of", "2028-01-01") == [release]
+    for argv, error in (
+        (["--as-of", "soon"], "'soon' is no date such as 2027-04-01"),
+        (["--activating-within", "-1"], "'-1' is no number of days"),
+        (["--activating-within", "x"], "'x' is no number of days"),
+    ):
+        status, _, err = run("catalog", "validate", "c.yaml", *argv)
+        assert status == 2
+        assert error in err
+
+
 def test_validate_prints_all_that_is_wrong(run, files):
     (files / "d.yaml").write_text(CATALOG.replace("semver", "1.0").replace("source", "sauce"))
     status, out, err = run("catalog", "validate", "d.yaml", "no.yaml")

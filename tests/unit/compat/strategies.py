@@ -177,12 +177,19 @@ verdicts = st.just(Verdict.accept()) | st.builds(
     outcome=st.sampled_from([Outcome.REJECT, Outcome.UNKNOWN]),
     reasons=st.lists(reasons, min_size=1, max_size=3).map(tuple),
 )
-policies = st.builds(Policy, mode=st.sampled_from(Mode), on_unknown=st.sampled_from(OnUnknown))
+ATTRIBUTES = ("caps", "fw_version", "model")
+policies = st.builds(
+    Policy,
+    mode=st.sampled_from(Mode),
+    on_unknown=st.sampled_from(OnUnknown),
+    attributes=st.dictionaries(st.sampled_from(ATTRIBUTES), st.sampled_from(Mode), max_size=2).map(
+        lambda modes: tuple(modes.items())
+    ),
+)
 
 # --- Fleets --------------------------------------------------------------------------------------
 
 FAMILIES = ("mlx5_vf", "nvidia_vgpu", "qemu_machine")
-ATTRIBUTES = ("caps", "fw_version", "model")
 SLOTS = ("pci:one", "pci:two", "rc:VGPU")
 
 Catalog = Mapping[str, Mapping[str, Kind]]
@@ -228,7 +235,8 @@ def fleets(draw: st.DrawFn, *, one_catalog: bool = False) -> Fleet:
         draw(devices(catalog)) for catalog in several for _ in range(draw(st.integers(1, 3)))
     ]
     host = st.lists(st.sampled_from(models), min_size=1, max_size=4).map(tuple)
-    strict_often = st.just(Policy()) | policies
+    staged = st.builds(Policy, attributes=policies.map(lambda policy: policy.attributes))
+    strict_often = st.just(Policy()) | staged | policies
     return Fleet(
         policies={family: draw(strict_often) for family in FAMILIES},
         hosts=tuple(draw(st.lists(host, min_size=2, max_size=4))),

@@ -13,7 +13,7 @@ from nova_devcompat.compat.family import (
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.rules import Semver, Superset
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import Actor, Code, Mode, OnUnknown, Outcome, Policy
+from nova_devcompat.compat.verdict import Actor, Code, Mode, OnUnknown, Outcome, Policy, Ruling
 from tests.unit.compat.support import judge_any_order, judge_claim, judge_each
 
 VF = Family(name="vf", rules={"fw": Semver(), "caps": Superset()})
@@ -261,6 +261,45 @@ def test_a_family_that_is_only_reported_on_takes_no_device_from_the_others():
     ]
 
 
+@pytest.mark.parametrize(
+    ("mode", "devices", "refused", "reported"),
+    [
+        # Two that fit best are not to be had: what is only reported on is let pass.
+        (Mode.REPORT, [vf("2.6"), vf("2.6", ())], [], [Code.FEATURE_MISSING]),
+        (Mode.REPORT, [vf("2.6", ()), vf("2.4", ())], [], [Code.FEATURE_MISSING]),
+        (Mode.ANNOUNCE, [vf("2.6", ()), vf("2.4", ())], [], []),
+        (Mode.ENFORCE, [vf("2.6", ()), vf("2.4")], [Code.FEATURE_MISSING], []),
+        # The device that is old is left to the guest's other need, although that lacks a feature.
+        (Mode.REPORT, [vf("2.4"), vf("2.6", ())], [], [Code.FEATURE_MISSING]),
+        (Mode.REPORT, [vf("2.4"), vf("2.4")], [Code.MINOR_TOO_OLD], []),
+        (Mode.REPORT, [vf("2.6", ())], [Code.NO_DEVICE], [Code.FEATURE_MISSING]),
+    ],
+)
+def test_judge_claim_where_an_attribute_has_a_mode_of_its_own(mode, devices, refused, reported):
+    policy = Policy(attributes=(("caps", mode),))
+    needs = [vf("2.4").freeze(), vf("2.6").freeze()]
+    judges = [device.judge for device in devices]
+    verdicts = family.judge_claim(needs, judges, lambda name: policy)
+    ruling = Ruling.of((policy, verdict) for verdict in verdicts)
+    assert [reason.code for reason in ruling.refused] == refused
+    assert [reason.code for reason in ruling.reported] == reported
+
+
+def test_what_is_only_reported_on_costs_no_other_family_a_device():
+    """The one device of which nothing is known will do for both, the other only for the VF."""
+    policies = {
+        "gpu": LENIENT,
+        "vf": Policy(on_unknown=OnUnknown.ACCEPT, attributes=(("caps", Mode.REPORT),)),
+    }
+    needs = [vf().freeze(), gpu("1.0").freeze()]
+    verdicts = family.judge_claim(needs, [vf(caps=()).judge, no_offer], policies.__getitem__)
+    ruling = Ruling.of(
+        (policies[need.family], verdict) for need, verdict in zip(needs, verdicts, strict=True)
+    )
+    assert ruling.accepts
+    assert [reason.code for reason in ruling.reported] == [Code.FEATURE_MISSING]
+
+
 def test_judge_claim_on_devices_the_host_says_nothing_of():
     assert codes(judge_claim([NEED_NEW], [no_offer], strict)) == [Code.DEVICE_UNKNOWN]
 
@@ -292,3 +331,11 @@ def test_required_atoms(policy, asked):
     need = Need(devices=(NEED_NEW, NEED_OLD, gpu("1.0").freeze()))
     atoms = required_atoms(need, lambda family: policy if family == "vf" else STRICT)
     assert atoms == {atom for atom in need.atoms if atom.family in asked}
+
+
+@pytest.mark.parametrize("mode", [Mode.REPORT, Mode.ANNOUNCE])
+def test_of_placement_only_what_is_enforced_is_asked(mode):
+    need = Need(devices=(NEED_NEW,))
+    policy = Policy(attributes=(("caps", mode),))
+    asked = {atom.attribute for atom in required_atoms(need, lambda family: policy)}
+    assert asked == {"fw"}

@@ -566,3 +566,11 @@ def test_accept_sets_hold_only_what_the_device_accepts(data, fleet):
             assert alone.kind == rule.kind
         else:
             assert atom not in accepts.atoms
+
+
+@given(mine.policies, mine.verdicts)
+def test_an_objection_is_what_the_ruling_has(policy, verdict):
+    """However it is come to."""
+    ruling = policy.rule(verdict)
+    assert policy.objection(verdict) == (2 if ruling.refused else int(bool(ruling.reported)))
+    assert policy.refuses(verdict) is bool(policy.objection(verdict))

@@ -134,3 +134,56 @@ def test_ruling(verdicts, refused, reported):
     ruling = Ruling.of(iter(verdicts))
     assert (ruling.refused, ruling.reported) == (refused, reported)
     assert ruling.accepts is (not refused)
+
+
+# --- attributes with a mode of their own --------------------------------------------------------
+
+
+def reason(attribute, code=Code.TOO_OLD):
+    return Reason(code=code, actor=Actor.HOST, family="f", attribute=attribute)
+
+
+OLD, ODD = reason("old"), reason("odd", Code.OFFER_MISSING)
+DEVICE = Reason(code=Code.NO_DEVICE, actor=Actor.OPERATOR, family="f")
+MIXED = Verdict.all_of([Verdict.unknown(ODD), Verdict.reject(OLD)])
+
+
+def staged(mode=Mode.ENFORCE, on_unknown=OnUnknown.REJECT, **attributes):
+    return Policy(mode=mode, on_unknown=on_unknown, attributes=tuple(attributes.items()))
+
+
+def test_doubts_of_a_reject_are_kept():
+    assert (MIXED.outcome, MIXED.reasons, MIXED.doubts) == (Outcome.REJECT, (OLD, ODD), {ODD})
+    both = Verdict.all_of([MIXED, Verdict.reject(DEVICE), Verdict.unknown(OLD)])
+    assert set(both.reasons) == {OLD, ODD, DEVICE}
+    assert both.doubts == {ODD}
+    assert not both.is_doubt(OLD)
+    assert both.is_doubt(ODD)
+    assert Verdict.unknown(ODD).is_doubt(ODD)
+
+
+@pytest.mark.parametrize(
+    ("policy", "verdict", "refused", "reported"),
+    [
+        (staged(old=Mode.REPORT), Verdict.reject(OLD), (), (OLD,)),
+        (staged(old=Mode.REPORT), Verdict.reject(DEVICE), (DEVICE,), ()),
+        (staged(old=Mode.ANNOUNCE), Verdict.reject(OLD), (), ()),
+        (staged(old=Mode.REPORT), MIXED, (ODD,), (OLD,)),
+        (staged(odd=Mode.REPORT), MIXED, (OLD,), (ODD,)),
+        (staged(odd=Mode.ANNOUNCE), MIXED, (OLD,), ()),
+        # What is not known is accepted, whatever else is refused that is only reported.
+        (staged(on_unknown=OnUnknown.ACCEPT, old=Mode.REPORT), MIXED, (), (OLD,)),
+        (staged(on_unknown=OnUnknown.ACCEPT, odd=Mode.REPORT), MIXED, (OLD,), ()),
+        (staged(on_unknown=OnUnknown.ACCEPT), MIXED, (OLD, ODD), ()),
+        # No attribute is enforced more strictly than its family.
+        (staged(Mode.REPORT, old=Mode.ENFORCE), Verdict.reject(OLD), (), (OLD,)),
+        (staged(Mode.ANNOUNCE, old=Mode.ENFORCE), MIXED, (), ()),
+    ],
+)
+def test_ruling_by_attribute(policy, verdict, refused, reported):
+    ruling = policy.rule(verdict)
+    assert (ruling.refused, ruling.reported) == (refused, reported)
+    assert Ruling.of([(policy, verdict)]) == ruling
+    assert policy.objection(verdict) == (2 if refused else int(bool(reported)))
+    assert policy.refuses(verdict) is bool(refused or reported)
+    assert policy.rule(ACCEPT) == Ruling()

@@ -343,7 +343,12 @@ offers = st.lists(gpus | nics, min_size=1, max_size=3)
 policies = st.fixed_dictionaries(
     {
         family: st.builds(
-            Policy, mode=st.sampled_from(Mode), on_unknown=st.sampled_from(OnUnknown)
+            Policy,
+            mode=st.sampled_from([*Mode, Mode.ENFORCE]),
+            on_unknown=st.sampled_from(OnUnknown),
+            attributes=st.dictionaries(
+                st.sampled_from(["version", "caps", "mode"]), st.sampled_from(Mode), max_size=2
+            ).map(lambda modes: tuple(modes.items())),
         )
         for family in FAMILIES
     }
