@@ -273,6 +273,25 @@ class Needs:
             "problem": problem,
         }
 
+    def surveyed(self) -> Iterator[Node | tuple[Any, Need | wire.WireError]]:
+        """All compute nodes that could publish; and all running instances that have a record, with
+        what it says or why it cannot be read. Each cell is asked once.
+        """
+        return self.cells.each(self.cells.select(), self._survey)
+
+    def _survey(self, context: Any) -> Iterator[Node | tuple[Any, Need | wire.WireError]]:
+        for node in compute_nodes(context):
+            # Ironic's nodes are never the destination of a live migration.
+            if node.hypervisor_type != "ironic":
+                yield Node(node, self._reader)
+        filters = {"vm_state": list(_RUNNING)}
+        for instance in instances(context, filters, ["system_metadata"]):
+            if _runs(instance) and record.exists(instance):
+                try:
+                    yield instance, record.load(instance) or Need()
+                except wire.WireError as error:
+                    yield instance, error
+
     # --- changes --------------------------------------------------------------------------------
 
     def set_values(

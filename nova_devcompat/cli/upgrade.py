@@ -1,0 +1,106 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""``nova-devcompat upgrade check``: on a controller, with the nova.conf of nova-scheduler."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import types
+
+from cliff.command import Command
+
+from nova_devcompat.catalog import Catalog, load_catalog
+from nova_devcompat.catalog.packs import catalog_paths
+from nova_devcompat.cli.need import nova
+from nova_devcompat.cli.options import add_stage_options, moment_of
+
+LOG = logging.getLogger(__name__)
+
+# What oslo.upgradecheck ends with where a check could not be made.
+_ERROR = 255
+
+
+class UpgradeCheck(Command):
+    """Check whether the cloud is ready for an upgrade, and whom the next stages would strand.
+
+    The exit status is that of nova-status: 0 where all is well, 1 for a warning, 2 for a failure,
+    255 where it could not be checked.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--config-file",
+            metavar="FILE",
+            action="append",
+            default=[],
+            help="the configuration of nova-scheduler, where nova-manage would not find it; "
+            "can be repeated",
+        )
+        parser.add_argument(
+            "--catalog",
+            metavar="FILE",
+            action="append",
+            help="a catalog in place of those of [devcompat] catalog, to see what it would do; "
+            "can be repeated",
+        )
+        parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+        add_stage_options(parser)
+        return parser
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        try:
+            return int(super().run(parsed_args) or 0)
+        except Exception as error:
+            LOG.error("%s", " ".join(str(error).split()) or type(error).__name__)
+            LOG.debug("The check failed", exc_info=True)
+            return _ERROR
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        with nova(parsed_args.config_file):
+            from nova import context
+            from nova.conf import CONF
+            from oslo_upgradecheck import upgradecheck
+
+            from nova_devcompat.conf import default_policy
+            from nova_devcompat.fleet.cells import Cells
+            from nova_devcompat.fleet.needs import Needs
+            from nova_devcompat.fleet.upgrade import UpgradeChecks
+
+            def load() -> Catalog:
+                paths = parsed_args.catalog or catalog_paths(
+                    CONF.devcompat.packs, CONF.devcompat.catalog
+                )
+                # The hosts read the devices, so no source need be installed on a controller.
+                return load_catalog(paths, check_sources=False)
+
+            cells = Cells(context.get_admin_context())
+            checks = UpgradeChecks(
+                CONF,
+                Needs(cells),
+                load,
+                default_policy(CONF),
+                moment_of(parsed_args),
+                parsed_args.activating_within,
+            )
+            # Where oslo.upgradecheck looks for the option that its own parser would have.
+            options = types.SimpleNamespace(command=types.SimpleNamespace(json=parsed_args.json))
+            before, upgradecheck.CONF = upgradecheck.CONF, options
+            try:
+                with contextlib.redirect_stdout(self.app.stdout):
+                    status = int(checks.check())
+            finally:
+                upgradecheck.CONF = before
+            return max(status, int(cells.incomplete))

@@ -1,0 +1,302 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The upgrade check on a cloud that is made up; with a real one in tests/functional."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import types
+
+import pytest
+from oslo_upgradecheck.upgradecheck import Code
+
+from nova_devcompat import wire
+from nova_devcompat.catalog.loader import CatalogError
+from nova_devcompat.catalog.model import Catalog, CatalogFamily
+from nova_devcompat.catalog.stages import Moment, Stage
+from nova_devcompat.cli.main import main
+from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.rules import Semver
+from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
+from nova_devcompat.documents import Problem
+from nova_devcompat.fleet import needs, upgrade
+
+FAMILY = Family(name="gpu", rules={"version": Semver()})
+NOW = Moment(day=datetime.date(2027, 1, 1), release=34)
+FILTERS = types.SimpleNamespace(
+    enabled_filters=["ComputeFilter", "DeviceCompatFilter"],
+    available_filters=[
+        "nova.scheduler.filters.all_filters",
+        "nova_devcompat.scheduler.filters.all_filters",
+    ],
+    weight_classes=["nova_devcompat.scheduler.weights.all_weighers"],
+)
+
+
+def catalog(*stages: Stage, digest: str = "d") -> Catalog:
+    family = CatalogFamily(family=FAMILY, match={"x": "y"}, source="static", stages=stages)
+    return Catalog(families={"gpu": family}, digest=digest)
+
+
+def enforced_from(since) -> Stage:
+    return Stage(since=since, mode=Mode.ENFORCE)
+
+
+def need(*versions: str) -> Need:
+    return Need(
+        devices=tuple(
+            DeviceNeed.of("gpu", {"version": [one]}, slot="pci:1", address=f"0000:81:00.{index}")
+            for index, one in enumerate(versions)
+        )
+    )
+
+
+class Cloud:
+    """What Needs tells of it.
+
+    :param hosts: the versions that each host's devices have; a text is what it published
+    :param guests: by host, the need of a guest there
+    """
+
+    def __init__(self, hosts, guests=(), digests=()):
+        self.hosts, self.guests, self.digests = hosts, guests, dict(digests)
+        self.reader = wire.StatsReader()
+        self.asked = 0
+
+    def surveyed(self):
+        self.asked += 1
+        yield from self._nodes()
+        yield from self._running()
+
+    def _nodes(self):
+        known = need("1.0", "1.1", "1.2", "2.0").atoms
+        for name, versions in self.hosts.items():
+            text = versions
+            if not isinstance(versions, str):
+                devices = tuple(
+                    wire.PublishedDevice(
+                        address=f"0000:8{index}:00.0",
+                        accepts=FAMILY.offer({"version": one}).accept_set(known),
+                    )
+                    for index, one in enumerate(versions)
+                )
+                digest = self.digests.get(name, "d")
+                text = wire.dump_stats(wire.HostDocument(catalog=digest, devices=devices))
+            yield needs.Node(
+                types.SimpleNamespace(
+                    id=1,
+                    host=name,
+                    hypervisor_hostname=f"{name}.example.org",
+                    stats={wire.STATS_KEY: text} if text else {},
+                ),
+                self.reader,
+            )
+
+    def _running(self):
+        for index, (host, one) in enumerate(self.guests):
+            yield (
+                types.SimpleNamespace(uuid=f"vm{index}", host=host, node=f"{host}.example.org"),
+                one,
+            )
+
+
+def checks(cloud, found=None, *, default=None, days=90, conf=FILTERS):
+    def load():
+        if isinstance(found, Exception):
+            raise found
+        return found or catalog()
+
+    return upgrade.UpgradeChecks(
+        types.SimpleNamespace(filter_scheduler=conf, config_file=["nova.conf"]),
+        cloud,
+        load,
+        default or Policy(),
+        NOW,
+        days,
+    )
+
+
+def told(result):
+    return result.code, result.details
+
+
+def test_all_is_well(capsys):
+    cloud = Cloud({"a": ["1.2"], "b": ["1.2"]}, [("a", need("1.2")), ("b", need("1.0"))])
+    assert checks(cloud).check() is Code.SUCCESS
+    assert cloud.asked == 1
+    out = capsys.readouterr().out
+    assert out.count("Result: Success") == len(upgrade.UpgradeChecks._upgrade_checks) == 9
+
+
+def test_shim(monkeypatch):
+    assert told(checks(Cloud({})).check_shim()) == (
+        Code.SUCCESS,
+        "nova.virt.devcompat.DeviceCompatDriver is there.",
+    )
+    monkeypatch.setattr(upgrade, "SHIM", "nova.virt.devcompat_gone")
+    code, text = told(checks(Cloud({})).check_shim())
+    assert code is Code.FAILURE
+    assert text.startswith(
+        "nova.virt.devcompat_gone cannot be imported: ModuleNotFoundError: No module named"
+    )
+
+
+@pytest.mark.parametrize(
+    ("release", "expected"),
+    [
+        (31, (Code.SUCCESS, "Nova 31; supported: 31 to 34.")),
+        (34, (Code.SUCCESS, "Nova 34; supported: 31 to 34.")),
+        (30, (Code.WARNING, "Nova 30 is not supported by this release of nova-devcompat, which ")),
+        (35, (Code.WARNING, "Nova 35 is not supported by this release of nova-devcompat, which ")),
+        (None, (Code.WARNING, "Nova of no version that can be told is not supported by")),
+    ],
+)
+def test_release(release, expected):
+    found = checks(Cloud({}))
+    found._moment = dataclasses.replace(NOW, release=release)
+    code, text = told(found.check_release())
+    assert (code, text[: len(expected[1])]) == expected
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "text"),
+    [
+        ("enabled_filters", Code.FAILURE, "enabled_filters lacks DeviceCompatFilter, so no host"),
+        ("available_filters", Code.FAILURE, "available_filters lacks nova_devcompat.scheduler"),
+        ("weight_classes", Code.WARNING, "weight_classes lacks nova_devcompat.scheduler.wei"),
+    ],
+)
+def test_scheduler(option, code, text):
+    conf = types.SimpleNamespace(**{**vars(FILTERS), option: ["nova.x"]})
+    result = checks(Cloud({}), conf=conf).check_scheduler()
+    assert result.code is code
+    assert result.details.startswith(f"[filter_scheduler] {text}")
+    assert result.details.endswith("(files read: nova.conf).")
+    assert checks(Cloud({})).check_scheduler().code is Code.SUCCESS
+
+
+def test_no_catalog():
+    problems = [Problem(file="c.yaml", line=line, path="", message="bad") for line in range(1, 13)]
+    found = checks(Cloud({"a": ["1.0"]}), CatalogError(problems))
+    code, text = told(found.check_catalog())
+    assert code is Code.FAILURE
+    assert text.startswith("c.yaml:1: bad; c.yaml:2: bad;")
+    assert text.endswith("c.yaml:10: bad; and 2 more.")
+    for check in (found.check_hosts_catalog, found.check_stranded, found.check_stages):
+        assert told(check()) == (Code.WARNING, "Not checked, for want of a catalog.")
+
+
+def test_catalogs_of_hosts():
+    hosts = {name: ["1.0"] for name in "abcd"}
+    found = checks(Cloud({**hosts, "e": ""}, digests={"b": "x", "d": "x", "c": "w"}))
+    code, text = told(found.check_hosts_catalog())
+    assert code is Code.WARNING
+    assert "than d, which is the one here: w: c; x: b, d. Give" in text
+
+
+def test_hosts_that_do_not_publish():
+    hosts = {"a": ["1.0"], "b": "", "c": "{", "d": '{"v":2}'}
+    code, text = told(checks(Cloud(hosts)).check_publishing())
+    assert code is Code.WARNING
+    assert text.startswith("1 of 4 nodes published nothing: b. Is compute_driver")
+    assert "cannot be read: c (stats document: malformed" in text
+    assert "d (stats document: written in format 2 by a newer nova-devcompat" in text
+
+
+def test_records():
+    broken = wire.WireError("record", "its checksum does not match")
+    cloud = Cloud({"a": ["1.0"]}, [("a", broken), ("a", Need()), ("a", need("1.0"))])
+    code, text = told(checks(cloud).check_records())
+    assert code is Code.WARNING
+    assert text.startswith("1 record cannot be read: vm0 (record: its checksum does not match).")
+    assert len(checks(cloud)._survey.guests) == 1
+
+
+@pytest.mark.parametrize(
+    ("hosts", "guests", "policy", "stranded"),
+    [
+        ({"a": ["1.2"], "b": ["1.2"]}, [("a", need("1.2"))], Policy(), []),
+        ({"a": ["1.2"], "b": ["1.0"]}, [("a", need("1.2"))], Policy(), ["vm0"]),
+        # The own host does not count, and the guest's record is right whatever that is now.
+        ({"a": ["1.2"], "b": ["1.0"]}, [("b", need("1.2"))], Policy(), []),
+        ({"a": ["1.2"]}, [("a", need("1.2"))], Policy(), ["vm0"]),
+        ({"a": ["1.2"], "b": []}, [("a", need("1.2"))], Policy(), ["vm0"]),
+        ({"a": ["1.2"], "b": ""}, [("a", need("1.2"))], Policy(), ["vm0"]),
+        (
+            {"a": ["1.2"], "b": ""},
+            [("a", need("1.2"))],
+            Policy(on_unknown=OnUnknown.ACCEPT),
+            [],
+        ),
+        ({"a": ["1.2"], "b": ["1.0"]}, [("a", need("1.2"))], Policy(mode=Mode.REPORT), []),
+        # All that it needs must be found on one host.
+        (
+            {"a": ["1.2", "2.0"], "b": ["1.2"], "c": ["2.0"]},
+            [("a", need("1.2", "2.0")), ("a", need("2.0"))],
+            Policy(),
+            ["vm0"],
+        ),
+    ],
+)
+def test_stranded(hosts, guests, policy, stranded):
+    result = checks(Cloud(hosts, guests), default=policy).check_stranded()
+    assert (result.code is Code.WARNING) is bool(stranded)
+    assert [word for word in (result.details or "").split() if word.startswith("vm")] == stranded
+
+
+def test_why_a_guest_is_stranded():
+    cloud = Cloud({"a": ["1.2"], "b": ["1.0"], "c": ["1.0"], "d": []}, [("a", need("1.2"))])
+    _, text = told(checks(cloud).check_stranded())
+    assert "vm0 on a: gpu.version: needs 1.2, offered 1.0, too old" in text
+    _, text = told(checks(Cloud({"a": ["1.2"]}, [("a", need("1.2"))])).check_stranded())
+    assert text.endswith("vm0 on a: there is no other host")
+
+
+def test_stages():
+    cloud = Cloud({"a": ["1.2"], "b": ["1.0"]}, [("a", need("1.2")), ("a", need("1.0"))])
+    day = datetime.date(2027, 2, 1)
+    report = dataclasses.replace(enforced_from(day), mode=Mode.REPORT)
+    assert told(checks(cloud, catalog(report)).check_stages()) == (
+        Code.SUCCESS,
+        "gpu: announce becomes report on 2027-02-01, in 31 days: it reports on 1 guest: vm0 on a.",
+    )
+    assert told(checks(cloud, catalog(enforced_from(day))).check_stages()) == (
+        Code.WARNING,
+        "gpu: announce becomes enforce on 2027-02-01, in 31 days: it strands 1 guest: vm0 on a.",
+    )
+    assert told(checks(cloud, catalog(enforced_from(35))).check_stages()) == (
+        Code.WARNING,
+        "gpu: announce becomes enforce with nova 35: it strands 1 guest: vm0 on a.",
+    )
+    assert told(checks(cloud, catalog(enforced_from(day)), days=30).check_stages()) == (
+        Code.SUCCESS,
+        "None within 30 days.",
+    )
+    at_ease = Cloud({"a": ["1.2"], "b": ["1.2"]}, [("a", need("1.2"))])
+    assert told(checks(at_ease, catalog(enforced_from(day))).check_stages()) == (
+        Code.SUCCESS,
+        "gpu: announce becomes enforce on 2027-02-01, in 31 days.",
+    )
+
+
+def test_it_could_not_be_checked(tmp_path, capfd, monkeypatch):
+    def failing(files):
+        raise RuntimeError("the log of nova.conf\ncannot be written")
+
+    monkeypatch.setattr("nova_devcompat.cli.upgrade.nova", failing)
+    assert main(["upgrade", "check"]) == 255
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "the log of nova.conf cannot be written\n")
+    assert main(["upgrade", "check", "--as-of", "soon"]) == 2
