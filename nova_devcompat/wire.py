@@ -256,11 +256,15 @@ class HostDocument:
     :param devices: its devices that belong to a family
     :param whole: whether these are all the devices that placement can allocate on the host, so
         that a candidate can take no other
+    :param host: the parts of the host itself that belong to a host family, one for each
     """
 
     catalog: str
     devices: tuple[PublishedDevice, ...]
     whole: bool = False
+    host: tuple[PublishedDevice, ...] = ()
+    #: Accept-sets of host families.
+    by_family: Mapping[str, AcceptSet] = dataclasses.field(init=False, compare=False)
     #: Accept-sets by resource provider.
     by_provider: Mapping[str, AcceptSet] = dataclasses.field(init=False, compare=False)
     #: What documents share where all devices of all these hosts accept the same, placement knows
@@ -277,6 +281,8 @@ class HostDocument:
             provider: device.accepts for device in self.devices for provider in device.providers
         }
         object.__setattr__(self, "by_provider", by_provider)
+        by_family = {part.family: part.accepts for part in self.host}
+        object.__setattr__(self, "by_family", by_family)
 
 
 def dump_stats(document: HostDocument) -> str:
@@ -288,8 +294,12 @@ def dump_stats(document: HostDocument) -> str:
     :raises StatsTooLong: over 60,000 bytes
     """
     groups: dict[str, dict[str, Any]] = {}
-    for device in sorted(document.devices, key=lambda device: device.address):
-        body = {"f": device.accepts.family, "r": _dump_accepts(device.accepts)}
+    listed = [(device, False) for device in document.devices]
+    listed += [(part, True) for part in document.host]
+    for device, of_host in sorted(listed, key=lambda item: item[0].address):
+        body: dict[str, Any] = {"f": device.accepts.family, "r": _dump_accepts(device.accepts)}
+        if of_host:
+            body["h"] = True
         group = groups.setdefault(_dumps(body), {**body, "d": {}})
         group["d"][device.address] = sorted(device.providers)
     content: dict[str, Any] = {
@@ -317,13 +327,17 @@ SHAPE = slice(len('{"a":"'), len('{"a":"') + 16)
 
 def _shape_of(groups: Sequence[Mapping[str, Any]], version: int) -> str | None:
     """A digest of all that decides, None where devices differ."""
-    if len(groups) != 1:
+    devices = [group for group in groups if not group.get("h")]
+    host = sorted(_dumps([group["f"], group["r"]]) for group in groups if group.get("h"))
+    if not groups or len(devices) > 1:
         return None
-    (group,) = groups
-    placed = {bool(providers) for providers in group["d"].values()}
-    if len(placed) != 1:
-        return None
-    text = _dumps([version, group["f"], group["r"], *placed])
+    decides: list[Any] = [version]
+    for group in devices:
+        placed = {bool(providers) for providers in group["d"].values()}
+        if len(placed) != 1:
+            return None
+        decides += [group["f"], group["r"], *placed]
+    text = _dumps([*decides, host] if host else decides)
     return hashlib.sha256(text.encode()).hexdigest()[: SHAPE.stop - SHAPE.start]
 
 
@@ -401,6 +415,7 @@ class StatsReader:
     def _parse_1(self, content: Mapping[str, Any], text: str) -> HostDocument:
         """Format 1: devices that accept the same are a group."""
         devices: list[PublishedDevice] = []
+        host: list[PublishedDevice] = []
         # Accept-sets, and whether placement knows devices that have them, in order.
         named: dict[tuple[int, bool], None] = {}
         for group in content["g"]:
@@ -409,7 +424,7 @@ class StatsReader:
                 self._accept_sets[key] = (next(_numbers), _load_accepts(group))
             number, accepts = self._accept_sets[key]
             named.update(dict.fromkeys((number, bool(placed)) for placed in group["d"].values()))
-            devices.extend(
+            (host if group.get("h") else devices).extend(
                 PublishedDevice(
                     address=_text(address, empty=True),
                     accepts=accepts,
@@ -423,6 +438,7 @@ class StatsReader:
             catalog=_text(content["c"], empty=True),
             devices=tuple(devices),
             whole=whole,
+            host=tuple(host),
             shape=shape if shape == text[SHAPE] else None,
             kin=self._kins.setdefault((whole, tuple(named)), next(_numbers)),
         )

@@ -26,7 +26,7 @@ from typing import Any
 import os_traits
 
 from nova_devcompat import plugins, sources
-from nova_devcompat.catalog import patterns
+from nova_devcompat.catalog import patterns, xpaths
 from nova_devcompat.catalog.model import (
     AmbiguousDevice,
     AttributeSource,
@@ -37,7 +37,9 @@ from nova_devcompat.catalog.model import (
 from nova_devcompat.catalog.schema import SCHEMA, VERSIONS
 from nova_devcompat.catalog.stages import MODES, BadStage, Stages, parse_stages
 from nova_devcompat.compat import rules, traits
-from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.attributes import Unreadable
+from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.uses import Use
 from nova_devcompat.compat.verdict import Mode, OnUnknown
 from nova_devcompat.documents import Document, DocumentError, KeyPath, Problem, near, read
 from nova_devcompat.sources import sysfs
@@ -155,11 +157,16 @@ class _Loader:
         attributes = self._attributes(document, path, content, problems)
         in_use = _in_use(document, (*path, "in_use"), content, problems)
         stages, rule_stages = _stages(document, path, content, problems)
+        needs = _needs(document, path, content, found, problems)
         family = None
         if match and found:
             try:
                 family = CatalogFamily(
-                    family=Family(name=str(path[-1]), rules=found),
+                    family=Family(
+                        name=str(path[-1]),
+                        rules=found,
+                        subject=Subject(content.get("subject", Subject.DEVICE)),
+                    ),
                     match=match,
                     source=str(source),
                     attributes=attributes,
@@ -170,6 +177,7 @@ class _Loader:
                     else None,
                     stages=stages,
                     rule_stages=rule_stages,
+                    needs=needs,
                 )
             except ValueError:
                 pass  # a name, a mode: reported by its place
@@ -313,6 +321,96 @@ def _in_use(
                 )
             )
     return {key: told for key, told in stated.items() if isinstance(told, str)}
+
+
+def _needs(
+    document: Document,
+    path: KeyPath,
+    content: dict[str, Any],
+    found: Mapping[str, rules.Rule[Any, Any]],
+    problems: list[Problem],
+) -> tuple[Use, ...]:
+    """The table of a host family; it must ask for each attribute, since nothing else does."""
+    subject = content.get("subject", Subject.DEVICE)
+    of_host = subject == Subject.HOST
+    rows = content.get("needs")
+    if not of_host or not isinstance(rows, list):
+        if of_host and "needs" not in content:
+            message = "a family with 'subject: host' has to have 'needs', what guests need of it"
+            problems.append(document.problem(path, message))
+        elif subject == Subject.DEVICE and "needs" in content:
+            message = "only a family with 'subject: host' has this; devices are needed as they are"
+            problems.append(document.problem((*path, "needs"), message))
+        return ()
+    before = len(problems)
+    uses = [
+        _use(document, (*path, "needs", index), row, found, problems)
+        for index, row in enumerate(rows)
+        if isinstance(row, dict)
+    ]
+    asked = {name for row in rows if isinstance(row, dict) for name in _asked(row)}
+    for attribute in found if len(problems) == before and asked else ():
+        if attribute not in asked:
+            message = f"no row of 'needs' asks for {attribute!r}, so no guest would ever need it"
+            problems.append(document.problem((*path, "rules", attribute), message))
+    return tuple(uses)
+
+
+def _asked(row: dict[str, Any]) -> set[object]:
+    """The attributes that a row asks for, right or wrong."""
+    requires = row.get("requires")
+    return {row.get("takes"), *(requires if isinstance(requires, dict) else ())} - {None}
+
+
+def _use(
+    document: Document,
+    path: KeyPath,
+    row: dict[str, Any],
+    found: Mapping[str, rules.Rule[Any, Any]],
+    problems: list[Problem],
+) -> Use:
+    def text(key: str) -> str:
+        return value if isinstance(value := row.get(key), str) else ""
+
+    def problem(message: str, *at: int | str) -> None:
+        problems.append(document.problem((*path, *at), message))
+
+    def known(attribute: str, *at: int | str) -> bool:
+        if attribute in found:
+            return True
+        names = ", ".join(sorted(found))
+        problem(f"'rules' has no {attribute!r}; it has: {names}{near(attribute, found)}", *at)
+        return False
+
+    if xpath := text("xpath"):
+        try:
+            xpaths.check(xpath)
+        except ValueError as error:
+            problem(str(error), "xpath")
+    if ("requires" in row) is ("takes" in row):
+        problem("has either 'requires' or 'takes', and has just one of them")
+    if "aliases" in row and "takes" not in row:
+        problem("goes with 'takes' only", "aliases")
+    requires: dict[str, frozenset[str]] = {}
+    stated = row.get("requires")
+    for attribute, value in stated.items() if isinstance(stated, dict) else ():
+        if known(attribute, "requires", attribute) and isinstance(value, str) and value:
+            try:
+                requires[attribute] = found[attribute].parse_pin(value)
+            except Unreadable as error:
+                kind = found[attribute].kind
+                problem(f"rule {kind} cannot read the value: {error}", "requires", attribute)
+    takes = text("takes")
+    if takes:
+        known(takes, "takes")
+    return Use(
+        xpath=xpath,
+        requires=requires,
+        takes=takes,
+        aliases=text("aliases"),
+        because=text("because"),
+        source=text("source"),
+    )
 
 
 def _check_path(
@@ -474,5 +572,16 @@ def _digest(families: Mapping[str, CatalogFamily]) -> str:
                 subject: [[stage.when, stage.mode] for stage in each]
                 for subject, each in stages.items()
             }
+        if family.of_host:
+            content[name]["subject"] = family.family.subject
+            content[name]["needs"] = [
+                # Why, and who says so, does not count.
+                [use.xpath, use.takes, use.aliases, _sorted(use.requires)]
+                for use in family.needs
+            ]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _sorted(values: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    return {attribute: sorted(listed) for attribute, listed in values.items()}

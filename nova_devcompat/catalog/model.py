@@ -23,10 +23,12 @@ from typing import Any
 
 from nova_devcompat.catalog import patterns
 from nova_devcompat.catalog.stages import Coming, Moment, Stages, coming, mode_at
-from nova_devcompat.compat.family import Family, PolicyOf
+from nova_devcompat.compat import uses
+from nova_devcompat.compat.family import Family, PolicyOf, Subject
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import is_pin, parse_pins
 from nova_devcompat.compat.rules import Rule
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
 from nova_devcompat.documents import near
 from nova_devcompat.sources.base import Device
@@ -112,6 +114,7 @@ class CatalogFamily:
     :param on_unknown: None where the catalog leaves it to ``[devcompat] on_unknown``
     :param stages: what takes the place of ``mode`` as time goes; empty for none
     :param rule_stages: the same for single attributes, by name; never stricter than the family
+    :param needs: of a host family, what guests need of their host by what they use
     """
 
     family: Family
@@ -123,6 +126,12 @@ class CatalogFamily:
     on_unknown: OnUnknown | None = None
     stages: Stages = ()
     rule_stages: Mapping[str, Stages] = dataclasses.field(default_factory=dict)
+    needs: tuple[uses.Use, ...] = ()
+
+    @property
+    def of_host(self) -> bool:
+        """Whether guests depend on it by what host they are on, not by a device."""
+        return self.family.subject is Subject.HOST
 
     @property
     def name(self) -> str:
@@ -203,6 +212,18 @@ class Catalog:
             for attribute, one in family.attributes.items()
             if one.path is not None
         }
+
+    @property
+    def has_host_families(self) -> bool:
+        """Whether guests without devices can need anything."""
+        return any(family.of_host for family in self.families.values())
+
+    @property
+    def announced(self) -> frozenset[Atom]:
+        """The atoms that tables of needs name, so that hosts know them before a guest does."""
+        return frozenset().union(
+            *(uses.announced(one.family, one.needs) for one in self.families.values())
+        )
 
     def policy(self, family_name: str, default: Policy, moment: Moment) -> Policy:
         """The policy of a family; the default for one that is not in the catalog."""

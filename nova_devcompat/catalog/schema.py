@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from nova_devcompat.catalog.stages import MODES
+from nova_devcompat.compat.family import Subject
 from nova_devcompat.compat.verdict import OnUnknown
 from nova_devcompat.documents import META_SCHEMA, Schema
 
@@ -53,11 +54,27 @@ _ATTRIBUTE = {
     "properties": {"source": _TEXT, "path": _TEXT},
 }
 
+# A row of a host family's table: a use, and what it asks of the host.
+_USE = {
+    "type": "object",
+    "required": ["xpath", "because", "source"],
+    "additionalProperties": False,
+    "properties": {
+        "xpath": _TEXT,
+        "requires": {"type": "object", "minProperties": 1, "additionalProperties": _TEXT},
+        "takes": _TEXT,
+        "aliases": _TEXT,
+        "because": _TEXT,
+        "source": _TEXT,
+    },
+}
+
 _FAMILY = {
     "type": "object",
     "required": ["match", "source", "rules"],
     "additionalProperties": False,
     "properties": {
+        "subject": {"enum": [subject.value for subject in Subject]},
         "match": {"type": "object", "minProperties": 1, "additionalProperties": _TEXT},
         "source": _TEXT,
         "attributes": {
@@ -67,6 +84,7 @@ _FAMILY = {
         },
         "rules": {"type": "object", "minProperties": 1, "additionalProperties": _RULE},
         "in_use": {"type": "object", "minProperties": 1, "additionalProperties": _TEXT},
+        "needs": {"type": "array", "minItems": 1, "items": _USE},
         "mode": {"enum": [mode.value for mode in MODES]},
         "stages": _STAGES,
         "on_unknown": {"enum": [choice.value for choice in OnUnknown]},

@@ -20,6 +20,7 @@ but by what the host did not know yet.
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -32,6 +33,13 @@ from nova_devcompat.compat.traits import Atom, check_name
 from nova_devcompat.compat.verdict import Actor, Code, Mode, Outcome, Policy, Reason, Verdict
 
 PolicyOf = Callable[[str], Policy]
+
+
+class Subject(enum.StrEnum):
+    """What a family's rules are about."""
+
+    DEVICE = "device"
+    HOST = "host"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +100,23 @@ class AcceptSet:
             if accepts is not None and pinned and pinned.isdisjoint(accepts.rejected):
                 values[attribute] = pinned
         return DeviceNeed.of(self.family, values, slot=slot, address=address)
+
+    def freeze_used(
+        self, used: Mapping[str, frozenset[str] | None], *, slot: str = ""
+    ) -> DeviceNeed:
+        """The need of a guest of which it is known what it uses: that and nothing else.
+
+        :param used: the values that it takes, by attribute; None where that is not known.
+            Attributes that are left out are not needed. Where the offer refuses a value, the guest
+            runs on it all the same, so what the offer has is enough
+        """
+        values: dict[str, frozenset[str] | None] = {}
+        for attribute, accepts in self.attributes.items():
+            wanted = used.get(attribute, frozenset())
+            if wanted and not wanted.isdisjoint(accepts.rejected):
+                wanted = accepts.frozen
+            values[attribute] = wanted
+        return DeviceNeed.of(self.family, values, slot=slot)
 
     def judge_pin(self, pin: DeviceNeed) -> Verdict:
         """Whether the device can act as a flavor wants: the attributes it names, and no others."""
@@ -216,15 +241,17 @@ def _freeze(rule: Rule[Any, Any], offer: Any) -> frozenset[str] | None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
-    """The devices whose compatibility one set of rules decides.
+    """The devices, or the part of a host, whose compatibility one set of rules decides.
 
     :param name: matches ``[a-z][a-z0-9]*(_[a-z0-9]+)*``
     :param rules: by attribute
+    :param subject: what guests depend on: a device that they are given, or their host
     :raises ValueError: a family or attribute that is no name
     """
 
     name: str
     rules: Mapping[str, Rule[Any, Any]]
+    subject: Subject = Subject.DEVICE
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -294,6 +321,17 @@ class Offer:
         """The need of a guest whose device is initialised now, see :meth:`AcceptSet.freeze`."""
         atoms = pin.atoms if pin is not None else ()
         return self.accept_set(atoms).freeze(slot=slot, address=address, pin=pin)
+
+    def freeze_used(
+        self, used: Mapping[str, frozenset[str] | None], *, slot: str = ""
+    ) -> DeviceNeed:
+        """The need of a guest of which it is known what it uses: :meth:`AcceptSet.freeze_used`."""
+        atoms = [
+            Atom(self.family.name, attribute, value)
+            for attribute, values in used.items()
+            for value in values or ()
+        ]
+        return self.accept_set(atoms).freeze_used(used, slot=slot)
 
     def accept_set(self, atoms: Iterable[Atom]) -> AcceptSet:
         """Which of ``atoms`` this offer accepts; those of other families are passed over."""
@@ -481,6 +519,49 @@ def _judge_pin(pin: DeviceNeed, devices: Sequence[AcceptSet | None]) -> Verdict:
 def _one_too_few(need: DeviceNeed) -> Verdict:
     return Verdict.reject(
         Reason(code=Code.NO_DEVICE, actor=Actor.OPERATOR, family=need.family, needed="a device")
+    )
+
+
+def judge_host(
+    needs: Iterable[DeviceNeed], judges: Mapping[str, Judge], *, complete: bool
+) -> dict[str, Verdict]:
+    """Whether a host meets what guests need of hosts, by family.
+
+    :param needs: what a guest needs, :attr:`Need.host`
+    :param judges: what judges a need for each host family of which the host says something
+    :param complete: whether a family of the host that the guest's record says nothing of is
+        UNKNOWN: so it is for a guest that runs on
+    """
+    verdicts = {one.family: judges.get(one.family, no_offer)(one) for one in needs}
+    for family in judges if complete else ():
+        if family not in verdicts:
+            verdicts[family] = nothing_recorded(family)
+    return verdicts
+
+
+def judge_host_pins(
+    pins: Iterable[DeviceNeed], accept_sets: Mapping[str, AcceptSet]
+) -> dict[str, Verdict]:
+    """Whether a host is what a flavor wants of it, by family.
+
+    :param pins: what it pins of host families
+    :param accept_sets: the host's own, by family
+    """
+    return {
+        pin.family: accept_sets[pin.family].judge_pin(pin)
+        if pin.family in accept_sets
+        else no_offer(pin)
+        for pin in pins
+    }
+
+
+def nothing_recorded(family: str, detail: str = "") -> Verdict:
+    """The verdict where a guest's record says nothing of a family that concerns it.
+
+    :param detail: how it does
+    """
+    return Verdict.unknown(
+        Reason(code=Code.NEED_MISSING, actor=Actor.OPERATOR, family=family, detail=detail)
     )
 
 

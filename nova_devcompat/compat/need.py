@@ -25,6 +25,7 @@ DeviceT = TypeVar("DeviceT")
 
 _PCI = "pci:"
 _CLASS = "rc:"
+_HOST = "host:"
 
 
 def pci_slot(request_id: str | None) -> str:
@@ -37,15 +38,22 @@ def resource_slot(resource_class: str) -> str:
     return f"{_CLASS}{resource_class}"
 
 
+def host_slot(family: str) -> str:
+    """The slot of what is needed not of a device but of the host, for one host family."""
+    return f"{_HOST}{family}"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceNeed:
     """What an instance depends on of one assigned device, frozen when that was initialised.
+
+    What it depends on of its host, for one host family, is another: it has no address.
 
     :param family: the family of the device
     :param values: by attribute, sorted, the canonical values needed of it; an empty set where
         nothing is needed, None where the need is not known
     :param slot: which of the instance's device requests it answers, the same on every host: as
-        :func:`pci_slot` or :func:`resource_slot` writes it
+        :func:`pci_slot` or :func:`resource_slot` writes it; or :func:`host_slot`
     :param address: the device's address on the host the instance is on, '' where not known
     :param assumed: attributes whose values were read off the device later than at its
         initialisation, so that they may be newer than what the guest depends on
@@ -126,6 +134,11 @@ class DeviceNeed:
         """Of the allocation that it is a unit of; None for other devices."""
         return self.slot.removeprefix(_CLASS) if self.slot.startswith(_CLASS) else None
 
+    @property
+    def of_host(self) -> bool:
+        """Whether it is needed of the host, whichever devices are assigned."""
+        return self.slot.startswith(_HOST)
+
     def assuming(self) -> DeviceNeed:
         """The same need, all that is known of it assumed."""
         known = frozenset(attribute for attribute, listed in self.values if listed is not None)
@@ -154,10 +167,21 @@ class DeviceNeed:
 class Need:
     """All that an instance depends on; without devices, an instance that needs nothing.
 
-    :param devices: one entry for each assigned device that belongs to a family
+    :param devices: one entry for each assigned device that belongs to a family, and for each host
+        family
     """
 
     devices: tuple[DeviceNeed, ...] = ()
+
+    @property
+    def assigned(self) -> tuple[DeviceNeed, ...]:
+        """What is needed of assigned devices."""
+        return tuple(one for one in self.devices if not one.of_host)
+
+    @property
+    def host(self) -> tuple[DeviceNeed, ...]:
+        """What is needed of the host."""
+        return tuple(one for one in self.devices if one.of_host)
 
     @property
     def families(self) -> frozenset[str]:
@@ -170,9 +194,9 @@ class Need:
         return frozenset(atom for device in self.devices for atom in device.atoms)
 
     def by_slot(self) -> dict[str, list[DeviceNeed]]:
-        """The needs grouped by the device request they answer."""
+        """The needs of assigned devices grouped by the device request they answer."""
         groups: dict[str, list[DeviceNeed]] = {}
-        for device in self.devices:
+        for device in self.assigned:
             groups.setdefault(device.slot, []).append(device)
         return groups
 

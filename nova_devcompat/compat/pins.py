@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nova_devcompat.compat.attributes import Unreadable
-from nova_devcompat.compat.family import Family
-from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 
 #: All extra specs of ours begin with this.
 PREFIX = "devcompat:"
@@ -59,7 +59,16 @@ def parse_pins(extra_specs: Mapping[str, str], families: Mapping[str, Family]) -
             pinned.setdefault(family, {})[attribute] = _values(
                 key, text, families[family], attribute
             )
-    return Need(devices=tuple(DeviceNeed.of(family, pinned[family]) for family in pinned))
+    return Need(
+        devices=tuple(
+            DeviceNeed.of(
+                family,
+                pinned[family],
+                slot=host_slot(family) if families[family].subject is Subject.HOST else "",
+            )
+            for family in pinned
+        )
+    )
 
 
 def _subject(key: str, families: Mapping[str, Family]) -> tuple[str, str]:

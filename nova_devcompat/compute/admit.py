@@ -24,19 +24,15 @@ from nova_devcompat.compat.family import (
     PolicyOf,
     judge_any_order,
     judge_each,
+    judge_host,
+    judge_host_pins,
     judge_pins,
     judge_pins_loosely,
     no_offer,
+    nothing_recorded,
 )
 from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot
-from nova_devcompat.compat.verdict import (
-    Actor,
-    Code,
-    Policy,
-    Reason,
-    Ruling,
-    Verdict,
-)
+from nova_devcompat.compat.verdict import Policy, Ruling, Verdict
 from nova_devcompat.compute.inventory import HostDevice, HostDevices
 
 if TYPE_CHECKING:
@@ -47,6 +43,7 @@ if TYPE_CHECKING:
 ParentOf = Callable[[str], str | None]
 
 _NO_PINS = Need()
+_NO_HOST: Mapping[str, HostDevice] = {}
 
 
 def rule_on_host(
@@ -74,8 +71,11 @@ def rule_on_host(
                 possible = [dev.offer.judge for dev in devices if dev.family in families]
             yield from _under(policy, group, judge_each(group, possible, policy))
         accept_sets = [device.offer.accept_set(pins.atoms) for device in devices]
-        loosely = judge_pins_loosely(pins, accept_sets, policy)
-        yield from _under(policy, pins.devices, loosely)
+        of_devices = Need(devices=pins.assigned)
+        loosely = judge_pins_loosely(of_devices, accept_sets, policy)
+        yield from _under(policy, of_devices.devices, loosely)
+        yield from _verdicts_on_host(need, devices.host, policy)
+        yield from _verdicts_on_host_pins(pins, devices.host, policy)
 
     return Ruling.of(verdicts())
 
@@ -115,6 +115,7 @@ def rule_on_claim(
     claimed: list[Assigned[HostDevice]],
     policy: PolicyOf,
     pins: Need = _NO_PINS,
+    host: Mapping[str, HostDevice] = _NO_HOST,
 ) -> Ruling:
     """Whether the devices that were claimed here can take the guest.
 
@@ -124,23 +125,52 @@ def rule_on_claim(
     :param claimed: the devices claimed here
     :param policy: the policy of each family
     :param pins: what the guest's flavor pins
+    :param host: the host itself, by family
     """
     return Ruling.of(
         itertools.chain(
             _verdicts(need or Need(), source, moves, claimed, policy),
+            _verdicts_on_host(need or Need(), host, policy),
             _verdicts_on_pins(pins, claimed, policy),
+            _verdicts_on_host_pins(pins, host, policy),
         )
     )
 
 
-def rule_on_pins(pins: Need, given: list[Assigned[HostDevice]], policy: PolicyOf) -> Ruling:
-    """Whether the devices given to a guest can act as its flavor wants.
+def rule_on_pins(
+    pins: Need,
+    given: list[Assigned[HostDevice]],
+    policy: PolicyOf,
+    host: Mapping[str, HostDevice] = _NO_HOST,
+) -> Ruling:
+    """Whether the devices given to a guest, and its host, can act as its flavor wants.
 
     :param pins: what the guest's flavor pins
     :param given: the guest's devices on this host
     :param policy: the policy of each family
+    :param host: the host itself, by family
     """
-    return Ruling.of(_verdicts_on_pins(pins, given, policy))
+    return Ruling.of(
+        itertools.chain(
+            _verdicts_on_pins(pins, given, policy), _verdicts_on_host_pins(pins, host, policy)
+        )
+    )
+
+
+def _verdicts_on_host(
+    need: Need, host: Mapping[str, HostDevice], policy: PolicyOf
+) -> Iterator[tuple[Policy, Verdict]]:
+    judges = {family: part.offer.judge for family, part in host.items()}
+    for family, verdict in judge_host(need.host, judges, complete=True).items():
+        yield policy(family), verdict
+
+
+def _verdicts_on_host_pins(
+    pins: Need, host: Mapping[str, HostDevice], policy: PolicyOf
+) -> Iterator[tuple[Policy, Verdict]]:
+    accept_sets = {family: part.offer.accept_set(pins.atoms) for family, part in host.items()}
+    for family, verdict in judge_host_pins(pins.host, accept_sets).items():
+        yield policy(family), verdict
 
 
 def _verdicts_on_pins(
@@ -149,7 +179,8 @@ def _verdicts_on_pins(
     accept_sets = [
         None if one.device is None else one.device.offer.accept_set(pins.atoms) for one in given
     ]
-    yield from _under(policy, pins.devices, judge_pins(pins, accept_sets))
+    of_devices = Need(devices=pins.assigned)
+    yield from _under(policy, of_devices.devices, judge_pins(of_devices, accept_sets))
 
 
 def _verdicts(
@@ -213,14 +244,7 @@ def _judge_by(device: HostDevice | None) -> Judge:
 
 
 def _nothing_recorded(device: HostDevice) -> Verdict:
-    return Verdict.unknown(
-        Reason(
-            code=Code.NEED_MISSING,
-            actor=Actor.OPERATOR,
-            family=device.family,
-            detail=f"{device.address} was claimed for it here",
-        )
-    )
+    return nothing_recorded(device.family, f"{device.address} was claimed for it here")
 
 
 def moved_addresses(migrate_data: LiveMigrateData) -> dict[str, str]:

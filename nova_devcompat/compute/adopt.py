@@ -63,11 +63,11 @@ class Adoption:
     def go_on(self, nodename: str, seconds: float = SECONDS_A_CYCLE) -> None:
         """Do what is due on a node, for a bounded time; what is left is done in later cycles."""
         devices = self._host.publisher.devices(nodename)
-        if not devices:
+        if devices is None or not (len(devices) or devices.host):
             return
         cause = (
             devices.catalog.digest,
-            frozenset((device.address, device.family) for device in devices),
+            frozenset((one.address, one.family) for one in (*devices, *devices.host.values())),
         )
         # Two cycles of one node do not overlap in Nova; whoever comes second has nothing to do.
         if not self._lock.acquire(blocking=False):
@@ -146,8 +146,10 @@ class Adoption:
                 instance=instance,
             )
             return False
-        assigned = self._host.assigned(context, instance, nodename, devices)
-        need = recorded.completed(self._guests.freeze(instance, assigned, devices.catalog))
+        assigned = (
+            self._host.assigned(context, instance, nodename, devices) if len(devices) else []
+        )
+        need = recorded.completed(self._guests.need_of(instance, assigned, devices))
         if need == recorded:
             return False
         record.store(instance, need)

@@ -49,6 +49,7 @@ from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Ruling, Verdict
 from nova_devcompat.compute import admit, contract, hooks
 from nova_devcompat.compute.adopt import Adoption
+from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.compute.inventory import Inventory
@@ -192,7 +193,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         # It describes each step of each comparison of Debian versions at DEBUG.
         logging.getLogger("univers").logger.setLevel(logging.WARNING)
         self._devcompat_host = ThisHost(inventory)
-        self._devcompat_guests = Guests(self._devcompat_host)
+        self._devcompat_guests = Guests(self._devcompat_host, Domains(self))
         self._devcompat_adoption = Adoption(self._devcompat_host, self._devcompat_guests)
         self._devcompat_usage = Usage(self._devcompat_host, self._guests_of_mdevs)
         self._devcompat_reports = itertools.count(1)
@@ -390,7 +391,8 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
                 given = self._devcompat_host.assigned(
                     context, instance, nodename, devices, allocations or {}
                 )
-                ruling = admit.rule_on_pins(pins, given, self._devcompat_host.policy_of(devices))
+                policy = self._devcompat_host.policy_of(devices)
+                ruling = admit.rule_on_pins(pins, given, policy, devices.host)
                 self._act(instance, ruling, _refuse_build)
 
     # --- admission ------------------------------------------------------------------------------
@@ -421,12 +423,13 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         nodename = self._nodename()
         devices = self._devcompat_host.devices(nodename)
         pins = devices.catalog.pins(instance.flavor.extra_specs)
-        if not need.devices and not pins.devices:
+        if not (need.devices or pins.devices or devices.host):
             return
         allocated = admit.allocated_devices(
             need,
             instance,
-            self._devcompat_host.allocations_of(context, instance),
+            # Of a guest without devices, placement need not be asked.
+            self._devcompat_host.allocations_of(context, instance) if need.assigned else None,
             self._devcompat_host.behind(nodename, devices),
         )
         policy = self._devcompat_host.policy_of(devices)
@@ -455,7 +458,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         policy = self._devcompat_host.policy_of(devices)
         self._act(
             instance,
-            admit.rule_on_claim(need, source, moves, claimed, policy, pins),
+            admit.rule_on_claim(need, source, moves, claimed, policy, pins, devices.host),
             _refuse_migration,
         )
         if need is not None:

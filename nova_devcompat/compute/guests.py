@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -29,6 +30,7 @@ from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.need import Need, pci_slot
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compute import admit
+from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.compute.inventory import HostDevice, HostDevices
 from nova_devcompat.placement import PlacementError
@@ -48,10 +50,12 @@ class Guests:
     read a moment before: two ports can be attached to one instance at once.
 
     :param host: this host
+    :param domains: tells what guests use of it
     """
 
-    def __init__(self, host: ThisHost) -> None:
+    def __init__(self, host: ThisHost, domains: Domains) -> None:
         self._host = host
+        self._domains = domains
         self._lock = threading.Lock()
         self._relocations: collections.OrderedDict[str, Need] = collections.OrderedDict()
 
@@ -64,24 +68,54 @@ class Guests:
         :returns: whether the record changed; the caller saves the instance
         """
         devices = self._host.devices(nodename)
-        if not len(devices) and not record.exists(instance):
+        if not (len(devices) or devices.host or record.exists(instance)):
             return False
-        assigned = self._assigned(context, instance, nodename, devices, allocations)
-        need = self.freeze(instance, assigned, devices.catalog)
-        # A restart takes no device away: one that is not found is one that cannot be read.
-        if need.devices or allocations is not None:
-            return record.store(instance, need)
-        return False
+        need = self._initialised(context, instance, nodename, devices, allocations)
+        return need is not None and record.store(instance, need)
 
     def initialised_unsaved(self, context: Any, instance: Any, nodename: str) -> None:
         """The same where nobody saves the instance afterwards."""
         devices = self._host.devices(nodename)
-        if not len(devices):
+        if not (len(devices) or devices.host):
             return
-        assigned = self._assigned(context, instance, nodename, devices)
-        need = self.freeze(instance, assigned, devices.catalog)
-        if need.devices:
+        need = self._initialised(context, instance, nodename, devices)
+        if need is not None:
             self._write(context, instance, lambda fresh: need)
+
+    def _initialised(
+        self,
+        context: Any,
+        instance: Any,
+        nodename: str,
+        devices: HostDevices,
+        allocations: Any = None,
+    ) -> Need | None:
+        """The need of a guest that was started a moment ago; None to leave the record alone."""
+        recorded: Need | None = None
+        with contextlib.suppress(wire.WireError):
+            recorded = record.load(instance) or Need()
+        assigned: list[Assigned[HostDevice]] = []
+        # Of a guest that has no devices, placement need not be asked.
+        if len(devices) or recorded is None or recorded.assigned:
+            assigned = self._assigned(context, instance, nodename, devices, allocations)
+        need = self.need_of(instance, assigned, devices)
+        if need.assigned or allocations is not None:
+            return need
+        # A restart takes no device away: one that is not found is one that cannot be read.
+        if recorded is None or not (need.devices or recorded.host):
+            return None
+        return Need(devices=(*recorded.assigned, *need.devices))
+
+    def need_of(
+        self, instance: Any, assigned: list[Assigned[HostDevice]], devices: HostDevices
+    ) -> Need:
+        """What a guest needs that runs here now, of its devices and of the host.
+
+        :param assigned: its devices
+        :param devices: all of the node
+        """
+        frozen = self.freeze(instance, assigned, devices.catalog)
+        return Need(devices=(*frozen.devices, *self._domains.needs(instance, devices)))
 
     def _assigned(
         self,
@@ -103,7 +137,7 @@ class Guests:
             *self._host.assigned(context, instance, nodename, devices, {}),
             *(
                 Assigned(one.slot, one.address, devices.find(one.address))
-                for one in recorded.devices
+                for one in recorded.assigned
                 if one.resource_class is not None
             ),
         ]

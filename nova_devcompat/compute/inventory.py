@@ -18,7 +18,7 @@ import dataclasses
 import os
 import re
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 from oslo_log import log as logging
 
@@ -69,11 +69,13 @@ class HostDevice:
     :param offer: what it can act as
     :param in_use: by attribute, what running guests use of it: values as needs have them, by the
         UUID of the guest or of its mdev
+    :param facts: all that is known of it
     """
 
     address: str
     offer: Offer
     in_use: Mapping[str, Mapping[str, frozenset[str]]] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     @property
     def family(self) -> str:
@@ -100,12 +102,19 @@ class HostDevices:
     :param catalog: the catalog that classified them
     :param devices: those that belong to a family
     :param sysfs_pci: folder of links that tell a virtual function's physical one
+    :param host: the parts of the host itself that belong to a host family
     """
 
     def __init__(
-        self, catalog: Catalog, devices: list[HostDevice], sysfs_pci: str = _SYSFS_PCI
+        self,
+        catalog: Catalog,
+        devices: list[HostDevice],
+        sysfs_pci: str = _SYSFS_PCI,
+        host: Iterable[HostDevice] = (),
     ) -> None:
         self.catalog = catalog
+        #: By family. They are no devices that anybody is assigned, so they are not iterated over.
+        self.host = {part.family: part for part in host}
         self._by_address = {device.address: device for device in devices}
         self._sysfs_pci = sysfs_pci
 
@@ -227,7 +236,8 @@ class Inventory:
         survey = self.survey(nodename)
         problems = {f"source {name}": why for name, why in survey.failed.items()}
         problems |= {f"device {address}": why for address, why in survey.left_out.items()}
-        devices = []
+        devices: list[HostDevice] = []
+        host: list[HostDevice] = []
         for merged in survey.devices:
             if merged.family is None:
                 _add(problems, merged, _not_matched(survey.catalog, merged))
@@ -236,9 +246,11 @@ class Inventory:
             _add(problems, merged, _not_offered(merged.family, merged, offer, survey.failed))
             in_use, unreadable = _in_use(merged.family, merged, offer)
             problems |= unreadable
-            devices.append(HostDevice(merged.address, offer, in_use))
+            device = HostDevice(merged.address, offer, in_use, merged.attributes)
+            (host if merged.family.of_host else devices).append(device)
+        host = _one_each(host, problems)
         self._tell(nodename, problems)
-        return HostDevices(survey.catalog, devices)
+        return HostDevices(survey.catalog, devices, host=host)
 
     def _source(self, name: str, catalog: Catalog) -> Source:
         options = self._options
@@ -259,6 +271,20 @@ class Inventory:
             if told is None:
                 told = self._told[nodename] = Told(nodename, self._failed_check)
         told.update(problems)
+
+
+def _one_each(parts: list[HostDevice], problems: dict[str, str]) -> list[HostDevice]:
+    """The parts of the host, but for those of a family that has several: which one would count?"""
+    by_family: dict[str, list[HostDevice]] = {}
+    for part in parts:
+        by_family.setdefault(part.family, []).append(part)
+    for family, several in by_family.items():
+        for part in several if len(several) > 1 else ():
+            problems[f"device {part.address}"] = (
+                f"it is one of {len(several)} that match host family {family}, which can have one "
+                "on a host; make its 'match' narrower"
+            )
+    return [several[0] for several in by_family.values() if len(several) == 1]
 
 
 def _why(name: str, error: Exception) -> str:

@@ -45,11 +45,13 @@ class Snapshot:
     :param devices: its devices
     :param atoms: the atoms that were evaluated
     :param accept_sets: by device address
+    :param host: those of the host itself, by family
     """
 
     devices: HostDevices
     atoms: frozenset[traits.Atom]
     accept_sets: dict[str, AcceptSet]
+    host: dict[str, AcceptSet] = dataclasses.field(default_factory=dict)
 
 
 class Publisher:
@@ -90,6 +92,10 @@ class Publisher:
                     for device in snapshot.devices
                 ),
                 whole=self._is_whole(nodename, snapshot.devices),
+                host=tuple(
+                    wire.PublishedDevice(address=part.address, accepts=snapshot.host[family])
+                    for family, part in sorted(snapshot.devices.host.items())
+                ),
             )
         try:
             return wire.dump_stats(document)
@@ -118,8 +124,11 @@ class Publisher:
         }
         # What is on the provider is known too, even if placement could not be asked for all.
         unevaluated = frozenset(present.values()) - snapshot.atoms
-        accepted = _accepted(snapshot.accept_sets.values()) | _accepted(
-            device.offer.accept_set(unevaluated) for device in snapshot.devices if unevaluated
+        everything = (*snapshot.devices, *snapshot.devices.host.values())
+        accepted = (
+            _accepted(snapshot.accept_sets.values())
+            | _accepted(snapshot.host.values())
+            | _accepted(one.offer.accept_set(unevaluated) for one in everything if unevaluated)
         )
         wanted = self._names(nodename, accepted)
         missing = wanted - present.keys()
@@ -148,13 +157,14 @@ class Publisher:
 
     def _take_snapshot(self, nodename: str) -> Snapshot:
         devices = self._inventory.read(nodename)
-        own = frozenset(atom for device in devices for atom in device.atoms())
-        atoms = self._known_atoms(nodename) | own
+        own = frozenset(atom for one in (*devices, *devices.host.values()) for atom in one.atoms())
+        atoms = self._known_atoms(nodename) | own | devices.catalog.announced
         old = self._snapshots.get(nodename)
         snapshot = Snapshot(
             devices,
             atoms,
             {device.address: device.offer.accept_set(atoms) for device in devices},
+            {family: part.offer.accept_set(atoms) for family, part in devices.host.items()},
         )
         if old is None or {d.address for d in old.devices} != {d.address for d in devices}:
             self._looks_left[nodename] = _LOOKS_FOR_PROVIDERS

@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from nova_devcompat.catalog.model import Catalog
+from nova_devcompat.compat import uses
 from nova_devcompat.compat.family import AcceptSet, Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason, Verdict
@@ -173,7 +174,12 @@ class Matrix:
         kind = self._kinds.get(key)
         if kind is None:
             offer = family.family.offer(facts)
-            need = offer.freeze()
+            # Which guests there are, nobody knows here: one that uses all that a host has.
+            need = (
+                offer.freeze_used(uses.most(family.needs, offer))
+                if family.of_host
+                else offer.freeze()
+            )
             need = self._needs.setdefault(need, need)
             kind = self._kinds[key] = _Kind(family.name, offer, need)
         return kind

@@ -31,7 +31,7 @@ from nova_devcompat import record, wire
 from nova_devcompat.assigned import freeze, from_instance
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
-from nova_devcompat.compat.family import judge_each
+from nova_devcompat.compat.family import judge_each, judge_host
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.pins import PREFIX as PIN_PREFIX
 from nova_devcompat.compat.pins import BadPin, is_pin
@@ -161,6 +161,12 @@ class Node:
         """
         if self.problem is not None:
             return Verdict.unknown(dataclasses.replace(self.problem, family=need.family))
+        if need.of_host:
+            accept_sets = self.document.by_family if self.document else {}
+            verdicts = judge_host(
+                [need], {name: one.judge for name, one in accept_sets.items()}, complete=False
+            )
+            return verdicts[need.family]
         if need.address:
             devices = [self.find(need.address, parent)]
         else:  # not known since a migration: any of the family may be the one

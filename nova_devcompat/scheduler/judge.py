@@ -32,19 +32,15 @@ from nova_devcompat.compat.family import (
     PolicyOf,
     judge_claim,
     judge_each,
+    judge_host,
+    judge_host_pins,
     judge_pins,
     judge_pins_loosely,
     no_offer,
+    nothing_recorded,
 )
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.verdict import (
-    Actor,
-    Code,
-    Policy,
-    Reason,
-    Ruling,
-    Verdict,
-)
+from nova_devcompat.compat.verdict import Policy, Reason, Ruling, Verdict
 
 #: One of placement's allocation requests: ``allocations`` by provider, ``mappings`` by suffix.
 Candidate = Mapping[str, Any]
@@ -84,6 +80,7 @@ class RequestJudge:
     :param keeps_devices: whether the guest runs on, so that a device of which its record says
         nothing is UNKNOWN; other requests initialise the devices anew
     :param pci: whether devices are asked for that placement need not know
+    :param asks: whether devices are asked for at all, so that candidates may take some
     """
 
     def __init__(
@@ -94,13 +91,16 @@ class RequestJudge:
         pins: Need = NOTHING,
         keeps_devices: bool = True,
         pci: bool = False,
+        asks: bool = True,
     ) -> None:
         self._need = need
         self._policy = policy
         self._pins = pins
         self._keeps_devices = keeps_devices
         self._pci = pci
+        self._asks = asks
         self._groups = need.by_slot()
+        self._device_pins = pins.assigned
         # Keyed by identity, which is cheap and right as long as the objects live: hence the last.
         self._verdicts: dict[tuple[int, int], Verdict] = {}
         self._judges: dict[int, Judge] = {}
@@ -108,8 +108,9 @@ class RequestJudge:
         # A guest of one device and a host whose devices all accept the same are the common case
         # and worth a short cut: the answer by the document's shape, where that alone decides.
         # Which of the devices a candidate takes does not matter there.
-        self._only = need.devices[0] if len(need.devices) == 1 else None
-        self._settles = self._only is not None or not (keeps_devices or need.devices)
+        assigned = need.assigned
+        self._only = assigned[0] if len(assigned) == 1 else None
+        self._settles = not assigned
         self.settled: dict[str, Judged] = {}
         # What else is told of candidates is remembered by all that it depends on.
         self._rulings: dict[tuple[int | str, ...], Ruling] = {}
@@ -158,14 +159,19 @@ class RequestJudge:
     ) -> Judged | None:
         """The answer that the document's shape alone gives; None where it gives none."""
         shape = document.shape
-        if shape is None or not self._settles:
+        if shape is None:
             return None
+        if self._only is None or not document.devices:
+            # A device that the record says nothing of is told by the candidate that takes it.
+            taken = self._keeps_devices and self._asks and document.devices
+            if not self._settles or taken:
+                return None
         # Candidates of one request are made alike: where all of these take such devices, or none
         # does, so it is on the other hosts of the shape.
         pins = {tuple(self._pin_verdicts(document, one)) for one in candidates or (_ANYWHERE,)}
         if len(pins) > 1:
             return None
-        verdicts = list(*pins)
+        verdicts = [*list(*pins), *self._host_verdicts(document)]
         if self._only is not None:
             verdict = self._verdict(self._only, document.devices[0].accepts)
             verdicts.append((self._policy(self._only.family), verdict))
@@ -231,9 +237,21 @@ class RequestJudge:
     def _rule(self, document: wire.HostDocument, candidate: Candidate) -> Ruling:
         return Ruling.of(
             itertools.chain(
-                self._need_verdicts(document, candidate), self._pin_verdicts(document, candidate)
+                self._need_verdicts(document, candidate),
+                self._pin_verdicts(document, candidate),
+                self._host_verdicts(document),
             )
         )
+
+    def _host_verdicts(self, document: wire.HostDocument) -> Iterator[tuple[Policy, Verdict]]:
+        """The verdicts on the host itself, whichever of its devices a candidate takes."""
+        by_family = document.by_family
+        judges = {family: self._judge_of(accepts) for family, accepts in by_family.items()}
+        verdicts = judge_host(self._need.host, judges, complete=self._keeps_devices)
+        for family, verdict in verdicts.items():
+            yield self._policy(family), verdict
+        for family, verdict in judge_host_pins(self._pins.host, by_family).items():
+            yield self._policy(family), verdict
 
     def _need_verdicts(
         self, document: wire.HostDocument, candidate: Candidate
@@ -259,12 +277,12 @@ class RequestJudge:
     def _pin_verdicts(
         self, document: wire.HostDocument, candidate: Candidate
     ) -> Iterator[tuple[Policy, Verdict]]:
-        if not self._pins.devices:
+        if not self._device_pins:
             return
         by_provider = document.by_provider
         taken = [by_provider[one] for one in candidate["allocations"] if one in by_provider]
         families = {accepts.family for accepts in taken}
-        for pin in self._pins.devices:
+        for pin in self._device_pins:
             if pin.family in families:
                 (verdict,) = judge_pins(Need(devices=(pin,)), taken)
             else:
@@ -326,11 +344,6 @@ class RequestJudge:
         if not unplaced:
             return no_offer
         return lambda need: judge_each([need], unplaced, self._policy)[0]
-
-
-def nothing_recorded(family: str) -> Verdict:
-    """The verdict on a device that the request takes but the guest's record does not know."""
-    return Verdict.unknown(Reason(code=Code.NEED_MISSING, actor=Actor.OPERATOR, family=family))
 
 
 def _allocated(resource_class: str, candidate: Candidate) -> list[str]:

@@ -61,6 +61,7 @@ class Lookup:
     :param pci: whether devices are asked for that placement need not know
     :param rebuild: whether the guest is rebuilt where it is, for which placement is not asked
     :param plain: whether neither the request nor a record tells of devices or pins
+    :param asks: whether devices are asked for, so that candidates may take some
     """
 
     instance_uuid: str
@@ -73,6 +74,7 @@ class Lookup:
     pci: bool = False
     rebuild: bool = False
     plain: bool = False
+    asks: bool = True
 
     @property
     def keeps_devices(self) -> bool:
@@ -94,10 +96,12 @@ def concerns_us(spec: RequestSpec) -> bool:
     return bool(spec.instance_uuid)
 
 
-def of(context: Any, spec: RequestSpec, pins_of: PinsOf) -> Lookup:
+def of(context: Any, spec: RequestSpec, pins_of: PinsOf, hosts: Callable[[], bool]) -> Lookup:
     """What a request needs, looked up once for the whole request. Never raises.
 
     :param pins_of: reads the pins of a flavor
+    :param hosts: tells whether there are host families, of which a guest without devices may need
+        something
     """
     known: Lookup | None = getattr(spec, _MEMO, None)
     if known is not None:
@@ -111,7 +115,8 @@ def of(context: Any, spec: RequestSpec, pins_of: PinsOf) -> Lookup:
     else:
         found = _look_up(context, spec.instance_uuid)
         told = found.need is not None or found.unknown is not None
-        if not (told or _has_pins(spec) or _asks_for_devices(spec)):
+        moves = found.moving and hosts()
+        if not (told or moves or _has_pins(spec) or _asks_for_devices(spec)):
             found = Lookup(spec.instance_uuid, plain=True)
     found = _with_pins(found, spec, pins_of)
     # Not a field of the object, so it is neither sent on nor stored.
@@ -142,7 +147,7 @@ def _has_pci_requests(spec: RequestSpec) -> bool:
 
 
 def _with_pins(found: Lookup, spec: RequestSpec, pins_of: PinsOf) -> Lookup:
-    found = dataclasses.replace(found, pci=_has_pci_requests(spec))
+    found = dataclasses.replace(found, pci=_has_pci_requests(spec), asks=_asks_for_devices(spec))
     try:
         return dataclasses.replace(found, pins=pins_of(_extra_specs(spec)))
     except BadPin as error:

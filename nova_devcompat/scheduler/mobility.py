@@ -36,7 +36,7 @@ _VERDICTS = 20_000
 class Group:
     """Hosts on which a request comes to the same.
 
-    :ivar offered: the accept-sets of all devices of each of these hosts
+    :ivar offered: the accept-sets of all devices of each of these hosts, and of the host itself
     :ivar taken: those of the devices that the guest would be given, or may be
     :ivar hosts: how many hosts there are
     :ivar accepted_by: how many other hosts accept what the guest will need
@@ -107,7 +107,7 @@ class Mobility:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(
-                _distinct(device.accepts for device in document.devices),
+                _distinct(one.accepts for one in (*document.devices, *document.host)),
                 _distinct(taken),
                 "" if taken else "it gives no device of a family",
             )

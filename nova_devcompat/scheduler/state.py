@@ -107,10 +107,13 @@ class SchedulerState:
 
     def look_up(self, context: Any, spec: Any) -> lookup.Lookup:
         """What a request needs, its pins by the catalog as it is now; looked up once."""
-        return lookup.of(context, spec, self._pins_of)
+        return lookup.of(context, spec, self._pins_of, self._has_host_families)
 
     def _pins_of(self, extra_specs: Mapping[str, str]) -> Need:
         return self._keeper.current().pins(extra_specs)
+
+    def _has_host_families(self) -> bool:
+        return self._keeper.current().has_host_families
 
     def request(self, found: lookup.Lookup) -> RequestJudge:
         """A judge for one request."""
@@ -120,6 +123,7 @@ class SchedulerState:
             pins=found.pins,
             keeps_devices=found.keeps_devices,
             pci=found.pci,
+            asks=found.asks,
         )
 
     def refuses_unknown(self, found: lookup.Lookup, reason: Reason) -> bool:

@@ -67,8 +67,9 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
 
     def _weigh(self, hosts: list[Any], spec: Any) -> list[float]:
         found = self._state.look_up(spec._context, spec)
-        if found.plain or (found.moving and found.need is None):
-            # It needs nothing; or nobody knows what, and the closest fit may be too close.
+        if found.plain or (found.moving and not (found.need and found.need.assigned)):
+            # It needs nothing of a device; or nobody knows what, and the closest fit may be too
+            # close.
             return [0.0] * len(hosts)
         requests = spec.pci_requests.requests if spec.pci_requests else ()
         mobility = Mobility(

@@ -38,9 +38,10 @@ from nova.scheduler import host_manager  # noqa: E402
 from nova.scheduler.filters import all_hosts_filter  # noqa: E402
 
 from nova_devcompat import wire  # noqa: E402
-from nova_devcompat.compat.family import Family  # noqa: E402
-from nova_devcompat.compat.need import DeviceNeed, Need  # noqa: E402
-from nova_devcompat.compat.rules import Semver, Superset  # noqa: E402
+from nova_devcompat.compat.family import Family, Subject  # noqa: E402
+from nova_devcompat.compat.need import DeviceNeed, Need, host_slot  # noqa: E402
+from nova_devcompat.compat.rules import OneOf, Semver, Superset  # noqa: E402
+from nova_devcompat.compat.traits import Atom  # noqa: E402
 from nova_devcompat.scheduler import filters, lookup  # noqa: E402
 
 objects.register_all()
@@ -64,14 +65,28 @@ class _State:
         return state
 
 
-def make_hosts(count: int, *, tracked: bool, unlike: bool = False) -> list[host_manager.HostState]:
+def make_hosts(
+    count: int, *, tracked: bool, unlike: bool = False, parts: bool = False
+) -> list[host_manager.HostState]:
     """Hosts with two devices each, at versions that take turns.
 
     :param unlike: whether the two differ, and the document names not all of the host's
+    :param parts: whether they have three host families, too
     """
     offers = [FAMILY.offer({"version": v, "caps": ["migration", "p2p"]}) for v in VERSIONS]
     atoms = frozenset(atom for offer in offers for atom in offer.atoms())
     hosts = []
+    qemus = [
+        tuple(
+            wire.PublishedDevice(
+                address=name, accepts=host_family(name).offer(facts).accept_set(MACHINE_ATOMS)
+            )
+            for name in ("libvirt", "qemu", "qemu_machine")
+        )
+        for facts in (
+            {"machine": [f"pc-q35-8.{minor}" for minor in range(most)]} for most in range(20, 26)
+        )
+    ]
     for number in range(count):
         host = host_manager.HostState(f"host{number}", f"host{number}", uuid.uuid4())
         accepts = [
@@ -89,6 +104,7 @@ def make_hosts(count: int, *, tracked: bool, unlike: bool = False) -> list[host_
                 )
                 for index, provider in enumerate(providers)
             ),
+            host=qemus[number % len(qemus)] if parts else (),
         )
         host.stats = {"num_instances": "0", wire.STATS_KEY: wire.dump_stats(document)}
         host.allocation_candidates = [
@@ -103,6 +119,27 @@ def make_hosts(count: int, *, tracked: bool, unlike: bool = False) -> list[host_
         ]
         hosts.append(host)
     return hosts
+
+
+def host_family(name: str) -> Family:
+    return Family(name=name, rules={"machine": OneOf()}, subject=Subject.HOST)
+
+
+MACHINE_ATOMS = frozenset(
+    Atom(name, "machine", f"pc-q35-8.{minor}")
+    for name in ("libvirt", "qemu", "qemu_machine")
+    for minor in range(30)
+)
+
+
+def using(*devices: DeviceNeed) -> dict[str, object]:
+    """What is known of a request for a guest with these devices, that uses what its host has."""
+    of_host = [
+        DeviceNeed.of(name, {"machine": ["pc-q35-8.22"]}, slot=host_slot(name))
+        for name in ("libvirt", "qemu", "qemu_machine")
+    ]
+    need = Need(devices=(*devices, *of_host))
+    return {"moving": True, "need": need, "asks": bool(devices)}
 
 
 def make_spec() -> objects.RequestSpec:
@@ -158,10 +195,13 @@ def run(count: int, rounds: int) -> list[dict[str, object]]:
     gpu, pci = moving("rc:VGPU"), moving(f"pci:{REQUEST_ID}")
     alike = {"tracked": True}
     unlike = {"tracked": True, "unlike": True}
+    parts = {"tracked": True, "parts": True}
     cases = [
         ("guest with a vGPU", gpu, alike),
         ("guest with a PCI device not in placement", pci, {"tracked": False}),
         ("guest with a vGPU, hosts with unlike devices", gpu, unlike),
+        ("guest with a vGPU, host families", using(*gpu["need"].devices), parts),
+        ("guest without devices, host families", using(), parts),
         ("boot with a pinned vGPU", booting(), alike),
         ("boot with a pinned vGPU, hosts with unlike devices", booting(), unlike),
     ]

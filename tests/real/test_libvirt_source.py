@@ -37,9 +37,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 
 import pytest
 
+from nova_devcompat.catalog import load_catalog, packs
+from nova_devcompat.compat.need import DeviceNeed
+from nova_devcompat.compute.domain import Domains
+from nova_devcompat.compute.inventory import HostDevice, HostDevices
 from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources import libvirt as source
 
@@ -255,6 +260,82 @@ def test_the_machine_types_are_those_of_qemu(host):
     assert attributes["machine_types"] == sorted(names)
     assert attributes["machine_types_deprecated"] == sorted(deprecated)
     assert attributes["machine_aliases"] == aliases
+
+
+DOMAIN = """
+<domain type='qemu'>
+  <name>devcompat-{name}</name>
+  <memory unit='MiB'>64</memory>
+  <os><type arch='{arch}' machine='{machine}'>hvm</type></os>
+  {more}
+  <devices>{devices}</devices>
+</domain>
+"""
+PORT = "<controller type='pci' model='pcie-root-port'/>"
+
+
+def defined(daemon, machine, *, more="", devices=""):
+    """What libvirt makes of a definition; nothing is started."""
+    connection = importlib.import_module("libvirt").open(daemon.uri)
+    try:
+        domain = connection.defineXML(
+            DOMAIN.format(name=machine, arch=ARCH, machine=machine, more=more, devices=devices)
+        )
+        try:
+            return domain.XMLDesc()
+        finally:
+            domain.undefine()
+    finally:
+        connection.close()
+
+
+def needed(host, text):
+    """What a guest with this domain needs of the host, by the packs."""
+    catalog = load_catalog(packs.catalog_paths(["qemu_machine", "qemu", "libvirt"]))
+    parts = [
+        HostDevice(name, catalog.families[name].family.offer(facts), facts=facts)
+        for name in catalog.families
+        if (facts := host[name].attributes)
+    ]
+    guest = types.SimpleNamespace(get_xml_desc=lambda: text)
+    hypervisor = types.SimpleNamespace(get_guest=lambda instance: guest)
+    found = Domains(types.SimpleNamespace(_host=hypervisor)).needs(
+        types.SimpleNamespace(), HostDevices(catalog, [], host=parts)
+    )
+    for part, need in zip(parts, found, strict=True):
+        assert not part.offer.judge(need).reasons
+    return {f"{one.family}.{name}": values for one in found for name, values in one.values}
+
+
+def test_a_guest_needs_a_machine_type_of_the_list_never_an_alias(daemon, host):
+    facts = host["qemu_machine"].attributes
+    canonical = facts["machine_aliases"]["q35"]
+    family = load_catalog(packs.catalog_paths(["qemu_machine"])).families["qemu_machine"].family
+    for machine in ("q35", canonical):
+        need = needed(host, defined(daemon, machine))
+        assert need["qemu_machine.machine_types"] == {canonical}
+        # A guest that uses nothing else needs nothing else.
+        assert need["libvirt.libvirt_version"] == need["qemu.qemu_version"] == set()
+    # A host whose QEMU stops short of it, and one that is newer and has both.
+    need = DeviceNeed.of("qemu_machine", {"machine_types": [canonical]})
+    older = [one for one in facts["machine_types"] if one != canonical]
+    assert family.offer({"machine_types": older}).judge(need).outcome == "reject"
+    newer = [*facts["machine_types"], "pc-q35-99.0"]
+    assert family.offer({"machine_types": newer}).judge(need).outcome == "accept"
+
+
+def test_what_this_libvirt_writes_of_what_guests_use(daemon, host):
+    # Ports that share a slot: this libvirt says so itself, so an older one understands it.
+    root = "<controller type='pci' model='pcie-root'/>"
+    text = defined(daemon, "q35", devices=root + PORT * 3)
+    assert "multifunction='on'" in text
+    assert needed(host, text)["libvirt.libvirt_version"] == set()
+    implied = text.replace(" multifunction='on'", "")
+    assert needed(host, implied)["libvirt.libvirt_version"] == {"3.0.0"}
+    more = "<memoryBacking><source type='memfd'/></memoryBacking>"
+    need = needed(host, defined(daemon, "q35", more=more))
+    assert need["libvirt.libvirt_version"] == {"4.10.0"}
+    assert need["qemu.qemu_version"] == {"2.12"}
 
 
 def test_the_versions_are_those_of_the_programs(host):

@@ -245,6 +245,32 @@ class TestStats:
         assert host("p4", whole=False).shape is None
         assert wire.StatsReader().read(wire.dump_stats(self.document(whole=True))).shape is None
 
+    def test_parts_of_the_host_stand_apart(self):
+        part = wire.PublishedDevice(address="qemu", accepts=accept_set("1.2", ["1.0", "1.2"]))
+        document = self.document(whole=True, host=(part,))
+        read = wire.load_stats(wire.dump_stats(document))
+        assert read == document
+        assert read.by_family == {"gpu": part.accepts}
+        assert [device.address for device in read.devices] == ["0000:81:00.0", "0000:82:00.0"]
+
+    def test_the_host_is_part_of_the_shape_and_of_the_kin(self):
+        reader = wire.StatsReader()
+        devices = self.document().devices[:1]
+
+        def read(*versions, devices=devices):
+            host = tuple(
+                wire.PublishedDevice(address=f"qemu{index}", accepts=accept_set(version, ["1.0"]))
+                for index, version in enumerate(versions)
+            )
+            document = wire.HostDocument(catalog="", whole=True, devices=devices, host=host)
+            return reader.read(wire.dump_stats(document))
+
+        found = [read(), read("1.0"), read("1.2"), read("1.0", "1.2"), read("1.0", devices=())]
+        assert len({one.shape for one in found}) == len({one.kin for one in found}) == 5
+        assert None not in {one.shape for one in found}
+        # Without a host family nothing is as it was not before.
+        assert '"h"' not in wire.dump_stats(self.document())
+
     def test_a_text_is_parsed_once(self):
         reader = wire.StatsReader()
         text = wire.dump_stats(self.document())

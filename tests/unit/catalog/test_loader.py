@@ -37,6 +37,7 @@ from nova_devcompat.catalog import (
 from nova_devcompat.catalog.stages import MODES, now
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.rules import Ordered, Range, Semver, Superset
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
 from nova_devcompat.documents import DocumentError
 from nova_devcompat.sources import Device, sysfs
@@ -78,6 +79,19 @@ def family(name: str = "fam", **keys: object) -> str:
 
 def catalog_of(*families: str) -> str:
     return META + "families:\n" + "".join(families)
+
+
+ROW = "{xpath: /a, requires: {version: '3'}, because: b, source: s}"
+
+
+def use(**keys: object) -> str:
+    """A table of one row."""
+    row = {"xpath": "/a", "requires": "{version: '3'}", "because": "b", "source": "s", **keys}
+    return f"[{{{', '.join(f'{key}: {value}' for key, value in row.items())}}}]"
+
+
+def host_family(**keys: object) -> str:
+    return catalog_of(family(**{"subject": "host", "rules": "{version: ordered}", **keys}))
 
 
 @pytest.fixture
@@ -369,7 +383,7 @@ REFUSED = [
     (catalog_of(family(match=None)), "families.fam: key 'match' is missing"),
     (catalog_of(family(source=None)), "families.fam: key 'source' is missing"),
     (catalog_of(family(rules=None)), "families.fam: key 'rules' is missing"),
-    (catalog_of(family(moed="report")), "families.fam.moed: unknown key 'moed'; allowed: attributes, in_use, match, mode, on_unknown, rules, source, stages; did you mean 'mode'?"),
+    (catalog_of(family(moed="report")), "families.fam.moed: unknown key 'moed'; allowed: attributes, in_use, match, mode, needs, on_unknown, rules, source, stages, subject; did you mean 'mode'?"),
     (catalog_of(family("Fam-X")), "families.Fam-X: 'Fam-X' is no name: lower-case letters, digits and single underscores"),
     (catalog_of(family("Fam-X5")), "; for example 'fam_x5'"),
     (catalog_of(family("a__b")), "; for example 'a_b'"),
@@ -437,7 +451,46 @@ REFUSED = [
     (catalog_of(family(rules="{fw: {kind: range, base: [{x: 1.5}]}}")), "families.fam.rules.fw.base.0.x: 1.5 was read as the number 1.5"),
     (catalog_of(family(rules="{fw: {kind: ordered, ordering: alphabetic}}")), "families.fam.rules.fw: ordering: 'alphabetic' is none of numeric, rpm_evr, debian"),
     (catalog_of(family(rules="{fw: {kind: ordered, ordering: [numeric]}}")), "families.fam.rules.fw: "),
+    # host families
+    (host_family(), "families.fam: a family with 'subject: host' has to have 'needs', what guests need of it"),
+    (host_family(needs="[]"), "families.fam.needs: is empty"),
+    (host_family(needs="{}"), "families.fam.needs: "),
+    (host_family(needs="[7]"), "families.fam.needs.0: "),
+    (host_family(subject="guest", needs=f"[{ROW}]"), "families.fam.subject: 'guest' is none of: device, host"),
+    (host_family(subject="device", needs=f"[{ROW}]"), "families.fam.needs: only a family with 'subject: host' has this"),
+    (host_family(needs="[{xpath: /a, requires: {version: '3'}, because: b}]"), "families.fam.needs.0: key 'source' is missing"),
+    (host_family(needs=f"[{ROW}, {ROW[:-1]}, xpth: /a}}]"), "families.fam.needs.1.xpth: unknown key 'xpth'"),
+    (host_family(needs=use(xpath="'/domain['")), "families.fam.needs.0.xpath: '/domain[' is no XPath that can be used: "),
+    (host_family(needs=use(xpath="'nope(/domain)'")), "families.fam.needs.0.xpath: 'nope(/domain)' is no XPath that can be used: "),
+    (host_family(needs=use(xpath="'/x:domain'")), "families.fam.needs.0.xpath: '/x:domain' is no XPath that can be used: "),
+    (host_family(needs=use(requires="{version: 3.0}")), "families.fam.needs.0.requires.version: 3.0 was read as the number 3.0; put it in quotes: '3.0'"),
+    (host_family(needs=use(requires="{version: banana}")), "families.fam.needs.0.requires.version: rule ordered cannot read the value: "),
+    (host_family(needs=f"[{ROW}, {ROW.replace('version', 'verson')}]"), "families.fam.needs.1.requires.verson: 'rules' has no 'verson'; it has: version; did you mean 'version'?"),
+    (host_family(needs=f"[{ROW}, {{xpath: /a, takes: machine, because: b, source: s}}]"), "families.fam.needs.1.takes: 'rules' has no 'machine'; it has: version"),
+    (host_family(needs=f"[{ROW[:-1]}, takes: version}}]"), "families.fam.needs.0: has either 'requires' or 'takes', and has just one of them"),
+    (host_family(needs="[{xpath: /a, because: b, source: s}]"), "families.fam.needs.0: has either 'requires' or 'takes', and has just one of them"),
+    (host_family(needs=f"[{ROW[:-1]}, aliases: names}}]"), "families.fam.needs.0.aliases: goes with 'takes' only"),
+    (host_family(rules="{version: ordered, caps: superset}", needs=f"[{ROW}]"), "families.fam.rules.caps: no row of 'needs' asks for 'caps', so no guest would ever need it"),
 ]  # fmt: skip
+
+
+def test_a_host_family(write):
+    rows = f"[{ROW}, {{xpath: /b, takes: name, aliases: names, because: x, source: y}}]"
+    text = host_family(rules="{version: ordered, name: one_of}", needs=rows)
+    catalog = load_catalog([write(text)])
+    found = catalog.families["fam"]
+    assert found.of_host and catalog.has_host_families
+    version, name = found.needs
+    assert (version.requires, version.takes) == ({"version": frozenset({"3"})}, "")
+    assert (name.requires, name.takes, name.aliases) == ({}, "name", "names")
+    assert catalog.announced == {Atom("fam", "version", "3")}
+    # Why, and who says so, is no part of what hosts must have in common.
+    other = write(text.replace("because: x, source: y", "because: z, source: w"))
+    assert load_catalog([other]).digest == catalog.digest
+    other = write(text.replace("/b", "/c"))
+    assert load_catalog([other]).digest != catalog.digest
+    plain = load_catalog([write(catalog_of(family()))])
+    assert not plain.has_host_families and not plain.announced
 
 
 @pytest.mark.parametrize(("text", "expected"), REFUSED)

@@ -29,7 +29,8 @@ import pytest
 from oslo_config import cfg
 
 from nova_devcompat import conf as devcompat_conf
-from nova_devcompat.catalog import CatalogKeeper, load_catalog, nvidia, packs
+from nova_devcompat.catalog import CatalogKeeper, load_catalog, nvidia, packs, xpaths
+from nova_devcompat.compat import uses
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.undecided import Undecided
 from nova_devcompat.compat.verdict import Actor, Code, Outcome
@@ -412,6 +413,119 @@ def test_decisions(pack, name, source, destination, outcome):
 
 def test_every_family_is_decided():
     assert {name for _, name, *_ in DECISIONS} == catalog_of(*NAMES).families.keys()
+
+
+# --- what guests use -----------------------------------------------------------------------------
+
+PORT = (
+    "<controller type='pci' model='pcie-root-port'>"
+    "<address type='pci' domain='0x0000' bus='0x00' slot='{}' function='{}'{}/></controller>"
+)
+MULTIFUNCTION = " multifunction='on'"
+
+
+def ports(*places):
+    return f"<devices>{''.join(PORT.format(*place) for place in places)}</devices>"
+
+
+#: For each row of a table: domains that it finds, and some like it that it does not.
+USES = [
+    (
+        "qemu_machine", "machine_types", "pc-q35-8.2",
+        ["<os><type machine='pc-q35-8.2'>hvm</type></os>"],
+        ["", "<os><type>hvm</type></os>"],
+    ),
+    (
+        "qemu", "qemu_version", "2.1",
+        ["<memoryBacking><source type='file'/></memoryBacking>"],
+        ["", "<memoryBacking><source type='anonymous'/></memoryBacking>"],
+    ),
+    (
+        "qemu", "qemu_version", "2.12",
+        ["<memoryBacking><source type='memfd'/></memoryBacking>"],
+        ["<memoryBacking><hugepages/></memoryBacking>"],
+    ),
+    (
+        "libvirt", "libvirt_version", "3.0.0",
+        [
+            ports(("0x02", "0x0", ""), ("0x02", "0x1", "")),
+            ports(("0x01", "0x0", ""), ("0x02", "0x0", ""), ("0x02", "0x7", "")),
+        ],
+        [
+            "",
+            ports(("0x02", "0x0", MULTIFUNCTION), ("0x02", "0x1", "")),
+            ports(("0x02", "0x0", " multifunction='off'"), ("0x02", "0x1", "")),
+            ports(("0x02", "0x0", ""), ("0x03", "0x0", "")),
+            ports(("0x02", "0x0", ""), ("0x03", "0x0", MULTIFUNCTION), ("0x03", "0x1", "")),
+        ],
+    ),
+    (
+        "libvirt", "libvirt_version", "3.1.0",
+        ["<memoryBacking><source type='file'/></memoryBacking>"],
+        ["<memoryBacking><access mode='shared'/></memoryBacking>"],
+    ),
+    (
+        "libvirt", "libvirt_version", "4.4.0",
+        ["<memoryBacking><source type='file'/><discard/></memoryBacking>"],
+        ["<devices><disk><driver discard='unmap'/></disk></devices>"],
+    ),
+    (
+        "libvirt", "libvirt_version", "4.10.0",
+        ["<memoryBacking><source type='memfd'/></memoryBacking>"],
+        ["<memoryBacking><hugepages/></memoryBacking>"],
+    ),
+    (
+        "libvirt", "libvirt_version", "5.2.0",
+        ["<os firmware='efi'><type>hvm</type></os>"],
+        ["<os><loader type='pflash'>/ovmf.fd</loader></os>"],
+    ),
+    (
+        "libvirt", "libvirt_version", "7.2.0",
+        ["<os firmware='efi'><firmware><feature name='secure-boot'/></firmware></os>"],
+        ["<os><firmware/></os>"],
+    ),
+    (
+        "libvirt", "libvirt_version", "8.2.0",
+        ["<memoryBacking><allocation mode='immediate' threads='8'/></memoryBacking>"],
+        ["<memoryBacking><allocation mode='immediate'/></memoryBacking>"],
+    ),
+]  # fmt: skip
+HYPERVISOR = {
+    "machine_types": ["pc-q35-8.1", "pc-q35-8.2"],
+    "qemu_version": "8.2.0",
+    "libvirt_version": "10.0.0",
+}
+
+
+@pytest.mark.parametrize(("name", "attribute", "value", "using", "others"), USES)
+def test_uses(name, attribute, value, using, others):
+    family = catalog_of(name).families[name]
+    offer = family.family.offer(HYPERVISOR)
+
+    def needed(content):
+        domain = xpaths.parse(f"<domain type='kvm'>{content}</domain>")
+        taken = uses.used(family.needs, offer, HYPERVISOR, lambda path: xpaths.find(path, domain))
+        return offer.freeze_used(taken)
+
+    for content in using:
+        assert dict(needed(content).values) == {attribute: {value}}
+        assert offer.judge(needed(content)).outcome is ACCEPT
+    for content in others:
+        assert dict(needed(content).values) == {attribute: set()}
+
+
+def test_every_row_has_a_test():
+    packs_of_hosts = catalog_of("libvirt", "qemu", "qemu_machine").families.values()
+    rows = {
+        (one.name, attribute, value)
+        for one in packs_of_hosts
+        for use in one.needs
+        for attribute, values in (use.requires or {use.takes: ["pc-q35-8.2"]}).items()
+        for value in values
+    }
+    assert rows == {tested[:3] for tested in USES}
+    assert len(USES) == sum(len(one.needs) for one in packs_of_hosts)
+    assert all(use.because and use.source for one in packs_of_hosts for use in one.needs)
 
 
 # --- rules of an operator's own, as documented --------------------------------------------------

@@ -378,3 +378,36 @@ def test_a_device_of_two_families(host, log):
     assert f"cmp1: device {GPU} cannot be used" in text
     assert "matches several families: gpu, nvidia_vgpu" in text
     assert host.inventory.survey("cmp1").left_out.keys() == {GPU}
+
+
+HOST_FAMILY = {
+    "subject": "host",
+    "match": {"component": "qemu*"},
+    "source": "static",
+    "rules": {"version": "ordered"},
+    "needs": [
+        {"xpath": "/domain", "requires": {"version": "8"}, "because": "b", "source": "s"},
+    ],
+}
+
+
+def test_parts_of_the_host_are_no_devices(tmp_path, caplog):
+    host = Host(tmp_path, {"qemu": HOST_FAMILY})
+
+    def write(*addresses):
+        listed = [
+            {"address": one, "attributes": {"component": one, "version": "8.2", "more": "x"}}
+            for one in addresses
+        ]
+        content = {"meta": {"schema_version": "1.0"}, "hosts": {"cmp1": {"devices": listed}}}
+        host.inventory_file.write_text(yaml.safe_dump(content))
+
+    write("qemu")
+    found = host.inventory.read("cmp1")
+    assert not len(found) and not list(found) and found.find("qemu") is None
+    part = found.host["qemu"]
+    assert (part.address, part.facts["more"]) == ("qemu", "x")
+    # Which of several would count?
+    write("qemu", "qemu-kvm")
+    assert not host.inventory.read("cmp1").host
+    assert "it is one of 2 that match host family qemu, which can have one" in caplog.text

@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat.catalog import AmbiguousDevice, Catalog, CatalogFamily
-from nova_devcompat.compat.family import Family
-from nova_devcompat.compat.rules import AtLeast, OneOf, Range, Semver, Superset
+from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.rules import AtLeast, OneOf, Ordered, Range, Semver, Superset
+from nova_devcompat.compat.uses import Use
 from nova_devcompat.compat.verdict import Verdict
 from nova_devcompat.fleet.matrix import Matrix, Move, UnknownName
 from nova_devcompat.sources import Device
@@ -251,3 +252,31 @@ def test_matrix_is_what_the_core_says(hosts):
         assert list(matrix.moves(destination=host)) == [
             row for row in expected if row.destination_host == host
         ]
+
+
+def test_a_host_family_is_compared_by_all_that_guests_could_use():
+    table = (
+        Use(xpath="/a", requires={"version": frozenset({"3.0"})}),
+        Use(xpath="/b", requires={"version": frozenset({"9.0"})}),
+    )
+    family = CatalogFamily(
+        family=Family(name="qemu", rules={"version": Ordered()}, subject=Subject.HOST),
+        match={"component": "qemu"},
+        source="static",
+        needs=table,
+    )
+    hosts = {
+        name: [Device("qemu", {"component": "qemu", "version": version})]
+        for name, version in (("ancient", "2.0"), ("old", "7.0"), ("new", "8.0"))
+    }
+    matrix = Matrix(Catalog(digest="", families={"qemu": family}), Inventory(hosts=hosts))
+    verdicts = {(m.source_host, m.destination_host): m.verdict for m in matrix.moves()}
+    # Between the last two, no row of the table makes a difference.
+    assert verdicts == {
+        ("ancient", "old"): "accept",
+        ("ancient", "new"): "accept",
+        ("old", "ancient"): "reject",
+        ("old", "new"): "accept",
+        ("new", "ancient"): "reject",
+        ("new", "old"): "accept",
+    }

@@ -22,7 +22,7 @@ from nova import exception, objects
 from nova_devcompat import wire
 from nova_devcompat.catalog import Catalog, CatalogFamily
 from nova_devcompat.compat.family import Family
-from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.rules import Semver, Superset
 from nova_devcompat.fleet import cells, needs
 from nova_devcompat.fleet.cells import BadRequest, Refused
@@ -94,6 +94,16 @@ def test_node_judges(where, address, parent, outcome, code):
     verdict = where.judge(nic(address, version=["1.2"], caps=["p2p"]), parent)
     assert verdict.outcome == outcome
     assert [reason.code for reason in verdict.reasons] == [code] * bool(code)
+
+
+def test_node_judges_what_is_needed_of_the_host():
+    offer = FAMILY.offer({"version": "1.0", "caps": []})
+    needed = DeviceNeed.of("nic", {"version": ["1.2"], "caps": []}, slot=host_slot("nic"))
+    part = wire.PublishedDevice(address="nic", accepts=offer.accept_set(needed.atoms))
+    text = wire.dump_stats(wire.HostDocument(catalog="", devices=(), host=(part,)))
+    assert node(stats=text).judge(needed, None).outcome == "reject"
+    assert node(published("1.4")).judge(needed, None).outcome == "unknown"
+    assert node(stats=None).judge(needed, None).outcome == "unknown"
 
 
 # --- changes to needs ---------------------------------------------------------------------------

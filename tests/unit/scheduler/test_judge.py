@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 from nova_devcompat import wire
 from nova_devcompat.assigned import Assigned
-from nova_devcompat.compat.family import Family, required_atoms
-from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.rules import Equal, Semver, Superset
+from nova_devcompat.compat.family import Family, Subject, required_atoms
+from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
+from nova_devcompat.compat.rules import Equal, OneOf, Ordered, Semver, Superset
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Code, Mode, OnUnknown, Policy, Reason
 from nova_devcompat.compute import admit
 from nova_devcompat.compute.inventory import HostDevice
-from nova_devcompat.scheduler.judge import RequestJudge
+from nova_devcompat.scheduler.judge import ACCEPTED, RequestJudge
 
 GPU = Family(name="gpu", rules={"version": Semver(), "caps": Superset()})
 NIC = Family(name="nic", rules={"mode": Equal()})
@@ -594,3 +595,118 @@ def test_a_slot_without_any_claim():
     need = Need(devices=(DeviceNeed.of("nic", {"mode": ["a"]}, slot=PCI, address="s0"),))
     ruling = admit.rule_on_claim(need, {"s0": PCI}, {}, [], lambda family: ENFORCE)
     assert [reason.code for reason in ruling.refused] == [Code.NO_DEVICE]
+
+
+# --- host families ------------------------------------------------------------------------------
+
+QEMU = Family(name="qemu", rules={"machine": OneOf(), "version": Ordered()}, subject=Subject.HOST)
+MACHINES = ("q1", "q2", "q3")
+
+parts = st.none() | st.builds(
+    lambda machines, version: QEMU.offer({"machine": machines, "version": version}),
+    st.lists(st.sampled_from(MACHINES), unique=True),
+    st.none() | st.sampled_from(["7.0", "8.0"]),
+)
+host_needs = st.none() | st.builds(
+    lambda machine, version: DeviceNeed.of(
+        "qemu", {"machine": machine, "version": version}, slot=host_slot("qemu")
+    ),
+    st.none() | st.lists(st.sampled_from(MACHINES), max_size=1),
+    st.none() | st.lists(st.sampled_from(["7.0", "8.0"]), max_size=1),
+)
+host_pins = st.none() | st.sampled_from(MACHINES).map(
+    lambda machine: DeviceNeed.of("qemu", {"machine": [machine]}, slot=host_slot("qemu"))
+)
+KNOWN = {Atom("qemu", "machine", one) for one in MACHINES} | {
+    Atom("qemu", "version", one) for one in ("7.0", "8.0")
+}
+
+
+def publish_host(part, devices, number, *, whole):
+    known = KNOWN | atoms_of(*devices)
+    document = wire.HostDocument(
+        catalog="",
+        whole=whole,
+        devices=tuple(
+            wire.PublishedDevice(
+                address=f"0000:8{index}:00.0",
+                accepts=offer.accept_set(known),
+                providers=(f"h{number}p{index}",),
+            )
+            for index, offer in enumerate(devices)
+        ),
+        host=(wire.PublishedDevice(address="qemu", accepts=part.accept_set(known)),)
+        if part
+        else (),
+    )
+    return wire.dump_stats(document)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    source=st.lists(st.sampled_from([gpu("1.2"), gpu("1.4")]), max_size=2),
+    of_host=host_needs,
+    pin=host_pins,
+    hosts=st.lists(
+        st.tuples(parts, st.lists(st.sampled_from([gpu("1.2"), gpu("2.0")]), max_size=2)),
+        min_size=1,
+        max_size=4,
+    ),
+    policy=st.sampled_from([ENFORCE, LENIENT, REPORT]),
+    keeps=st.booleans(),
+    whole=st.booleans(),
+)
+def test_hosts_of_a_host_family(source, of_host, pin, hosts, policy, keeps, whole):
+    """What is remembered changes nothing, and admission accepts => filter accepts => prefilter."""
+    frozen = need_of(*source)
+    need = Need(devices=(*frozen.devices, *([of_host] if of_host else []))) if keeps else Need()
+    pins = Need(devices=(pin,) if pin else ())
+    reader = wire.StatsReader()
+
+    def new():
+        return RequestJudge(
+            need, lambda family: policy, pins=pins, keeps_devices=keeps, asks=bool(source)
+        )
+
+    seasoned = new()
+    for number, (part, devices) in enumerate(hosts):
+        document = reader.read(publish_host(part, devices, number, whole=whole))
+        taken = [f"h{number}p{index}" for index in range(min(len(source), len(devices)))]
+        candidates = [vgpu_candidate(*taken)]
+        judged = seasoned.judge(document, candidates)
+        assert judged == new().judge(document, candidates)
+        if not keeps or len(taken) < len(source):
+            continue
+        ruling = admit.rule_on_claim(
+            need,
+            {},
+            {},
+            [
+                Assigned(VGPU, one, HostDevice(one, devices[index]))
+                for index, one in enumerate(taken)
+            ],
+            lambda family: policy,
+            pins,
+            {"qemu": HostDevice("qemu", part)} if part else {},
+        )
+        if ruling.accepts:
+            assert judged.candidates is None or judged.candidates
+            if policy is ENFORCE and part is not None:
+                accepted = part.accept_set(KNOWN).atoms
+                assert {one for one in need.atoms if one.family == "qemu"} <= accepted
+
+
+def test_a_plain_guest_is_settled_by_the_host_alone():
+    """On hosts without devices, of which most have the same QEMU."""
+    need = Need(devices=(DeviceNeed.of("qemu", {"machine": ["q2"]}, slot=host_slot("qemu")),))
+    family = Family(name="qemu", rules={"machine": OneOf()}, subject=Subject.HOST)
+    request = RequestJudge(need, lambda family: ENFORCE)
+    reader = wire.StatsReader()
+    for machines, accepted in ((["q1", "q2"], True), (["q1"], False)):
+        part = family.offer({"machine": machines})
+        document = reader.read(publish_host(part, [], 0, whole=True))
+        judged = request.judge(document, [vgpu_candidate()])
+        assert (judged is ACCEPTED) is accepted
+        assert request.settled[document.shape] is judged
+    (reason,) = judged.ruling.refused
+    assert (reason.family, reason.code) == ("qemu", Code.NOT_IN_SET)

@@ -1,0 +1,89 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The XPath expressions of tables of needs, over a guest's domain XML."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from lxml import etree
+
+# What libvirt itself puts beside its own elements (docs/drvqemu.rst of libvirt).
+_NAMESPACES = {"qemu": "http://libvirt.org/schemas/domain/qemu/1.0"}
+
+#: Longer than any domain's that Nova makes: they have some 10,000 characters.
+MAX_XML = 4 * 1024 * 1024
+
+
+def check(xpath: str) -> None:
+    """See that an expression can be used.
+
+    :raises ValueError: it cannot, and why
+    """
+    try:
+        # An unknown function, prefix or variable is no error before it is evaluated.
+        _compiled(xpath)(etree.Element("domain"))
+    except etree.XPathError as error:
+        raise ValueError(f"{xpath!r} is no XPath that can be used: {error}") from None
+
+
+def parse(text: str) -> Any:
+    """The root element of a domain.
+
+    :param text: what virDomainGetXMLDesc returned
+    :raises ValueError: it is no domain
+    """
+    if len(text) > MAX_XML:
+        raise ValueError(f"the domain XML has {len(text)} characters, {MAX_XML} are read")
+    # No entities, no files, no network, and libxml2's limits of depth and length.
+    parser = etree.XMLParser(
+        resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False
+    )
+    try:
+        root = etree.fromstring(text.encode(), parser)
+    except etree.XMLSyntaxError as error:
+        raise ValueError(f"the domain XML cannot be read: {error}") from None
+    if root.tag != "domain":
+        raise ValueError(f"<{root.tag}> where a <domain> is expected")
+    return root
+
+
+def find(xpath: str, root: Any) -> frozenset[str]:
+    """The texts of what an expression finds; empty where it finds nothing, or is not true.
+
+    What is found but has no text counts as its name: an element without content, the truth.
+
+    :param xpath: one that :func:`check` lets through
+    :param root: the element of a domain
+    :raises ValueError: it cannot be evaluated on this domain
+    """
+    try:
+        found = _compiled(xpath)(root)
+    except etree.XPathError as error:
+        raise ValueError(f"{xpath!r}: {error}") from None
+    if isinstance(found, list):
+        return frozenset(map(_text, found))
+    return frozenset([str(found)]) if found else frozenset()
+
+
+def _text(item: Any) -> str:
+    if isinstance(item, str):
+        return item.strip()
+    text = getattr(item, "text", None)
+    return (text or "").strip() or str(getattr(item, "tag", item))
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(xpath: str) -> Any:
+    return etree.XPath(xpath, namespaces=_NAMESPACES, smart_strings=False)

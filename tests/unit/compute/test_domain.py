@@ -1,0 +1,132 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""Reading what a guest uses, off its domain or what stands for it."""
+
+import time
+import types
+
+import pytest
+
+from nova_devcompat.catalog import packs
+from nova_devcompat.catalog.loader import load_catalog
+from nova_devcompat.compute import domain
+from nova_devcompat.compute.inventory import HostDevice, HostDevices
+
+CATALOG = load_catalog(packs.catalog_paths(["qemu_machine", "libvirt"]))
+FACTS = {
+    "qemu_machine": {
+        "machine_types": ["pc-q35-8.1", "pc-q35-8.2"],
+        "machine_aliases": {"q35": "pc-q35-8.2"},
+    },
+    "libvirt": {"libvirt_version": "9.0.0"},
+}
+MEMFD = "<memoryBacking><source type='memfd'/></memoryBacking>"
+
+
+def host(*families):
+    parts = [
+        HostDevice(name, CATALOG.families[name].family.offer(FACTS[name]), facts=FACTS[name])
+        for name in families
+    ]
+    return HostDevices(CATALOG, [], host=parts)
+
+
+HOST = host("qemu_machine", "libvirt")
+
+
+def instance(**system_metadata):
+    return types.SimpleNamespace(uuid="uuid", name="guest", system_metadata=system_metadata)
+
+
+def libvirt_driver(answer):
+    """A driver whose guests describe themselves by what a function returns."""
+    guest = types.SimpleNamespace(get_xml_desc=answer)
+    hypervisor = types.SimpleNamespace(get_guest=lambda instance: guest)
+    return types.SimpleNamespace(_host=hypervisor)
+
+
+def needs(driver, guest=None, devices=HOST):
+    found = domain.Domains(driver).needs(guest or instance(), devices)
+    assert all(one.of_host and not one.address for one in found)
+    return {one.family: dict(one.values) for one in found}
+
+
+def of_domain(text):
+    return needs(libvirt_driver(lambda: text))
+
+
+def test_what_the_domain_says():
+    text = f"<domain><os><type machine='pc-q35-8.1'>hvm</type></os>{MEMFD}</domain>"
+    assert of_domain(text) == {
+        "qemu_machine": {"machine_types": {"pc-q35-8.1"}},
+        "libvirt": {"libvirt_version": {"4.10.0"}},
+    }
+
+
+def test_an_alias_is_what_it_stands_for_here():
+    text = "<domain><os><type machine='q35'>hvm</type></os></domain>"
+    assert of_domain(text)["qemu_machine"] == {"machine_types": {"pc-q35-8.2"}}
+
+
+UNKNOWN = {"qemu_machine": {"machine_types": None}, "libvirt": {"libvirt_version": None}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<domain>",
+        "<network/>",
+        None,
+        "<domain>" + " " * 5_000_000 + "</domain>",
+        "<!DOCTYPE d [<!ENTITY e SYSTEM '/etc/hostname'>]><network>&e;</network>",
+    ],
+)
+def test_what_is_no_domain_is_not_known(text, caplog):
+    assert of_domain(text) == UNKNOWN
+    assert "What the guest uses of its host is not known: " in caplog.text
+
+
+def test_a_libvirt_that_fails_or_hangs_is_not_known(monkeypatch, caplog):
+    def fail():
+        raise RuntimeError("Domain not found")
+
+    assert needs(libvirt_driver(fail)) == UNKNOWN
+    assert "Domain not found" in caplog.text
+    monkeypatch.setattr(domain, "SECONDS", 0.05)
+    assert needs(libvirt_driver(lambda: time.sleep(1))) == UNKNOWN
+    assert "gives no answer" in caplog.text
+
+
+def test_where_no_host_family_is_libvirt_is_not_asked():
+    def fail():
+        raise AssertionError
+
+    assert needs(libvirt_driver(fail), devices=host()) == {}
+
+
+NOTHING = {"qemu_machine": {"machine_types": set()}, "libvirt": {"libvirt_version": set()}}
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        (None, set()),
+        ("pc-q35-8.2", {"pc-q35-8.2"}),
+        ("q35", set()),  # an alias, or a type of which the host knows nothing
+        ("pc-q35-2.0", set()),
+    ],
+)
+def test_other_drivers(machine, expected):
+    guest = instance(image_hw_machine_type=machine) if machine else instance()
+    found = needs(types.SimpleNamespace(), guest)
+    assert found == {**NOTHING, "qemu_machine": {"machine_types": expected}}
