@@ -140,15 +140,16 @@ class Prefilter:
         by_root = _by_root(candidates, summaries)
         request = self._state.request(watched.found)
         refusals = explain.Refusals()
-        for node in _nodes(context, by_root):
-            if node.host in (watched.spec.ignore_hosts or ()):
-                continue
+        for node in _options(context, watched.spec, by_root):
             judged = self._state.judge(request, node.stats, by_root[node.uuid])
             host = types.SimpleNamespace(host=node.host, nodename=node.hypervisor_hostname)
             refusals.add(host, judged.ruling.refused or (_NOT_PUBLISHED,))
         if refusals.count:
             explain.no_host(watched.found, refusals)
 
+
+#: So many of placement's hosts are looked at first when one of a cell will do.
+_FIRST_LOOK = 10
 
 _NOT_PUBLISHED = Reason(
     code=Code.NOT_EVALUATED,
@@ -184,7 +185,7 @@ class Watched:
         if candidates is None:
             self.prefilter.forget(self.names)
             return
-        if candidates and not self._only_ignored(context, candidates, summaries):
+        if candidates and self._leaves_one(context, candidates, summaries):
             return
         wide = copy.copy(resources)
         wide._root_required = set(resources._root_required) - self.names
@@ -192,13 +193,22 @@ class Watched:
         if without is not None and without[0]:
             self.prefilter.explain(context, self, without[0], without[1])
 
-    def _only_ignored(self, context: Any, candidates: Any, summaries: Any) -> bool:
-        # Placement does not know which hosts the scheduler will ignore, the source among them.
-        ignored = self.spec.ignore_hosts or ()
-        roots = _by_root(candidates, summaries)
-        if len(roots) > len(ignored):
-            return False
-        return all(node.host in ignored for node in _nodes(context, roots))
+    def _leaves_one(self, context: Any, candidates: Any, summaries: Any) -> bool:
+        # Placement knows neither which hosts the scheduler will ignore, the source among them, nor
+        # to which cell a move is limited.
+        roots = list(_by_root(candidates, summaries))
+        if _cell_of(self.spec) is None:
+            if len(roots) > len(self.spec.ignore_hosts or ()):
+                return True
+            return bool(_options(context, self.spec, roots))
+        # One host is enough, and most often among the first: few rows are read, however many
+        # hosts there are.
+        start, size = 0, _FIRST_LOOK
+        while start < len(roots):
+            if _options(context, self.spec, roots[start : start + size]):
+                return True
+            start, size = start + size, size * 10
+        return False
 
 
 def _by_root(candidates: Iterable[Any], summaries: dict[str, Any]) -> dict[str, list[Any]]:
@@ -211,16 +221,32 @@ def _by_root(candidates: Iterable[Any], summaries: dict[str, Any]) -> dict[str, 
     return by_root
 
 
-def _nodes(context: Any, uuids: Iterable[str]) -> list[Any]:
-    """The compute nodes of these UUIDs, in all cells, by host."""
+def _cell_of(spec: Any) -> Any:
+    """The cell that a request is limited to, as most moves are; None for any.
+
+    As nova/scheduler/host_manager.py decides it (get_host_states_by_uuids).
+    """
+    destination = spec.requested_destination if "requested_destination" in spec else None
+    if not destination or "cell" not in destination or destination.allow_cross_cell_move:
+        return None
+    return destination.cell
+
+
+def _options(context: Any, spec: Any, uuids: Iterable[str]) -> list[Any]:
+    """The compute nodes of these UUIDs that the scheduler can choose, by host."""
     elevated = context.elevated()
+    only = _cell_of(spec)
     found: list[Any] = []
-    for mapping in objects.CellMappingList.get_all(elevated):
+    for mapping in objects.CellMappingList.get_all(elevated) if only is None else [only]:
         if mapping.is_cell0():
             continue
         with nova_context.target_cell(elevated, mapping) as cell:
             found.extend(objects.ComputeNodeList.get_all_by_uuids(cell, list(uuids)))
-    return sorted(found, key=lambda node: (node.host, node.hypervisor_hostname))
+    ignored = spec.ignore_hosts or ()
+    return sorted(
+        (node for node in found if node.host not in ignored),
+        key=lambda node: (node.host, node.hypervisor_hostname),
+    )
 
 
 # What the thread's current request is watched for, between the request filter and the question.

@@ -286,7 +286,14 @@ class Fleet(UnderPytest, nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrati
         )
         self.flags(pci_in_placement=in_placement, group="filter_scheduler")
 
-    def start_host(self, name: str, *, gpus: Sequence[Gpu] = (), pfs: Sequence[Pf] = ()) -> Any:
+    def start_host(
+        self,
+        name: str,
+        *,
+        gpus: Sequence[Gpu] = (),
+        pfs: Sequence[Pf] = (),
+        cell: str | None = None,
+    ) -> Any:
         """Start a nova-compute with devices of its own.
 
         The driver is what ``COMPUTE_DRIVER`` names. Nova's fixtures patch LibvirtDriver's class,
@@ -300,6 +307,7 @@ class Fleet(UnderPytest, nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrati
             pci_info=_devices(gpus, pfs),
             libvirt_version=self.FAKE_LIBVIRT_VERSION,
             qemu_version=self.FAKE_QEMU_VERSION,
+            cell_name=cell,
         )
         return self.computes[name]
 
@@ -619,8 +627,11 @@ class Fleet(UnderPytest, nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrati
                 )
 
     def _pci_left(self, host: str, server_id: str) -> Iterator[str]:
-        node = objects.ComputeNode.get_by_nodename(self.context, host)
-        for device in objects.PciDeviceList.get_by_compute_node(self.context, node.id):
+        mapping = self.host_mappings[host].cell_mapping
+        with nova_context.target_cell(self.context, mapping) as context:
+            node = objects.ComputeNode.get_by_nodename(context, host)
+            devices = objects.PciDeviceList.get_by_compute_node(context, node.id)
+        for device in devices:
             if device.instance_uuid == server_id:
                 yield f"database: PCI device {device.address} is {device.status}"
         # The tracker's own books can differ from the rows (nova/pci/manager.py).

@@ -12,11 +12,14 @@
 
 """How the filter and the prefilter sit in Nova's scheduler."""
 
+from unittest import mock
+
 from nova.scheduler import request_filter
 
 from nova_devcompat.compat.verdict import Actor, Reason
-from nova_devcompat.scheduler import explain, filters, lookup, weights
-from tests.functional.devcompat import VGPU, DeviceCompatFleet
+from nova_devcompat.scheduler import explain, filters, lookup, prefilter, weights
+from tests.functional import base
+from tests.functional.devcompat import VGPU, DeviceCompatFleet, gpu
 
 
 class PluginTest(DeviceCompatFleet):
@@ -81,3 +84,42 @@ class PluginTest(DeviceCompatFleet):
         self.assertIn("cmp9: ", line.text)
         self.assertNotIn("cmp10: ", line.text)
         self.assertTrue(line.text.endswith("and 4 more"), line.text)
+
+
+class CellsTest(DeviceCompatFleet):
+    """Guests do not leave their cell, and hosts of others are not talked of."""
+
+    MDEV_TYPES = {"nvidia-11": ()}
+    NUMBER_OF_CELLS = 2
+
+    def start(self, **versions):
+        for name, version in versions.items():
+            self.set_devices(name, gpu(version))
+            self.start_host(name, gpus=[base.Gpu()], cell=f"cell{name[-1]}")
+        self.settle()
+
+    def test_another_cell_would_accept(self):
+        self.start(home1="1.2", old1="1.0", fit2="1.2")
+        self.assert_explained(r"1 rejected: old1: gpu\.version: needs 1\.2, offered 1\.0[^|]*$")
+
+    def test_no_cell_would_accept(self):
+        self.start(home1="1.2", old1="1.0", old2="1.0")
+        self.assert_explained(r"1 rejected: old1: [^|]*$")
+
+    def test_one_of_the_cell_fits(self):
+        self.start(home1="1.2", old1="1.0", new1="1.4", fit2="1.2")
+        server = self.boot("home1", VGPU)
+        with self.logs.during() as lines:
+            self.assert_moved("new1", self.live_migrate(server))
+        self.assertEqual([], lines.find("No host accepts"))
+
+    def assert_explained(self, pattern):
+        server = self.boot("home1", VGPU)
+        for first_look in (10, 1):
+            with (
+                mock.patch.object(prefilter, "_FIRST_LOOK", first_look),
+                self.logs.during() as lines,
+            ):
+                self.assert_stays("home1", self.live_migrate(server), server)
+            (line,) = lines.find("No host accepts")
+            self.assertRegex(line.text, pattern)
