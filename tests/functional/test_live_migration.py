@@ -52,6 +52,7 @@ class ThereAndBack:
     def start_hosts(self, **versions):
         self.start_gpu_hosts(**versions)
 
+    @pytest.mark.slow
     def test_newer_and_back_but_never_older(self):
         self.start_hosts(old="1.0", mid="1.2", new="1.4")
         server = self.boot("mid", self.EXTRA_SPECS)

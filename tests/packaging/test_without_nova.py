@@ -48,6 +48,7 @@ def test_entry_points_that_need_no_nova_resolve(bare):
         "range",
         "semver",
         "superset",
+        "undecided",
     ]
 
 
