@@ -40,14 +40,12 @@ from tests.functional.devcompat import (
 pytestmark = pytest.mark.threads
 
 
-REPETITIONS = 20 if bootstrap.uses_threads() else 4
-
-
 class ThereAndBack:
     """Hosts at 1.0, 1.2 and 1.4; the guest is started on 1.2."""
 
     EXTRA_SPECS = VGPU
     NEED = "gpu.version=1.2"
+    REPETITIONS = 4
 
     def start_hosts(self, **versions):
         self.start_gpu_hosts(**versions)
@@ -59,7 +57,7 @@ class ThereAndBack:
         self.assertEqual({self.NEED}, self.needed(server))
         self.shuffle_hosts(20)
 
-        for _ in range(REPETITIONS):
+        for _ in range(self.REPETITIONS):
             for expected in ("new", "mid"):
                 with self.placement_log.during() as calls:
                     moved = self.live_migrate(server)
@@ -86,6 +84,7 @@ class ThereAndBack:
 
 class VGPUThereAndBackTest(ThereAndBack, DeviceCompatFleet):
     MDEV_TYPES = {"nvidia-11": ()}
+    REPETITIONS = 20 if bootstrap.uses_threads() else 4
 
 
 class VFInPlacementThereAndBackTest(ThereAndBack, DeviceCompatFleet):
