@@ -16,26 +16,20 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import logging
-import sys
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
 from cliff.command import Command
 from cliff.show import ShowOne
 
-from nova_devcompat.catalog import Catalog, load_catalog
-from nova_devcompat.catalog.packs import catalog_paths
+from nova_devcompat.catalog import Catalog
+from nova_devcompat.cli import controller
+from nova_devcompat.cli.controller import nova
 from nova_devcompat.cli.formatters import FastLister
 
 if TYPE_CHECKING:
     from nova_devcompat.fleet.needs import Needs
-
-# Whose INFO lines are for the console; those of Nova and its libraries are for the log file.
-_TALKING = ("nova_devcompat.cli", "nova_devcompat.fleet.needs.progress")
 
 
 class _OnController(Command):
@@ -48,13 +42,7 @@ class _OnController(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "--config-file",
-            metavar="FILE",
-            action="append",
-            default=[],
-            help="Nova's configuration, where nova-manage would not find it; can be repeated",
-        )
+        controller.add_config_file_option(parser, "Nova's configuration")
         return parser
 
     def run(self, parsed_args: argparse.Namespace) -> int:
@@ -87,12 +75,7 @@ class _WithCatalog(_OnController):
 
     @staticmethod
     def catalog(parsed_args: argparse.Namespace) -> Catalog:
-        import nova.conf
-
-        ours = nova.conf.CONF.devcompat
-        paths = parsed_args.catalog or catalog_paths(ours.packs, ours.catalog)
-        # The hosts read the devices, so no source need be installed on a controller.
-        return load_catalog(paths, check_sources=False)
+        return controller.catalog_of(parsed_args.catalog)
 
 
 class NeedList(_OnController, FastLister):
@@ -272,100 +255,3 @@ class _Mapping(FormattableColumn[dict[str, str]]):
 
     def human_readable(self) -> str:
         return "\n".join(f"{name}={value}" for name, value in self._value.items())
-
-
-# --- Nova ---------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def nova(config_files: Sequence[str]) -> Iterator[None]:
-    """Nova as nova-manage sets it up, for the length of a command.
-
-    :param config_files: none to look where Nova's services look
-    :raises ValueError: Nova is not installed, or its configuration cannot be used
-    """
-    with _quiet_console() as console:
-        conf, rpc = _configured(config_files)
-        try:
-            _log_as_configured(conf, console)
-            yield
-        finally:
-            rpc.cleanup()
-
-
-def _configured(config_files: Sequence[str]) -> tuple[Any, Any]:
-    """Nova's options, read, and its RPC module, ready for the notifications that a save sends."""
-    try:
-        with warnings.catch_warnings():
-            # Its libraries import it where it is installed; it is not used here.
-            warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
-            import nova.conf
-            from nova import config, objects, rpc
-    except ImportError as error:
-        raise ValueError(
-            "this command needs Nova, and there is none here: "
-            f"run it on a controller ({' '.join(str(error).split())})"
-        ) from error
-    from oslo_config import cfg
-
-    from nova_devcompat.conf import register_opts
-
-    conf = nova.conf.CONF
-    register_opts(conf)
-    arguments = [part for name in config_files for part in ("--config-file", name)]
-    try:
-        config.parse_args(["nova-devcompat", *arguments])
-    except cfg.Error as error:
-        raise ValueError(" ".join(str(error).split())) from error
-    # Nova wants [database] too, to tell in which dialect to filter (nova/db/main/api.py).
-    lacking = [name for name in ("api_database", "database") if not conf[name].connection]
-    if lacking:
-        read = ", ".join(conf.config_file) or "none"
-        raise ValueError(
-            f"no connection is configured in [{lacking[0]}] (files read: {read}); "
-            "name the nova.conf of a controller's nova-api with --config-file"
-        )
-    objects.register_all()
-    return conf, rpc
-
-
-@contextlib.contextmanager
-def _quiet_console() -> Iterator[list[logging.Handler]]:
-    """Keep what Nova and its libraries log at INFO off the console.
-
-    :returns: cliff's handlers, that of its own ``--log-file`` too
-    """
-    handlers = list(logging.getLogger().handlers)
-    on_console = [one for one in handlers if getattr(one, "stream", None) in _streams()]
-    for handler in on_console:
-        handler.addFilter(_is_for_the_console)
-    try:
-        yield handlers
-    finally:
-        for handler in on_console:
-            handler.removeFilter(_is_for_the_console)
-
-
-def _log_as_configured(conf: Any, console: list[logging.Handler]) -> None:
-    """Let log lines go where nova.conf says too, and leave the console to cliff."""
-    from oslo_log import log
-
-    root = logging.getLogger()
-    try:
-        log.setup(conf, "nova")
-    except OSError as error:
-        raise RuntimeError(f"the log of nova.conf cannot be written: {error}") from error
-    for handler in list(root.handlers):
-        # Where nova.conf names no file, oslo.log would write into the output.
-        if getattr(handler, "stream", None) in _streams():
-            root.removeHandler(handler)
-    for handler in console:
-        root.addHandler(handler)
-
-
-def _streams() -> tuple[Any, ...]:
-    return (sys.stdout, sys.stderr)
-
-
-def _is_for_the_console(entry: logging.LogRecord) -> bool:
-    return entry.levelno >= logging.WARNING or entry.name in _TALKING

@@ -21,9 +21,8 @@ import types
 
 from cliff.command import Command
 
-from nova_devcompat.catalog import Catalog, load_catalog
-from nova_devcompat.catalog.packs import catalog_paths
-from nova_devcompat.cli.need import nova
+from nova_devcompat.cli import controller
+from nova_devcompat.cli.controller import nova
 from nova_devcompat.cli.options import add_stage_options, moment_of
 
 LOG = logging.getLogger(__name__)
@@ -41,14 +40,7 @@ class UpgradeCheck(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "--config-file",
-            metavar="FILE",
-            action="append",
-            default=[],
-            help="the configuration of nova-scheduler, where nova-manage would not find it; "
-            "can be repeated",
-        )
+        controller.add_config_file_option(parser, "the configuration of nova-scheduler")
         parser.add_argument(
             "--catalog",
             metavar="FILE",
@@ -79,18 +71,11 @@ class UpgradeCheck(Command):
             from nova_devcompat.fleet.needs import Needs
             from nova_devcompat.fleet.upgrade import UpgradeChecks
 
-            def load() -> Catalog:
-                paths = parsed_args.catalog or catalog_paths(
-                    CONF.devcompat.packs, CONF.devcompat.catalog
-                )
-                # The hosts read the devices, so no source need be installed on a controller.
-                return load_catalog(paths, check_sources=False)
-
             cells = Cells(context.get_admin_context())
             checks = UpgradeChecks(
                 CONF,
                 Needs(cells),
-                load,
+                lambda: controller.catalog_of(parsed_args.catalog),
                 default_policy(CONF),
                 moment_of(parsed_args),
                 parsed_args.activating_within,
