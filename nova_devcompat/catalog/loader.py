@@ -305,6 +305,21 @@ def _check_use(
         )
 
 
+def _has_rule(
+    document: Document,
+    path: KeyPath,
+    attribute: str,
+    known: Iterable[str],
+    problems: list[Problem],
+) -> bool:
+    names = sorted(map(str, known))
+    if attribute in names:
+        return True
+    message = f"'rules' has no {attribute!r}; it has: {', '.join(names)}{near(attribute, names)}"
+    problems.append(document.problem(path, message))
+    return False
+
+
 def _in_use(
     document: Document, path: KeyPath, content: Mapping[str, object], problems: list[Problem]
 ) -> dict[str, str]:
@@ -312,14 +327,7 @@ def _in_use(
     if not isinstance(stated, dict) or not isinstance(known, dict):
         return {}
     for attribute in stated:
-        if attribute not in known:
-            problems.append(
-                document.problem(
-                    (*path, attribute),
-                    f"'rules' has no {attribute!r}; it has: {', '.join(map(str, known))}"
-                    + near(str(attribute), list(map(str, known))),
-                )
-            )
+        _has_rule(document, (*path, attribute), str(attribute), known, problems)
     return {key: told for key, told in stated.items() if isinstance(told, str)}
 
 
@@ -376,11 +384,7 @@ def _use(
         problems.append(document.problem((*path, *at), message))
 
     def known(attribute: str, *at: int | str) -> bool:
-        if attribute in found:
-            return True
-        names = ", ".join(sorted(found))
-        problem(f"'rules' has no {attribute!r}; it has: {names}{near(attribute, found)}", *at)
-        return False
+        return _has_rule(document, (*path, *at), attribute, found, problems)
 
     if xpath := text("xpath"):
         try:

@@ -19,13 +19,18 @@ import os
 import random
 from collections.abc import Callable, Sequence
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 #: Inputs a test; ``DEVCOMPAT_FUZZ=100000`` for a thorough run.
 INPUTS = int(os.environ.get("DEVCOMPAT_FUZZ", "1000"))
 
 EACH = 50
+
+#: For tests where hypothesis finds the shapes that matter; numbers are for those of :func:`fuzz`.
+shapes = settings(
+    max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def fuzz(test: Callable[[random.Random], None]) -> Callable[[], None]:

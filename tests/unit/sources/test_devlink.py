@@ -23,7 +23,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nova_devcompat.compat.rules import Equal, Semver
@@ -44,13 +44,7 @@ from nova_devcompat.sources.devlink import (
 from tests.unit.sources import devlink_messages as messages
 from tests.unit.sources import sysfs_trees
 from tests.unit.sources.devlink_messages import Kernel
-from tests.unit.sources.fuzzing import fuzz, mutate
-
-# Hypothesis finds the shapes that matter; numbers are for tests of `fuzzing`.
-shapes = settings(
-    max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
-
+from tests.unit.sources.fuzzing import fuzz, mutate, shapes
 
 FIRST, SECOND = "0000:81:00.0", "0000:85:00.0"
 

@@ -22,7 +22,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat.compat.rules import AtLeast, Equal, OneOf, Superset
@@ -38,12 +38,7 @@ from nova_devcompat.sources.sysfs import (
     parse_id,
 )
 from tests.unit.sources import sysfs_trees
-from tests.unit.sources.fuzzing import fuzz, mutate
-
-# Hypothesis finds the shapes that matter; numbers are for tests of `fuzzing`.
-shapes = settings(
-    max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+from tests.unit.sources.fuzzing import fuzz, mutate, shapes
 
 
 @pytest.fixture
