@@ -36,14 +36,12 @@ import nova.conf
 from nova import exception
 from nova.compute import power_state, task_states
 from nova.virt import driver as virt_driver
-from oslo_config import cfg
 from oslo_log import log as logging
 from oslo_utils import importutils
 
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import record, wire
 from nova_devcompat.catalog.keeper import CatalogKeeper
-from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Ruling, Verdict
@@ -54,8 +52,8 @@ from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.compute.inventory import Inventory
 from nova_devcompat.compute.usage import Usage
-from nova_devcompat.plugins import PluginError
-from nova_devcompat.sources.base import SourceError, SourceOptions
+from nova_devcompat.sources.base import SourceOptions
+from nova_devcompat.start import problem_at_start
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -156,20 +154,6 @@ def _wrapped_method(made: type, name: str) -> Callable[..., Any]:
     return call
 
 
-def _problem(inventory: Inventory) -> str:
-    """What keeps nova-compute from starting, '' if nothing does."""
-    try:
-        devcompat_conf.default_policy(CONF)
-        inventory.check()
-    except cfg.ConfigFileValueError as error:
-        return " ".join(str(error).split())
-    except CatalogError as error:
-        return f"the catalog cannot be used: {'; '.join(map(str, error.problems))}"
-    except (PluginError, SourceError) as error:
-        return str(error)
-    return ""
-
-
 class DeviceCompatDriver(virt_driver.ComputeDriver):
     """Publishes what this host's devices accept, records what guests need, admits migrations.
 
@@ -187,7 +171,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         inventory = Inventory(
             keeper, SourceOptions(inventory=pathlib.Path(CONF.devcompat.inventory))
         )
-        problem = _problem(inventory)
+        problem = problem_at_start(CONF, inventory.check)
         if problem:
             _give_up(problem)
         # It describes each step of each comparison of Debian versions at DEBUG.

@@ -20,19 +20,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import nova.conf
-from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
 from nova_devcompat.catalog import stages
 from nova_devcompat.catalog.keeper import CatalogKeeper
-from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.compat.family import PolicyOf
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
 from nova_devcompat.scheduler import lookup
 from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
+from nova_devcompat.start import problem_at_start
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -45,23 +44,12 @@ class SchedulerState:
 
     def __init__(self) -> None:
         self._keeper = CatalogKeeper(CONF.devcompat.catalog, CONF.devcompat.packs)
-        problem = self._problem()
+        problem = problem_at_start(CONF, self._keeper.current)
         if problem:
             # As Nova does for what it cannot start without: one line, no traceback.
             LOG.critical("nova-devcompat: %s", problem)
             sys.exit(1)
         self._reader = wire.StatsReader()
-
-    def _problem(self) -> str:
-        """What keeps the scheduler from starting, '' if nothing does."""
-        try:
-            devcompat_conf.default_policy(CONF)
-            self._keeper.current()
-        except cfg.ConfigFileValueError as error:
-            return " ".join(str(error).split())
-        except CatalogError as error:
-            return f"the catalog cannot be used: {'; '.join(map(str, error.problems))}"
-        return ""
 
     def policy(self) -> PolicyOf:
         """The policy of each family, as it is now."""

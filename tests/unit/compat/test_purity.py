@@ -16,6 +16,7 @@ ROOT = pathlib.Path(importlib.util.find_spec(PACKAGE).origin).parent
 LAYERS = [
     {"cli"},
     {"fleet", "compute", "scheduler", "api"},
+    {"start"},
     {"catalog"},
     {"record"},
     {"wire"},
