@@ -26,7 +26,7 @@ from nova_devcompat.catalog.stages import Coming, Moment, Stages, coming, mode_a
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.family import Family, PolicyOf, Subject
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.pins import is_pin, parse_pins
+from nova_devcompat.compat.pins import has_pins, parse_pins
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
@@ -250,7 +250,7 @@ class Catalog:
         :param extra_specs: the flavor's
         :raises BadPin: one of ours cannot be read
         """
-        if not any(map(is_pin, extra_specs)):
+        if not has_pins(extra_specs):
             return Need()
         return parse_pins(extra_specs, {name: one.family for name, one in self.families.items()})
 

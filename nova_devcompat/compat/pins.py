@@ -18,7 +18,7 @@ the one of the device they were started on, so that they can go wherever it is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.family import Family, Subject
@@ -43,6 +43,11 @@ class BadPin(ValueError):
 def is_pin(key: str) -> bool:
     """Whether an extra spec is one of ours, right or wrong."""
     return key.startswith(PREFIX)
+
+
+def has_pins(extra_specs: Iterable[str]) -> bool:
+    """Whether any of a flavor's extra specs is one of ours."""
+    return any(map(is_pin, extra_specs))
 
 
 def parse_pins(extra_specs: Mapping[str, str], families: Mapping[str, Family]) -> Need:

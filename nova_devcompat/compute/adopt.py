@@ -63,11 +63,11 @@ class Adoption:
     def go_on(self, nodename: str, seconds: float = SECONDS_A_CYCLE) -> None:
         """Do what is due on a node, for a bounded time; what is left is done in later cycles."""
         devices = self._host.publisher.devices(nodename)
-        if devices is None or not (len(devices) or devices.host):
+        if devices is None or not devices.everything:
             return
         cause = (
             devices.catalog.digest,
-            frozenset((one.address, one.family) for one in (*devices, *devices.host.values())),
+            frozenset((one.address, one.family) for one in devices.everything),
         )
         # Two cycles of one node do not overlap in Nova; whoever comes second has nothing to do.
         if not self._lock.acquire(blocking=False):

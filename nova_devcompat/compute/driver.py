@@ -43,7 +43,7 @@ from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import record, wire
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.pins import BadPin
+from nova_devcompat.compat.pins import BadPin, has_pins
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Ruling, Verdict
 from nova_devcompat.compute import admit, contract, hooks
 from nova_devcompat.compute.adopt import Adoption
@@ -365,19 +365,19 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
         :raises BuildAbortException: they cannot; Nova ends the build with this as the fault
         """
-        if instance.task_state in _KEEP_THEIR_HOST:
+        # Without pins the devices need not be read.
+        if instance.task_state in _KEEP_THEIR_HOST or not has_pins(instance.flavor.extra_specs):
             return
         with self._deciding(instance, _refuse_build):
             nodename = self._node_of(instance)
             devices = self._devcompat_host.devices(nodename)
             pins = devices.catalog.pins(instance.flavor.extra_specs)
-            if pins.devices:
-                given = self._devcompat_host.assigned(
-                    context, instance, nodename, devices, allocations or {}
-                )
-                policy = self._devcompat_host.policy_of(devices)
-                ruling = admit.rule_on_pins(pins, given, policy, devices.host)
-                self._act(instance, ruling, _refuse_build)
+            given = self._devcompat_host.assigned(
+                context, instance, nodename, devices, allocations or {}
+            )
+            policy = self._devcompat_host.policy_of(devices)
+            ruling = admit.rule_on_pins(pins, given, policy, devices.host)
+            self._act(instance, ruling, _refuse_build)
 
     # --- admission ------------------------------------------------------------------------------
 
@@ -404,6 +404,9 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     def _admit_early(self, context: Any, instance: Any) -> None:
         """Decide what can be decided before anything but placement's resources is claimed."""
         need = record.load(instance) or Need()
+        host_families = self._devcompat_host.inventory.catalog.has_host_families
+        if not (need.devices or has_pins(instance.flavor.extra_specs) or host_families):
+            return
         nodename = self._nodename()
         devices = self._devcompat_host.devices(nodename)
         pins = devices.catalog.pins(instance.flavor.extra_specs)

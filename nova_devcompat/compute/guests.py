@@ -68,7 +68,7 @@ class Guests:
         :returns: whether the record changed; the caller saves the instance
         """
         devices = self._host.devices(nodename)
-        if not (len(devices) or devices.host or record.exists(instance)):
+        if not (devices.everything or record.exists(instance)):
             return False
         need = self._initialised(context, instance, nodename, devices, allocations)
         return need is not None and record.store(instance, need)
@@ -76,7 +76,7 @@ class Guests:
     def initialised_unsaved(self, context: Any, instance: Any, nodename: str) -> None:
         """The same where nobody saves the instance afterwards."""
         devices = self._host.devices(nodename)
-        if not (len(devices) or devices.host):
+        if not devices.everything:
             return
         need = self._initialised(context, instance, nodename, devices)
         if need is not None:

@@ -124,6 +124,11 @@ class HostDevices:
     def __len__(self) -> int:
         return len(self._by_address)
 
+    @property
+    def everything(self) -> tuple[HostDevice, ...]:
+        """The devices, and the parts of the host itself."""
+        return (*self, *self.host.values())
+
     def find(self, address: str | None, parent: str | None = None) -> HostDevice | None:
         """The device at an address, else the parent that the address is a function of.
 
@@ -207,6 +212,11 @@ class Inventory:
                 failed[f"source {name}"] = _why(name, error)
         Told("This host").update(failed)
         self._failed_check = failed
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog that is in force."""
+        return self._keeper.current()
 
     def survey(self, nodename: str) -> Survey:
         """What the sources tell of a node now. Nothing is logged here."""

@@ -124,7 +124,7 @@ class Publisher:
         }
         # What is on the provider is known too, even if placement could not be asked for all.
         unevaluated = frozenset(present.values()) - snapshot.atoms
-        everything = (*snapshot.devices, *snapshot.devices.host.values())
+        everything = snapshot.devices.everything
         accepted = (
             _accepted(snapshot.accept_sets.values())
             | _accepted(snapshot.host.values())
@@ -157,7 +157,7 @@ class Publisher:
 
     def _take_snapshot(self, nodename: str) -> Snapshot:
         devices = self._inventory.read(nodename)
-        own = frozenset(atom for one in (*devices, *devices.host.values()) for atom in one.atoms())
+        own = frozenset(atom for one in devices.everything for atom in one.atoms())
         atoms = self._known_atoms(nodename) | own | devices.catalog.announced
         old = self._snapshots.get(nodename)
         snapshot = Snapshot(

@@ -27,7 +27,7 @@ from oslo_log import log as logging
 
 from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.pins import BadPin, is_pin
+from nova_devcompat.compat.pins import BadPin, has_pins
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ class Lookup:
     :param pins: what the flavor pins
     :param bad_pin: why that is not known
     :param pci: whether devices are asked for that placement need not know
-    :param rebuild: whether the guest is rebuilt where it is, for which placement is not asked
     :param plain: whether neither the request nor a record tells of devices or pins
     :param asks: whether devices are asked for, so that candidates may take some
     """
@@ -72,7 +71,6 @@ class Lookup:
     pins: Need = dataclasses.field(default_factory=Need)
     bad_pin: Reason | None = None
     pci: bool = False
-    rebuild: bool = False
     plain: bool = False
     asks: bool = True
 
@@ -111,7 +109,7 @@ def of(context: Any, spec: RequestSpec, pins_of: PinsOf, hosts: Callable[[], boo
             # A boot of many instances carries another UUID at each turn; none of them is moving.
             return dataclasses.replace(known, instance_uuid=spec.instance_uuid)
     if utils.request_is_rebuild(spec):
-        found = Lookup(spec.instance_uuid, rebuild=True)
+        found = Lookup(spec.instance_uuid)
     else:
         found = _look_up(context, spec.instance_uuid)
         told = found.need is not None or found.unknown is not None
@@ -132,7 +130,7 @@ def _extra_specs(spec: RequestSpec) -> Mapping[str, str]:
 
 
 def _has_pins(spec: RequestSpec) -> bool:
-    return any(map(is_pin, _extra_specs(spec)))
+    return has_pins(_extra_specs(spec))
 
 
 def _asks_for_devices(spec: RequestSpec) -> bool:
