@@ -1,0 +1,134 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What .zuul.yaml names exists: Zuul would say so only after a change of it has been proposed."""
+
+from __future__ import annotations
+
+import configparser
+import itertools
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.devstack.conftest import ROOT
+
+# What we take from elsewhere, as of August 2026, by the repository that defines it.
+ELSEWHERE = {
+    "base": "opendev/base-jobs",
+    "openstack-tox": "openstack/openstack-zuul-jobs",
+    "openstack-tox-docs": "openstack/openstack-zuul-jobs",
+    "openstack-tox-py312": "openstack/openstack-zuul-jobs",
+    "devstack-tempest": "openstack/tempest",
+    "tempest-multinode-full-py3": "openstack/tempest",
+}
+TEMPLATES = {"openstack-python3-jobs": "openstack/openstack-zuul-jobs"}
+NODESETS = {"ubuntu-noble": "opendev/base-jobs"}
+# Environments that tox makes from [testenv] without a section of their own.
+PYTHONS = re.compile(r"py3\d*")
+RELEASE = re.compile(r"-\d{4}\.\d$")
+
+
+def objects(kind: str) -> list[dict[str, Any]]:
+    document = yaml.safe_load((ROOT / ".zuul.yaml").read_text())
+    assert all(len(item) == 1 for item in document)
+    return [item[kind] for item in document if kind in item]
+
+
+def expand(text: str) -> list[str]:
+    """The names that tox makes of ``{py3,functional}-{2025.1,2025.2}``."""
+    parts = re.split(r"\{([^}]*)\}", text)
+    choices = [
+        [choice.strip() for choice in part.split(",")] if number % 2 else [part]
+        for number, part in enumerate(parts)
+    ]
+    return ["".join(names) for names in itertools.product(*choices)]
+
+
+def tox_environments() -> set[str]:
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    texts = [name.partition(":")[2] for name in tox.sections() if name.startswith("testenv:")]
+    # A comma within braces does not separate environments.
+    texts += re.split(r"[\s,]+(?![^{]*\})", tox["tox"]["envlist"].strip())
+    return {name for text in texts for name in expand(text)}
+
+
+JOBS = {job["name"]: job for job in objects("job")}
+
+
+def environments() -> list[str]:
+    return [
+        name
+        for job in JOBS.values()
+        # "all" is an environment of tempest's.
+        for name in job.get("vars", {}).get("tox_envlist", "").split(",")
+        if name not in ("", "all")
+    ]
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_job(job):
+    assert job["parent"] in JOBS | ELSEWHERE
+    assert job.get("nodeset", "ubuntu-noble") in NODESETS
+    for stage in ("pre-run", "run", "post-run"):
+        if stage in job:
+            plays = yaml.safe_load((ROOT / job[stage]).read_text())
+            assert [play["hosts"] for play in plays] == ["all"]
+    for pattern in job.get("irrelevant-files", ()):
+        re.compile(pattern)
+
+
+def test_no_job_is_defined_twice():
+    assert len(JOBS) == len(objects("job"))
+
+
+def test_every_job_is_run():
+    (project,) = objects("project")
+
+    used = {name for stage in ("check", "gate") for name in project[stage]["jobs"]}
+
+    assert used <= JOBS.keys() | ELSEWHERE.keys()
+    concrete = {name for name, job in JOBS.items() if not job.get("abstract")}
+    assert concrete <= used
+    assert set(project["templates"]) <= TEMPLATES.keys()
+
+
+@pytest.mark.parametrize("name", environments())
+def test_tox_environment(name):
+    known = tox_environments()
+    if RELEASE.search(name) and not any(map(RELEASE.search, known)):
+        pytest.skip("tox.ini has no environments for releases of Nova yet")
+    assert name in known or PYTHONS.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    "job", [job for job in JOBS.values() if "tox_constraints_file" in job.get("vars", {})]
+)
+def test_constraints(job):
+    prefix = "{{ ansible_user_dir }}/{{ zuul.project.src_dir }}/"
+    path = job["vars"]["tox_constraints_file"].removeprefix(prefix)
+    if not (ROOT / "constraints" / "2025.1.txt").exists():
+        pytest.skip("there are no constraints for other releases of Nova yet")
+    assert (ROOT / path).is_file()
+
+
+def test_plugin_is_enabled_by_the_name_of_its_folder():
+    (url,) = {
+        url
+        for job in JOBS.values()
+        for name, url in job.get("vars", {}).get("devstack_plugins", {}).items()
+        if name == "nova-devcompat"
+    }
+    assert url == "https://opendev.org/openstack/nova-devcompat"
