@@ -9,6 +9,8 @@ import pathlib
 import site
 import sys
 
+from tests.functional import older
+
 #: Where Nova's fixtures look for the pipeline, relative to the folder that holds package ``nova``
 #: (``$state_path`` defaults to it: nova/conf/paths.py, nova/tests/fixtures/conf.py).
 _PASTE = pathlib.PurePath("etc", "nova", "api-paste.ini")
@@ -23,11 +25,10 @@ def prepare() -> None:
     :raises FileNotFoundError: when the installation has no api-paste.ini to link
     :raises RuntimeError: when it comes too late
     """
-    monkey_patch = importlib.import_module("nova.monkey_patch")
-    early = "oslo_db" in sys.modules and not monkey_patch.is_patched()
-    # Nova's package chooses the backend in its first statement (nova.monkey_patch.patch).
+    early = "oslo_db" in sys.modules and uses_threads()
+    older.choose_backend()
     importlib.import_module("nova.tests.functional")
-    if early and monkey_patch.is_patched():
+    if early and not uses_threads():
         # Otherwise every test fails with "Can't upgrade a READER transaction to a WRITER
         # mid-transaction".
         raise RuntimeError(
@@ -66,4 +67,6 @@ def link_api_paste() -> pathlib.Path:
 
 def uses_threads() -> bool:
     """Tell whether this process runs Nova on native threads rather than on eventlet."""
-    return not importlib.import_module("nova.monkey_patch").is_patched()
+    # Not nova.monkey_patch.is_patched, which Nova 31 has not, and whose module patches there.
+    patcher = sys.modules.get("eventlet.patcher")
+    return not (patcher and patcher.is_monkey_patched("thread"))

@@ -20,7 +20,7 @@ from nova.conductor.tasks import live_migrate
 from nova.scheduler.client import report
 
 from nova_devcompat.compat.need import Need
-from tests.functional import base
+from tests.functional import base, older
 from tests.functional.base import VF_BY_CLASS, VF_BY_ID, VF_SPEC
 from tests.functional.devcompat import VF, DeviceCompatFleet, nic
 
@@ -148,7 +148,7 @@ class ChangeTest(DeviceCompatFleet):
 
     def test_a_destination_that_restarts_in_mid_migration(self):
         """It knows no more what admission found; the record is right all the same."""
-        self.flags(manager_shutdown_timeout=0, graceful_shutdown_timeout=1)
+        self.flags(**older.quick_stop())
         with self.migrations_held():
             begun = self.begin_live_migration(self.server, "b")
             self.wait_until_copying(self.server)
@@ -160,7 +160,7 @@ class ChangeTest(DeviceCompatFleet):
 
     def test_a_migration_to_a_destination_that_restarted_and_changed(self):
         """What happened to the versions meanwhile is no business of the guest's need."""
-        self.flags(manager_shutdown_timeout=0, graceful_shutdown_timeout=1)
+        self.flags(**older.quick_stop())
         with self.migrations_held():
             begun = self.begin_live_migration(self.server, "b")
             self.wait_until_copying(self.server)

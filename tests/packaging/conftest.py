@@ -14,8 +14,12 @@ import zipfile
 
 import pytest
 
+from tools.lib import releases
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CONSTRAINTS = ROOT / "constraints" / "2026.2.txt"
+#: What tools/test.sh --packaging --nova names.
+RELEASE = releases.find(os.environ.get("NOVA_DEVCOMPAT_RELEASE") or releases.DEFAULT)
+CONSTRAINTS = ROOT / RELEASE.constraints
 
 CATALOG = """\
 meta: {schema_version: '1.0'}
@@ -55,8 +59,9 @@ class Environment:
         :returns: the completed process, its output as text
         """
         environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        # Nova's processes run on native threads by default since 34, as here.
-        environ |= {"PIP_USER": "0", "OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"}
+        environ |= {"PIP_USER": "0"}
+        # As nova-compute runs by default: on native threads since 34.
+        environ |= {"OS_NOVA_DISABLE_EVENTLET_PATCHING": str(RELEASE.native).lower()}
         done = subprocess.run(
             [self.path / "bin" / name, *arguments],
             cwd=self.path,
@@ -114,7 +119,7 @@ def beside_nova(wheel, tmp_path_factory):
     environment = Environment(path=tmp_path_factory.mktemp("nova") / "venv")
     venv.create(environment.path, with_pip=True)
     # Nova first and ours on top, as on a host that runs Nova already.
-    environment.install("nova==34.0.0", "openstack-placement==16.0.0")
+    environment.install(f"nova=={RELEASE.nova}", f"openstack-placement=={RELEASE.placement}")
     environment.install(wheel)
     return environment
 

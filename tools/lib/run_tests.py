@@ -2,7 +2,8 @@
 
 Without options: the unit tests with the branch coverage of the pure core, the tests against real
 programs where these can be had, the functional tests on native threads, and on eventlet those of
-them that the marker ``threads`` names. Only the standard library is used here.
+them that the marker ``threads`` names; before OpenStack 2026.2 all of them on eventlet.
+Only the standard library is used here.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 import junit
+import releases
 import venvs
 
 ROOT = venvs.ROOT
@@ -68,23 +70,34 @@ def native_suite() -> Suite:
     )
 
 
-def eventlet_suite(*, whole: bool) -> Suite:
-    # Not shared out: execnet, which pytest-xdist talks through, started its threads before Nova
-    # patches the standard library.
-    return Suite(
-        name="eventlet",
-        folder="tests/functional",
-        environ={"OS_NOVA_DISABLE_EVENTLET_PATCHING": "false"},
-        arguments=() if whole else ("-m", "threads"),
-    )
+def eventlet_suites(*, whole: bool, shares: int = 1) -> list[Suite]:
+    """The functional tests on eventlet, as suites that can run at the same time.
+
+    :param whole: all of them, rather than those that depend on what threads do
+    :param shares: how many suites; see --share in tests/functional/conftest.py
+    """
+    selected = () if whole else ("-m", "threads")
+    return [
+        Suite(
+            name="eventlet" if shares == 1 else f"eventlet-{share}",
+            folder="tests/functional",
+            environ={"OS_NOVA_DISABLE_EVENTLET_PATCHING": "false"},
+            arguments=selected if shares == 1 else (*selected, f"--share={share}/{shares}"),
+        )
+        for share in range(1, shares + 1)
+    ]
 
 
 def real_suite() -> Suite:
     return Suite(name="real", folder="tests/real")
 
 
-def packaging_suite() -> Suite:
-    return Suite(name="packaging", folder="tests/packaging")
+def packaging_suite(release: releases.Release) -> Suite:
+    return Suite(
+        name="packaging",
+        folder="tests/packaging",
+        environ={"NOVA_DEVCOMPAT_RELEASE": release.name},
+    )
 
 
 def unit_suite(*, coverage: bool, scratch: pathlib.Path) -> Suite:
@@ -127,6 +140,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--eventlet", action="store_true", help="all functional tests on eventlet (only)"
     )
     parser.add_argument(
+        "--nova",
+        metavar="RELEASE",
+        default=releases.DEFAULT,
+        help="the release of OpenStack to test with, such as 2025.1, or 31 for its Nova "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--packaging",
         action="store_true",
         help="build the wheel and test it in fresh environments; not run by default",
@@ -141,6 +161,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("pytest", nargs="*", metavar="-- pytest arguments")
     arguments = parser.parse_args(argv)
+    try:
+        arguments.release = releases.find(arguments.nova)
+    except releases.UnknownRelease as error:
+        parser.error(f"--nova {arguments.nova}: {error}")
+    if arguments.native and not arguments.release.native:
+        parser.error(
+            f"--native: the test fixtures of Nova {arguments.release.series} know eventlet only; "
+            "leave it out"
+        )
     if arguments.native or arguments.eventlet:
         arguments.functional = True
     if not (arguments.unit or arguments.real or arguments.functional or arguments.packaging):
@@ -158,14 +187,16 @@ def choose(arguments: argparse.Namespace, scratch: pathlib.Path) -> list[list[Su
         groups.append([real_suite()])
     if arguments.functional:
         both = arguments.native == arguments.eventlet
-        functional = []
-        if both or arguments.native:
-            functional.append(native_suite())
+        native = arguments.release.native and (both or arguments.native)
+        functional = [native_suite()] if native else []
         if both or arguments.eventlet:
-            functional.append(eventlet_suite(whole=arguments.eventlet or bool(arguments.pytest)))
+            whole = not native or arguments.eventlet or bool(arguments.pytest)
+            # As with pytest-xdist: one process for somebody who looks for something.
+            alone = native or arguments.pytest or arguments.serial
+            functional += eventlet_suites(whole=whole, shares=1 if alone else WORKERS)
         groups += [[suite] for suite in functional] if arguments.serial else [functional]
     if arguments.packaging:
-        groups.append([packaging_suite()])
+        groups.append([packaging_suite(arguments.release)])
     return groups
 
 
@@ -179,13 +210,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"There is no {' and no '.join(missing)}: nothing was run.", file=sys.stderr)
             return 2
         try:
-            python = venvs.ensure("test")
+            python = venvs.ensure(venvs.environment("test", arguments.nova))
         except venvs.InstallError as error:
             print(error, file=sys.stderr)
             return 1
         results = (arguments.junit or scratch).resolve()
         results.mkdir(parents=True, exist_ok=True)
-        runner = Runner(python, results, arguments.pytest)
+        runner = Runner(python, results, arguments.pytest, arguments.release)
         started = time.monotonic()
         outcomes = []
         for group in groups:
@@ -198,10 +229,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Runner:
     """Runs suites with one interpreter."""
 
-    def __init__(self, python: pathlib.Path, results: pathlib.Path, extra: Sequence[str]) -> None:
+    def __init__(
+        self,
+        python: pathlib.Path,
+        results: pathlib.Path,
+        extra: Sequence[str],
+        release: releases.Release,
+    ) -> None:
         self._python = python
         self._results = results
         self._extra = extra
+        self._release = release
 
     def run(self, group: Sequence[Suite]) -> list[Outcome]:
         """Run the suites of a group at the same time and wait for all of them."""
@@ -253,7 +291,7 @@ class Runner:
                 self._python,
                 *("-m", "pytest", suite.folder, f"--junitxml={junit}", *verbose),
                 # Suites that run at the same time must not share it.
-                *("-o", f"cache_dir=.pytest_cache/{suite.name}"),
+                *("-o", f"cache_dir=.pytest_cache/{self._release.name}/{suite.name}"),
                 *suite.arguments,
                 # With pytest arguments somebody looks for something, perhaps with a debugger.
                 *(("-n", str(WORKERS), "--dist", "worksteal") if self._shares(suite) else ()),

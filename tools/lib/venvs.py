@@ -5,8 +5,11 @@ working tree, never a copy: our package is on its path, and the shim is linked b
 drivers. Only the standard library is used here.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -17,12 +20,13 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+import releases
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CONSTRAINTS = "constraints/2026.2.txt"
-#: What each environment is made from.
-REQUIREMENTS = {
+#: What our own environments are made from.
+_OURS = {
     "test": ("requirements.txt", "test-requirements.txt"),
     "check": ("requirements.txt", ".ci/requirements.txt", "doc/requirements.txt"),
 }
@@ -36,20 +40,68 @@ class InstallError(Exception):
     """pip failed; the text is what to show."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Environment:
+    """A virtual environment, and what it is made from.
+
+    :ivar name: of its folder, which gets the version of Python added
+    :ivar requirements: files for ``pip -r``, from the top of our tree; one has pbr and setuptools
+    :ivar constraints: likewise, for ``pip -c``
+    :ivar home: the folder that it is in; None: ``$NOVA_DEVCOMPAT_VENVS``, else ``.venvs`` here
+    :ivar environ: what pip gets beside this process's own variables
+    """
+
+    name: str
+    requirements: tuple[str, ...]
+    constraints: str
+    home: pathlib.Path | None = None
+    environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def path(self) -> pathlib.Path:
+        """Its folder."""
+        home = self.home or pathlib.Path(os.environ.get("NOVA_DEVCOMPAT_VENVS") or ROOT / ".venvs")
+        return home / f"{self.name}-{sys.version_info.major}.{sys.version_info.minor}"
+
+    @property
+    def python(self) -> pathlib.Path:
+        return self.path / "bin" / "python"
+
+
+def environment(name: str, release: str = releases.DEFAULT) -> Environment:
+    """One of our own environments.
+
+    :param name: ``test`` or ``check``
+    :param release: as :func:`releases.find` takes it
+    :raises releases.UnknownRelease: there is no such release
+    """
+    found = releases.find(release)
+    return Environment(
+        name=name if found.name == releases.DEFAULT else f"{name}-{found.name}",
+        requirements=_OURS[name],
+        constraints=found.constraints,
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the path of the environment's python on stdout; everything else goes to stderr."""
     parser = argparse.ArgumentParser(description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("name", nargs="?", choices=sorted(REQUIREMENTS))
+    what.add_argument("name", nargs="?", choices=sorted(_OURS))
     what.add_argument(
         "--link-shim", metavar="PYTHON", type=pathlib.Path, help="only do this, for tox"
+    )
+    parser.add_argument(
+        "--nova", metavar="RELEASE", default=releases.DEFAULT, help="2025.1 or 31, for example"
     )
     arguments = parser.parse_args(argv)
     if arguments.link_shim:
         _link_shim(arguments.link_shim)
         return 0
     try:
-        print(ensure(arguments.name))
+        print(ensure(environment(arguments.name, arguments.nova)))
+    except releases.UnknownRelease as error:
+        parser.error(str(error))
     except InstallError as error:
         print(error, file=sys.stderr)
         return 1
@@ -59,50 +111,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def ensure(name: str) -> pathlib.Path:
-    """Make environment ``name`` unless it is there and current.
+def ensure(environment: Environment) -> pathlib.Path:
+    """Make an environment unless it is there and current.
 
     :returns: the path of its python
     :raises InstallError: when pip fails; the next call starts afresh
     """
-    home = pathlib.Path(os.environ.get("NOVA_DEVCOMPAT_VENVS") or ROOT / ".venvs")
-    env = home / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
-    python = env / "bin" / "python"
-    home.mkdir(parents=True, exist_ok=True)
+    env = environment.path
+    env.parent.mkdir(parents=True, exist_ok=True)
     with _lock(env.with_name(f"{env.name}.lock")):
-        dependencies = _digest(CONSTRAINTS, *REQUIREMENTS[name])
+        dependencies = _digest(environment.constraints, *environment.requirements)
         project = _digest(*PROJECT)
         stamp = _Stamp(env / "nova-devcompat-stamp.json")
-        if stamp.read("dependencies") != dependencies or not _runs(python):
-            _install_dependencies(env, python, name)
+        if stamp.read("dependencies") != dependencies or not _runs(environment.python):
+            _install_dependencies(environment)
             stamp.write(dependencies=dependencies)
         if stamp.read("project") != project:
-            _install_project(python, env)
+            _install_project(environment)
             stamp.write(dependencies=dependencies, project=project)
-        _link_shim(python)
-    return python
+        _link_shim(environment.python)
+    return environment.python
 
 
-def _install_dependencies(env: pathlib.Path, python: pathlib.Path, name: str) -> None:
+def _install_dependencies(environment: Environment) -> None:
     print(
-        f"Making the virtual environment {_short(env)} (once; about a minute) ...",
+        f"Making the virtual environment {_short(environment.path)} (once; about a minute) ...",
         file=sys.stderr,
     )
     started = time.monotonic()
-    shutil.rmtree(env, ignore_errors=True)
-    venv.create(env, with_pip=True, symlinks=True)
-    arguments = ["-c", CONSTRAINTS]
-    for requirements in REQUIREMENTS[name]:
+    shutil.rmtree(environment.path, ignore_errors=True)
+    venv.create(environment.path, with_pip=True, symlinks=True)
+    arguments = ["-c", environment.constraints]
+    for requirements in environment.requirements:
         arguments += ["-r", requirements]
-    _pip(python, env, *arguments)
+    _pip(environment, *arguments)
     print(f"Installed in {time.monotonic() - started:.0f} s.", file=sys.stderr)
 
 
-def _install_project(python: pathlib.Path, env: pathlib.Path) -> None:
+def _install_project(environment: Environment) -> None:
     # The compat mode puts the tree on the path and does nothing else. The default would install
     # an import hook that also claims the namespaces nova and nova.virt, for the shim's sake.
     arguments = ["--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=compat"]
-    _pip(python, env, *arguments, "--editable", ".")
+    _pip(environment, *arguments, "--editable", ".")
 
 
 def _link_shim(python: pathlib.Path) -> None:
@@ -119,11 +169,13 @@ def _link_shim(python: pathlib.Path) -> None:
         link.symlink_to(target, target_is_directory=True)
 
 
-def _pip(python: pathlib.Path, env: pathlib.Path, *arguments: str) -> None:
+def _pip(environment: Environment, *arguments: str) -> None:
     """Run ``pip install`` with progress on stderr and everything it says in a log."""
-    log_path = env / "install.log"
-    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
-    environ = os.environ | {"PIP_USER": "0", "PIP_PROGRESS_BAR": "off", "PYTHONUNBUFFERED": "1"}
+    log_path = environment.path / "install.log"
+    command = [str(environment.python), "-m", "pip", "install", "--disable-pip-version-check"]
+    command += arguments
+    environ = {**os.environ, **environment.environ}
+    environ |= {"PIP_USER": "0", "PIP_PROGRESS_BAR": "off", "PYTHONUNBUFFERED": "1"}
     progress = _Progress()
     with open(log_path, "a") as log:
         with subprocess.Popen(
@@ -150,9 +202,9 @@ def _pip(python: pathlib.Path, env: pathlib.Path, *arguments: str) -> None:
         tail = "".join(log_path.read_text(errors="replace").splitlines(keepends=True)[-15:])
         raise InstallError(
             f"{tail}\n"
-            f"pip could not install what {_short(env)} needs; the end of its output is above, all "
-            f"of it in\n{log_path}. pip was run with its ordinary configuration: does it reach a "
-            "package index?"
+            f"pip could not install what {_short(environment.path)} needs; the end of its output "
+            f"is above, all of it in\n{log_path}. pip was run with its ordinary configuration: "
+            "does it reach a package index?"
         )
 
 
