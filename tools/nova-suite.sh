@@ -7,4 +7,4 @@ tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$tools/lib/python.sh"
 
 python=$(find_python)
-exec "$python" "$tools/lib/nova_suite" "$@"
+PYTHONPATH="$tools/lib" exec "$python" -m nova_suite "$@"

@@ -1,7 +1,7 @@
 """Make the virtual environments of tools/test.sh, tools/demo.sh and .ci/run, and keep them.
 
-An environment is used again as long as what it was made from has not changed. It tests the
-working tree, never a copy: our package is on its path, and the shim is linked beside Nova's
+An environment is used again as long as what it was made from has not changed. Most test the
+working tree, never a copy: our package is on their path, and the shim is linked beside Nova's
 drivers. Only the standard library is used here.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import enum
 import fcntl
 import hashlib
 import json
@@ -31,13 +32,26 @@ _OURS = {
     "check": ("requirements.txt", ".ci/requirements.txt", "doc/requirements.txt"),
 }
 #: What our own metadata (version, requirements, entry points) is made from.
-PROJECT = ("setup.cfg", "setup.py", "pyproject.toml", "requirements.txt")
+_METADATA = ("setup.cfg", "setup.py", "pyproject.toml", "requirements.txt")
+#: What else is in our wheel.
+_CODE = ("nova_devcompat", "shim")
 #: Outside a terminal, seconds between two lines of progress.
 PULSE = 10
 
 
 class InstallError(Exception):
     """pip failed; the text is what to show."""
+
+
+class Project(enum.Enum):
+    """How our package gets into an environment."""
+
+    #: The working tree is on the path.
+    TREE = enum.auto()
+    #: A wheel is built from the tree and installed; nothing of the tree is on the path.
+    WHEEL = enum.auto()
+    #: Not at all.
+    NONE = enum.auto()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +63,7 @@ class Environment:
     :ivar constraints: likewise, for ``pip -c``
     :ivar home: the folder that it is in; None: ``$NOVA_DEVCOMPAT_VENVS``, else ``.venvs`` here
     :ivar environ: what pip gets beside this process's own variables
+    :ivar project: how our package gets there
     """
 
     name: str
@@ -56,6 +71,7 @@ class Environment:
     constraints: str
     home: pathlib.Path | None = None
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    project: Project = Project.TREE
 
     @property
     def path(self) -> pathlib.Path:
@@ -121,7 +137,7 @@ def ensure(environment: Environment) -> pathlib.Path:
     env.parent.mkdir(parents=True, exist_ok=True)
     with _lock(env.with_name(f"{env.name}.lock")):
         dependencies = _digest(environment.constraints, *environment.requirements)
-        project = _digest(*PROJECT)
+        project = _digest(*_sources(environment.project))
         stamp = _Stamp(env / "nova-devcompat-stamp.json")
         if stamp.read("dependencies") != dependencies or not _runs(environment.python):
             _install_dependencies(environment)
@@ -129,7 +145,8 @@ def ensure(environment: Environment) -> pathlib.Path:
         if stamp.read("project") != project:
             _install_project(environment)
             stamp.write(dependencies=dependencies, project=project)
-        _link_shim(environment.python)
+        if environment.project is Project.TREE:
+            _link_shim(environment.python)
     return environment.python
 
 
@@ -148,11 +165,46 @@ def _install_dependencies(environment: Environment) -> None:
     print(f"Installed in {time.monotonic() - started:.0f} s.", file=sys.stderr)
 
 
+def _sources(project: Project) -> Sequence[str]:
+    """The files that decide whether our package must be installed anew."""
+    if project is Project.TREE:
+        return _METADATA
+    if project is Project.NONE:
+        return ()
+    code = (path for name in _CODE for path in (ROOT / name).rglob("*"))
+    names = (str(path.relative_to(ROOT)) for path in code if path.is_file())
+    return (*_METADATA, *sorted(name for name in names if not name.endswith(".pyc")))
+
+
 def _install_project(environment: Environment) -> None:
-    # The compat mode puts the tree on the path and does nothing else. The default would install
-    # an import hook that also claims the namespaces nova and nova.virt, for the shim's sake.
-    arguments = ["--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=compat"]
-    _pip(environment, *arguments, "--editable", ".")
+    if environment.project is Project.TREE:
+        # The compat mode puts the tree on the path and does nothing else. The default would
+        # install an import hook that also claims the namespaces nova and nova.virt, for the
+        # shim's sake.
+        mode = ["--config-settings", "editable_mode=compat", "--editable"]
+        _pip(environment, "--no-deps", "--no-build-isolation", *mode, ".")
+    elif environment.project is Project.WHEEL:
+        wheel = _build_wheel(environment.path / "wheel")
+        _pip(environment, "--no-deps", "--force-reinstall", str(wheel))
+
+
+def _build_wheel(folder: pathlib.Path) -> pathlib.Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    # As .ci/run builds it, whatever release it is installed beside.
+    python = ensure(environment("check"))
+    done = subprocess.run(
+        [ROOT / "tools" / "lib" / "build_wheel.sh", python, folder],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-15:])
+        raise InstallError(f"{tail}\nOur wheel could not be built; see above.")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 def _link_shim(python: pathlib.Path) -> None:

@@ -19,7 +19,7 @@ import sys
 
 import pytest
 
-FOLDER = pathlib.Path(__file__).resolve().parents[3] / "tools" / "lib" / "nova_suite"
+FOLDER = pathlib.Path(__file__).resolve().parents[3] / "tools" / "lib"
 DRIVEN = {"drivers": 1, "stats documents": 1, "provider trees": 2}
 MOVED = {
     "filter calls": 1,
@@ -39,19 +39,15 @@ A, B, C = (f"nova.tests.functional.test_x.TestX.test_{name}" for name in "abc")
 @pytest.fixture(scope="module")
 def suite():
     """The modules of the tool."""
-    names = ("environments", "runner", "compare")
+    before = set(sys.modules)
     sys.path.insert(0, str(FOLDER))
     try:
-        for name in names:
-            importlib.import_module(name)
-        spec = importlib.util.spec_from_file_location("nova_suite", FOLDER / "__main__.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
+        yield importlib.import_module("nova_suite.__main__")
     finally:
         sys.path.remove(str(FOLDER))
-        for name in names:
-            sys.modules.pop(name, None)
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] in ("nova_suite", "releases", "venvs"):
+                del sys.modules[name]
 
 
 class Variant:
@@ -151,7 +147,7 @@ def test_what_somebody_selects_need_not_move_a_guest(compared):
 
 
 def test_the_tree_is_not_what_was_to_be_tested(compared, suite):
-    tree = str(suite.environments.ROOT)
+    tree = str(suite.venvs.ROOT)
     status, lines = compared(
         {A: ["pass"]}, {A: ["pass"]}, installed={"files": [], "path": ["/usr", tree]}
     )

@@ -22,9 +22,11 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 
-import compare
-import environments
-from runner import Group, Outcome, Runner, WorkerError
+import releases
+import venvs
+
+from nova_suite import compare, environments
+from nova_suite.runner import Group, Outcome, Runner, WorkerError
 
 PREFIX = "nova.tests.functional."
 #: What is run by default: patterns of module, class and test, after PREFIX.
@@ -112,6 +114,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--all", action="store_true", help="all tests, which takes hours")
     parser.add_argument("--list", action="store_true", help="print what would be run, and end")
+    parser.add_argument(
+        "--nova",
+        metavar="RELEASE",
+        default=releases.DEFAULT,
+        help="the release of OpenStack to test with (default: %(default)s)",
+    )
     backend = parser.add_mutually_exclusive_group()
     backend.add_argument("--native", action="store_true", help="on native threads (default)")
     backend.add_argument("--eventlet", action="store_true", help="on eventlet")
@@ -127,6 +135,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.all and arguments.patterns:
         parser.error("--all is no selection: give it or patterns")
+    try:
+        arguments.release = releases.find(arguments.nova)
+    except releases.UnknownRelease as error:
+        parser.error(f"--nova {arguments.nova}: {error}")
+    # Before 2026.2 its tests run on eventlet only.
+    arguments.eventlet = arguments.eventlet or not arguments.release.native
+    if arguments.native and arguments.eventlet:
+        parser.error(f"--native: the tests of {arguments.release.name} run on eventlet only")
     if arguments.jobs < 1:
         parser.error("--jobs: at least 1")
     for pattern in arguments.patterns:
@@ -139,6 +155,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
+    # For this process alone: what it starts finds its modules by itself.
+    os.environ.pop("PYTHONPATH", None)
     if arguments.keep:
         try:
             arguments.keep.mkdir(parents=True)
@@ -149,14 +167,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = (arguments.keep or pathlib.Path(scratch)).resolve()
         try:
             pythons = {
-                variant: environments.ensure(variant) for variant in environments.REQUIREMENTS
+                variant: environments.ensure(variant, arguments.release)
+                for variant in environments.REQUIREMENTS
             }
             runners = {
                 variant: Runner(variant, python, folder, threads=not arguments.eventlet)
                 for variant, python in pythons.items()
             }
             return _Suite(runners, folder, arguments).run()
-        except (environments.InstallError, WorkerError) as error:
+        except (venvs.InstallError, WorkerError) as error:
             print(error, file=sys.stderr)
             return 1
 
@@ -322,9 +341,9 @@ class _Suite:
         installed = self._runners["ours"].installed
         if installed is None:
             return ["our code was not loaded"]
-        tree = str(environments.ROOT)
+        tree = str(venvs.ROOT)
         # The environments themselves are within the tree by default.
-        prefix = str(environments.home())
+        prefix = str(environments.environment("ours", self._arguments.release).path)
         return [
             f"{path} is on the path: the tree, not what is installed"
             for path in (*installed["files"], *installed["path"])

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from runner import Outcome
+from nova_suite.runner import Outcome
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""What tools/nova-suite.sh runs; ``__main__`` says what it is for."""
