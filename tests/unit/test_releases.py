@@ -37,6 +37,10 @@ def lines_of(path: str) -> list[str]:
     return (ROOT / path).read_text().splitlines()
 
 
+def pins(path: str) -> dict[str, str]:
+    return dict(line.split("==") for line in lines_of(path) if not line.startswith("#"))
+
+
 # --- the table -----------------------------------------------------------------------------------
 
 
@@ -61,11 +65,14 @@ def test_each_release_has_constraints_and_nothing_else_has():
     assert files == [f"{name}.txt" for name in NAMES]
 
 
+def test_the_cloud_runs_the_newest():
+    pinned = pins(f"constraints/cloud-{NEWEST.name}.txt")
+    assert (pinned["nova"], pinned["openstack-placement"]) == (NEWEST.nova, NEWEST.placement)
+
+
 @pytest.mark.parametrize("release", releases.RELEASES, ids=NAMES)
 def test_constraints_have_the_versions(release):
-    pinned = dict(
-        line.split("==") for line in lines_of(release.constraints) if not line.startswith("#")
-    )
+    pinned = pins(release.constraints)
     assert (pinned["nova"], pinned["openstack-placement"]) == (release.nova, release.placement)
     # Nova's functional fixtures turn a deprecation of 2.1 into an error.
     assert pinned["SQLAlchemy"].startswith("2.0.")

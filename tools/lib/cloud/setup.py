@@ -1,0 +1,357 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What a cloud needs before it can be used: tables, users, endpoints, cells, flavors, an image."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import datetime
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from cloud import packages, waiting
+from cloud.layout import CONTROLLER, REGION, Cloud, write
+from cloud.processes import Supervisor
+from cloud.rest import Client
+from cloud.services import Services
+
+#: Endpoints: name, type, service that answers, path.
+ENDPOINTS = (
+    ("glance", "image", "glance", ""),
+    ("neutron", "network", "neutron", ""),
+    ("placement", "placement", "placement", ""),
+    ("nova", "compute", "nova-api", "/v2.1"),
+)
+IMAGE = "playground"
+#: Flavors: name, extra specs.
+FLAVORS = {
+    "plain": {},
+    "vf": {"pci_passthrough:alias": "vf:1"},
+    "vgpu": {"resources:VGPU": "1"},
+    "vf-vgpu": {"pci_passthrough:alias": "vf:1", "resources:VGPU": "1"},
+}
+
+
+class Setup:
+    """Does each step once; ``done/STEP`` remembers.
+
+    :param cloud: the cloud
+    :param services: of the cloud
+    :param debian: has MariaDB's programs
+    :param supervisor: has started the services
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        services: Services,
+        debian: packages.Debian,
+        supervisor: Supervisor,
+    ) -> None:
+        self._cloud = cloud
+        self._services = services
+        self._debian = debian
+        self._supervisor = supervisor
+        self._client = Client(cloud)
+
+    # --- before services ------------------------------------------------------------------------
+
+    def database_folder(self) -> None:
+        """Make MariaDB's own tables."""
+        folder = self._cloud / "mariadb"
+        if (folder / "mysql/user.frm").exists() or (folder / "mysql/global_priv.frm").exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        packages.run(
+            [
+                self._debian.program("mariadb-install-db"),
+                "--no-defaults",
+                f"--basedir={self._debian.file('usr')}",
+                f"--lc-messages-dir={self._debian.file('usr/share/mysql')}",
+                f"--datadir={folder}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                "--skip-name-resolve",
+            ],
+            log=self._cloud / "log/setup-mariadb.log",
+            environ=self._debian.environ(),
+        )
+
+    def broker_folder(self) -> None:
+        (self._cloud / "rabbitmq").mkdir(parents=True, exist_ok=True)
+
+    # --- tables ---------------------------------------------------------------------------------
+
+    def tables(self) -> None:
+        """Make or upgrade the tables of all, as many at a time as there are cores."""
+        nova = ["nova-manage", "--config-file", str(self._cloud / "etc/nova/nova.conf")]
+        steps: list[tuple[str, list[list[str]]]] = [
+            ("nova_api", [[*nova, "api_db", "sync"]]),
+            (
+                "neutron",
+                [
+                    [
+                        "neutron-db-manage",
+                        *("--config-file", str(self._cloud / "etc/neutron/neutron.conf")),
+                        *("upgrade", "heads"),
+                    ]
+                ],
+            ),
+            (
+                "keystone",
+                [
+                    ["keystone-manage", *self._keystone_file(), "db_sync"],
+                    ["keystone-manage", *self._keystone_file(), "bootstrap", *self._bootstrap()],
+                ],
+            ),
+            (
+                "glance",
+                [
+                    [
+                        "glance-manage",
+                        *("--config-file", str(self._cloud / "etc/glance/glance-api.conf")),
+                        *("db", "sync"),
+                    ]
+                ],
+            ),
+            (
+                "placement",
+                [
+                    [
+                        "placement-manage",
+                        *("--config-file", str(self._cloud / "etc/placement/placement.conf")),
+                        *("db", "sync"),
+                    ]
+                ],
+            ),
+            ("nova_cell0", [[*nova, "db", "sync", "--local_cell"]]),
+        ]
+        for cell in self._cloud.cells:
+            file = str(self._cloud / f"etc/nova/{cell}.conf")
+            steps.append(
+                (
+                    f"nova_{cell}",
+                    [["nova-manage", "--config-file", file, "db", "sync", "--local_cell"]],
+                )
+            )
+        self._parallel(
+            (lambda name=name, commands=commands: self._once(f"tables-{name}", commands))
+            for name, commands in steps
+        )
+        self._cells()
+
+    def _keystone_file(self) -> list[str]:
+        return ["--config-file", str(self._cloud / "etc/keystone/keystone.conf")]
+
+    def _bootstrap(self) -> list[str]:
+        url = self._cloud.url("keystone") + "/v3"
+        return [
+            *("--bootstrap-password", self._cloud.settings.passwords["admin"]),
+            *("--bootstrap-region-id", REGION),
+            *("--bootstrap-admin-url", url),
+            *("--bootstrap-public-url", url),
+            *("--bootstrap-internal-url", url),
+        ]
+
+    def _cells(self) -> None:
+        nova = ["nova-manage", "--config-file", str(self._cloud / "etc/nova/nova.conf"), "cell_v2"]
+        cell0 = ["--database_connection", self._cloud.database("nova_cell0")]
+        self._once("cell0", [[*nova, "map_cell0", *cell0]])
+        for cell in self._cloud.cells:
+            connections = ["--database_connection", self._cloud.database(f"nova_{cell}")]
+            connections += ["--transport-url", self._cloud.transport(cell)]
+            # 2: it exists already.
+            self._once(cell, [[*nova, "create_cell", "--name", cell, *connections]], accept=(0, 2))
+
+    def _once(self, step: str, commands: list[list[str]], accept: tuple[int, ...] = (0,)) -> None:
+        done = self._cloud / f"done/{step}"
+        if done.exists():
+            return
+        log = self._cloud / f"log/setup-{step}.log"
+        for command in commands:
+            self._run(*command, log=log, accept=accept)
+        write(done, "")
+
+    def _run(self, name: str, *arguments: str, log: pathlib.Path, accept: tuple[int, ...]) -> None:
+        """Run one of OpenStack's programs."""
+        command = [self._cloud.program(name), *arguments]
+        packages.run(command, log=log, environ=self._services.environ(), accept=accept)
+
+    def _parallel(self, steps: Iterable[Callable[[], None]]) -> None:
+        with concurrent.futures.ThreadPoolExecutor(max_workers=3) as pool:
+            for future in [pool.submit(step) for step in steps]:
+                future.result()
+
+    # --- with services --------------------------------------------------------------------------
+
+    def identities(self) -> None:
+        """The user of the services, and the endpoints."""
+        done = self._cloud / "done/identities"
+        if done.exists():
+            return
+        ask = self._client
+        project = self._ensure("projects", "project", "service", {"domain_id": "default"})
+        user = self._ensure(
+            "users",
+            "user",
+            "service",
+            {
+                "domain_id": "default",
+                "password": self._cloud.settings.passwords["service"],
+                "default_project_id": project,
+            },
+        )
+        for name in ("admin", "service"):
+            role = self._ensure("roles", "role", name, {})
+            ask.call("keystone", "PUT", f"/v3/projects/{project}/users/{user}/roles/{role}")
+        for name, kind, service, path in ENDPOINTS:
+            number = self._ensure("services", "service", name, {"type": kind})
+            known = ask.call("keystone", "GET", f"/v3/endpoints?service_id={number}")["endpoints"]
+            for interface in ("public", "internal", "admin"):
+                if interface not in {endpoint["interface"] for endpoint in known}:
+                    endpoint = {
+                        "service_id": number,
+                        "interface": interface,
+                        "region_id": REGION,
+                        "url": self._cloud.url(service) + path,
+                    }
+                    ask.call("keystone", "POST", "/v3/endpoints", {"endpoint": endpoint})
+        write(done, "")
+
+    def _ensure(self, kinds: str, kind: str, name: str, more: dict[str, str]) -> str:
+        found = self._client.call("keystone", "GET", f"/v3/{kinds}?name={name}")[kinds]
+        if not found:
+            body = {kind: {"name": name, **more}}
+            found = [self._client.call("keystone", "POST", f"/v3/{kinds}", body)[kind]]
+        return str(found[0]["id"])
+
+    def contents(self) -> None:
+        """An image and flavors."""
+        ask = self._client
+        if not ask.call("glance", "GET", f"/v2/images?name={IMAGE}&status=active")["images"]:
+            body = {
+                "name": IMAGE,
+                "disk_format": "raw",
+                "container_format": "bare",
+                "visibility": "public",
+            }
+            image = ask.call("glance", "POST", "/v2/images", body)["id"]
+            stream = {"Content-Type": "application/octet-stream"}
+            ask.call("glance", "PUT", f"/v2/images/{image}/file", b"\0" * 1024, stream)
+        known = {f["name"] for f in ask.call("nova-api", "GET", "/v2.1/flavors")["flavors"]}
+        for name, specs in FLAVORS.items():
+            if name not in known:
+                flavor = {"name": name, "ram": 512, "vcpus": 1, "disk": 1}
+                made = ask.call("nova-api", "POST", "/v2.1/flavors", {"flavor": flavor})
+                if specs:
+                    path = f"/v2.1/flavors/{made['flavor']['id']}/os-extra_specs"
+                    ask.call("nova-api", "POST", path, {"extra_specs": specs})
+
+    def hosts(self) -> None:
+        """Wait for all computes and map them to their cells."""
+        expected = {name for name, _ in self._cloud.hosts()}
+        self.wait_for_reports(list(self._reporting()))
+        if not expected <= self._mapped():
+            waiting.until("the computes to write down their nodes", self._nodes, limit=60)
+            nova = ["--config-file", str(self._cloud / "etc/nova/nova.conf")]
+            command = ["nova-manage", *nova, "cell_v2", "discover_hosts"]
+            log = self._cloud / "log/setup-discover.log"
+            self._run(*command, log=log, accept=(0,))
+        waiting.until(
+            "the computes' hypervisors", lambda: expected <= self._mapped(), limit=60, pause=0.5
+        )
+        waiting.until("hosts to publish", self._published, limit=90, pause=0.5)
+
+    def forget_hosts(self) -> None:
+        """Delete what Nova and placement have of computes that the cloud does not have any more.
+
+        :raises CloudError: one of them still has guests
+        """
+        hosts = {name for name, _ in self._cloud.hosts()}
+        # Before, it deletes neither the node nor its resource provider.
+        version = {"X-OpenStack-Nova-API-Version": "2.53"}
+        path = "/v2.1/os-services"
+        found = self._client.call(
+            "nova-api", "GET", f"{path}?binary=nova-compute", headers=version
+        )["services"]
+        for service in found:
+            if service["host"] not in hosts:
+                self._client.call("nova-api", "DELETE", f"{path}/{service['id']}", headers=version)
+
+    def _reporting(self) -> dict[str, tuple[str, str]]:
+        """Binary and host of the services that report to Nova's database, by our name."""
+        cells, hosts = self._cloud.cells, [name for name, _ in self._cloud.hosts()]
+        return {
+            **{name: (name, CONTROLLER) for name in ("nova-conductor", "nova-scheduler")},
+            **{f"nova-conductor-{cell}": ("nova-conductor", cell) for cell in cells},
+            **{f"nova-compute-{host}": ("nova-compute", host) for host in hosts},
+        }
+
+    def wait_for_reports(self, names: Iterable[str]) -> None:
+        """Wait until services have reported since they were started; others are passed over."""
+        reporting = {n: which for n, which in self._reporting().items() if n in set(names)}
+        waiting.until(
+            "nova's services to report",
+            lambda: self._have_reported(reporting),
+            limit=120,
+            alive=lambda: self._supervisor.check_alive(reporting),
+            pause=0.5,
+        )
+
+    def _have_reported(self, services: Mapping[str, tuple[str, str]]) -> bool:
+        """Whether services have reported since they were started.
+
+        :param services: binary and host, by our name
+        """
+        found = self._client.call("nova-api", "GET", "/v2.1/os-services")["services"]
+        reported = {
+            (one["binary"], one["host"]): datetime.datetime.fromisoformat(one["updated_at"])
+            .replace(tzinfo=datetime.UTC)
+            .timestamp()
+            for one in found
+            if one["state"] == "up" and one["updated_at"]
+        }
+        for name, service in services.items():
+            process = self._supervisor.find(name)
+            started = time.time() - process.age() if process else 0
+            # The database keeps whole seconds.
+            if reported.get(service, 0) < started - 1:
+                return False
+        return True
+
+    def _mapped(self) -> set[str]:
+        """Computes that the API knows, which it does when they are mapped."""
+        found = self._client.call("nova-api", "GET", "/v2.1/os-hypervisors")["hypervisors"]
+        return {one["hypervisor_hostname"] for one in found}
+
+    def _providers(self) -> dict[str, str]:
+        found = self._client.call("placement", "GET", "/resource_providers")
+        return {one["name"]: one["uuid"] for one in found["resource_providers"]}
+
+    def _nodes(self) -> bool:
+        return {name for name, _ in self._cloud.hosts()} <= self._providers().keys()
+
+    def _published(self) -> bool:
+        """Whether those with nova-devcompat have traits."""
+        providers = self._providers()
+        version = {"OpenStack-API-Version": "placement 1.6"}
+        for name, _ in self._cloud.hosts():
+            if not self._cloud.has_devcompat(name):
+                continue
+            path = f"/resource_providers/{providers.get(name)}/traits"
+            traits = self._client.call("placement", "GET", path, headers=version)["traits"]
+            if not any(trait.startswith("CUSTOM_DEVCOMPAT_") for trait in traits):
+                return False
+        return True
