@@ -1,0 +1,75 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The installation guide, from stock Nova and back to it, with what it shows on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.playground import Cloud, values
+from tests.e2e.transcripts import check
+
+
+@pytest.fixture
+def stock(cloud: Cloud) -> Iterator[Cloud]:
+    """The cloud before the installation, with no trait of ours left."""
+    cloud.tool("up", "--stock")
+    for trait in cloud.forget_traits():
+        raise AssertionError(f"{trait} is still there")
+    try:
+        yield cloud
+    finally:
+        cloud.delete(*cloud.servers())
+        cloud.tool("up", "--devcompat", "--mode", "enforce")
+
+
+def test_as_documented(stock: Cloud) -> None:
+    cloud = stock
+    hosts = cloud.hosts()
+    guest = cloud.boot("guest", "vf", "cmp1")
+
+    # Host by host, while the scheduler knows nothing of it and guests move.
+    cloud.tool("up", "--devcompat", "cmp1", "--mode", "report")
+    check(cloud, "install-first-host")
+    cloud.assert_placement({guest: ("vf", "cmp1")})
+    assert values(cloud.record(guest)) == {"mlx5_vf": {"fw_version": ["28.39"]}}
+    cloud.tool("up", "--devcompat", ",".join(hosts))
+    moved = cloud.live_migrate(guest, "cmp2")
+    assert (moved.status, moved.host) == ("completed", "cmp2")
+    moved = cloud.live_migrate(guest, "cmp1")
+    assert (moved.status, moved.host) == ("completed", "cmp1")
+
+    cloud.tool("up", "--devcompat")
+    check(cloud, "install-controller")
+    check(cloud, "install-report")
+    # Reporting leaves it to the hardware.
+    assert cloud.migrations(guest)[0]["status"] == "failed"
+    cloud.assert_placement({guest: ("vf", "cmp1")})
+
+    cloud.tool("up", "--mode", "enforce")
+    check(cloud, "install-enforce")
+    assert cloud.migrations(guest)[0]["status"] == "error"
+    cloud.assert_placement({guest: ("vf", "cmp1")})
+
+    # The scheduler first.
+    cloud.tool("up", "--devcompat", ",".join(hosts))
+    assert cloud.live_migrate(guest, "cmp2").moved
+    cloud.tool("up", "--stock")
+    check(cloud, "remove")
+    assert cloud.known_traits() == set()
+    assert all(cloud.our_traits(host) == set() for host in hosts)
+    moved = cloud.live_migrate(guest, "cmp4")
+    assert (moved.status, moved.host) == ("completed", "cmp4")
+    cloud.assert_placement({guest: ("vf", "cmp4")})

@@ -1,0 +1,125 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The commands that the documentation shows with their output, run on the cloud.
+
+A transcript has lines such as ``controller# nova-devcompat upgrade check``, each followed by what
+the command prints. With DEVCOMPAT_RECORD set, the files are written anew instead of compared; then
+read the difference.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+
+from tests.e2e.playground import ENDED, ROOT, Cloud, until
+
+EXAMPLES = ROOT / "doc/source/_examples"
+_PROMPT = re.compile(r"((?:controller|cmp\d+)[#$]) (.+)")
+#: What is another one in each cloud.
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ADDRESS = re.compile(r"(?<=0000:81:0)\d\.\d")
+#: What is started in the background, and takes its time.
+_ACTS = "openstack server migrate"
+#: An API's address here, and what the page shows for it.
+_API, _SHOWN_API = re.compile(r"http://127\.0\.0\.1:\d+/v2\.1"), "http://controller:8774/v2.1"
+
+
+def check(cloud: Cloud, name: str) -> None:
+    """Run what a transcript shows, and compare what is printed.
+
+    :param name: of the file, without its suffix
+    """
+    path = EXAMPLES / f"{name}.console"
+    text = path.read_text()
+    printed = ""
+    for prompt, command, expected in _steps(text):
+        shown, host = f"{prompt} {command}\n", prompt[:-1]
+        output = _run(cloud, host, command)
+        if command.startswith(_ACTS):
+            _wait_for_migrations(cloud)
+        elif not _recording():
+            # A log line, or what hosts publish, may come a moment later.
+            for _ in range(10):
+                if _masked(output) == _masked(expected):
+                    break
+                subprocess.run(["sleep", "3"])
+                output = _run(cloud, host, command)
+            assert _masked(output) == _masked(expected), f"{path}: {shown}{output}"
+        printed += shown + output
+    if _recording():
+        path.write_text(printed)
+
+
+def _recording() -> bool:
+    return bool(os.environ.get("DEVCOMPAT_RECORD"))
+
+
+def _steps(text: str) -> Iterator[tuple[str, str, str]]:
+    """Prompt, command and output of each step."""
+    lines = text.splitlines(keepends=True)
+    while lines:
+        match = _PROMPT.fullmatch(lines.pop(0).rstrip("\n"))
+        assert match, "a transcript begins with a prompt"
+        prompt, command = match.groups()
+        while command.endswith("\\"):
+            command += "\n" + lines.pop(0).rstrip("\n")
+        output = ""
+        while lines and not _PROMPT.match(lines[0]):
+            output += lines.pop(0)
+        yield prompt, command, output
+
+
+def _run(cloud: Cloud, host: str, command: str) -> str:
+    folder = cloud.data / "log"
+    places = {
+        "/var/log/nova/nova-compute.log": f"{folder}/nova-compute-{host}.log",
+        "/var/log/nova": str(folder),
+        "/etc/nova/devcompat.yaml": str(cloud.data / "etc/devcompat.yaml"),
+    }
+    here = command
+    for place, path in places.items():
+        here = here.replace(place, path)
+    # Where nova-manage and our command look for Nova's configuration first.
+    home = cloud.data / "home"
+    link = home / ".nova"
+    if not link.is_symlink():
+        link.symlink_to(cloud.data / "etc/nova", target_is_directory=True)
+    done = subprocess.run(
+        ["bash", "-c", f". {cloud.data}/openrc\n{here}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        # Scripts that the page shows are there.
+        cwd=EXAMPLES,
+        env={**os.environ, "HOME": str(home), "COLUMNS": "100"},
+    )
+    output = done.stdout
+    for place, path in reversed(places.items()):
+        output = output.replace(path, place)
+    return re.sub(r" +$", "", _API.sub(_SHOWN_API, output), flags=re.MULTILINE)
+
+
+def _masked(output: str) -> str:
+    return _ADDRESS.sub("N.N", _UUID.sub("UUID", output))
+
+
+def _wait_for_migrations(cloud: Cloud) -> None:
+    def ended() -> bool:
+        found = [cloud.migrations(server) for server in cloud.servers()]
+        return all(one[0]["status"] in ENDED for one in found if one)
+
+    until("migrations to end", ended, limit=180)
