@@ -127,7 +127,7 @@ def tools(monkeypatch):
     """Imports modules of tools/lib as the scripts there do."""
     monkeypatch.syspath_prepend(str(ROOT / "tools" / "lib"))
     yield importlib.import_module
-    for name in ("run_tests", "venvs", "releases", "junit"):
+    for name in ("run_tests", "interrupts", "venvs", "releases", "junit"):
         sys.modules.pop(name, None)
 
 

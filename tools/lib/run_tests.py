@@ -21,6 +21,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+import interrupts
 import junit
 import releases
 import venvs
@@ -384,14 +385,5 @@ def _terminated_on_exit(processes: list[subprocess.Popen[str]]) -> Iterator[None
         raise
 
 
-def _interrupted(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupted)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(interrupts.run(main))

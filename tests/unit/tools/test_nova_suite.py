@@ -46,7 +46,7 @@ def suite():
     finally:
         sys.path.remove(str(FOLDER))
         for name in set(sys.modules) - before:
-            if name.partition(".")[0] in ("nova_suite", "releases", "venvs"):
+            if name.partition(".")[0] in ("interrupts", "nova_suite", "releases", "venvs"):
                 del sys.modules[name]
 
 

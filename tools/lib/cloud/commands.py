@@ -18,13 +18,14 @@ import argparse
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+
+import interrupts
 
 from cloud import packages
 from cloud.configuration import Files
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # For this process alone: what it starts finds its modules by itself.
     os.environ.pop("PYTHONPATH", None)
     # A run that is ended half-way leaves a cloud that 'up' completes and 'down' stops.
-    signal.signal(signal.SIGTERM, lambda signum, frame: _interrupted())
+    interrupts.catch_sigterm()
     try:
         return arguments.run(Cloud(arguments.data.resolve()), arguments)
     except CloudError as error:
@@ -85,10 +86,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-
-
-def _interrupted() -> None:
-    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

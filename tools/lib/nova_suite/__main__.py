@@ -16,12 +16,12 @@ import json
 import os
 import pathlib
 import re
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 
+import interrupts
 import releases
 import venvs
 
@@ -362,14 +362,5 @@ def _end(text: str) -> str:
     return "\n".join((mark + traceback).splitlines()[-40:])
 
 
-def _interrupted(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupted)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(interrupts.run(main))
