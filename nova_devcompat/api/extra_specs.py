@@ -34,7 +34,7 @@ from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.pins import PREFIX, BadPin
-from nova_devcompat.placement import Placement, PlacementError
+from nova_devcompat.stores.placement import Placement, PlacementError
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)

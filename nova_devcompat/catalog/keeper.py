@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from nova_devcompat.catalog.loader import load_catalog
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.packs import catalog_paths
-from nova_devcompat.documents import Keeper
+from nova_devcompat.kit.documents import Keeper
 
 
 class CatalogKeeper:

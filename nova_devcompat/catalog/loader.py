@@ -25,7 +25,7 @@ from typing import Any
 
 import os_traits
 
-from nova_devcompat import plugins, sources
+from nova_devcompat import sources
 from nova_devcompat.catalog import patterns, xpaths
 from nova_devcompat.catalog.model import (
     AmbiguousDevice,
@@ -41,7 +41,8 @@ from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.uses import Use
 from nova_devcompat.compat.verdict import Mode, OnUnknown
-from nova_devcompat.documents import Document, DocumentError, KeyPath, Problem, near, read
+from nova_devcompat.kit import plugins
+from nova_devcompat.kit.documents import Document, DocumentError, KeyPath, Problem, near, read
 from nova_devcompat.sources import sysfs
 
 __all__ = [

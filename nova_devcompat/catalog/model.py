@@ -30,7 +30,7 @@ from nova_devcompat.compat.pins import has_pins, parse_pins
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
-from nova_devcompat.documents import near
+from nova_devcompat.kit.documents import near
 from nova_devcompat.sources.base import Device
 
 #: The source of which the inventory stands in for all others.

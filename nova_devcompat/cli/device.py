@@ -23,7 +23,7 @@ from cliff.lister import Lister
 
 from nova_devcompat.catalog.model import Merged
 from nova_devcompat.cli.hosts import add_host_options, survey
-from nova_devcompat.compute.inventory import Survey
+from nova_devcompat.host.inventory import Survey
 
 COLUMNS = ("address", "family", "attributes", "source", "problems")
 

@@ -26,7 +26,7 @@ from nova_devcompat.catalog import CatalogKeeper, load_catalog
 from nova_devcompat.catalog.model import STATIC
 from nova_devcompat.catalog.packs import catalog_paths, names
 from nova_devcompat.cli.options import add_catalog_options, paths
-from nova_devcompat.compute.inventory import Inventory, Survey
+from nova_devcompat.host.inventory import Inventory, Survey
 from nova_devcompat.sources.base import Source, SourceOptions
 
 

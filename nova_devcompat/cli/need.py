@@ -49,8 +49,8 @@ class _OnController(Command):
         with nova(parsed_args.config_file):
             from nova import context
 
-            from nova_devcompat.fleet.cells import Cells
             from nova_devcompat.fleet.needs import Needs
+            from nova_devcompat.stores.cells import Cells
 
             self.needs = Needs(Cells(context.get_admin_context()))
             status = int(super().run(parsed_args) or 0)

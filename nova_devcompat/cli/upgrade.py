@@ -67,9 +67,9 @@ class UpgradeCheck(Command):
             from oslo_upgradecheck import upgradecheck
 
             from nova_devcompat.conf import default_policy
-            from nova_devcompat.fleet.cells import Cells
             from nova_devcompat.fleet.needs import Needs
             from nova_devcompat.fleet.upgrade import UpgradeChecks
+            from nova_devcompat.stores.cells import Cells
 
             cells = Cells(context.get_admin_context())
             checks = UpgradeChecks(

@@ -18,7 +18,6 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nova_devcompat.assigned import Assigned, Behind, from_allocations
 from nova_devcompat.compat.family import (
     Judge,
     PolicyOf,
@@ -33,7 +32,8 @@ from nova_devcompat.compat.family import (
 )
 from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot
 from nova_devcompat.compat.verdict import Policy, Ruling, Verdict
-from nova_devcompat.compute.inventory import HostDevice, HostDevices
+from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.stores.assigned import Assigned, Behind, from_allocations
 
 if TYPE_CHECKING:
     from nova.objects import Instance

@@ -27,12 +27,13 @@ from nova import exception, objects
 from nova.compute import power_state
 from oslo_log import log as logging
 
-from nova_devcompat import record, wire
+from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
-from nova_devcompat.compute.inventory import HostDevices
-from nova_devcompat.placement import PlacementError
+from nova_devcompat.host.inventory import HostDevices
+from nova_devcompat.stores import records
+from nova_devcompat.stores.placement import PlacementError
 
 LOG = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class Adoption:
         if instance.host != self._host.name or instance.power_state not in _RUNNING:
             return False
         try:
-            recorded = record.load(instance) or Need()
+            recorded = records.load(instance) or Need()
         except wire.WireError as error:
             LOG.warning(
                 "Not adopted: %s. 'nova-devcompat need clear' and 'need backfill' make a new one",
@@ -152,7 +153,7 @@ class Adoption:
         need = recorded.completed(self._guests.need_of(instance, assigned, devices))
         if need == recorded:
             return False
-        record.store(instance, need)
+        records.store(instance, need)
         # What begins meanwhile comes first, and may freeze the need itself.
         instance.save(expected_task_state=[None])
         return True

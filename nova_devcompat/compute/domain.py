@@ -22,8 +22,8 @@ from oslo_log import log as logging
 from nova_devcompat.catalog import xpaths
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.need import DeviceNeed, host_slot
-from nova_devcompat.compute.inventory import HostDevice, HostDevices
-from nova_devcompat.sources.bounded import Bounded
+from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.kit.bounded import Bounded
 
 LOG = logging.getLogger(__name__)
 

@@ -40,7 +40,7 @@ from oslo_log import log as logging
 from oslo_utils import importutils
 
 from nova_devcompat import conf as devcompat_conf
-from nova_devcompat import record, wire
+from nova_devcompat import wire
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin, has_pins
@@ -50,10 +50,11 @@ from nova_devcompat.compute.adopt import Adoption
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
-from nova_devcompat.compute.inventory import Inventory
 from nova_devcompat.compute.usage import Usage
+from nova_devcompat.host.inventory import Inventory
+from nova_devcompat.service import problem_at_start
 from nova_devcompat.sources.base import SourceOptions
-from nova_devcompat.start import problem_at_start
+from nova_devcompat.stores import records
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -403,7 +404,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     def _admit_early(self, context: Any, instance: Any) -> None:
         """Decide what can be decided before anything but placement's resources is claimed."""
-        need = record.load(instance) or Need()
+        need = records.load(instance) or Need()
         host_families = self._devcompat_host.inventory.catalog.has_host_families
         if not (need.devices or has_pins(instance.flavor.extra_specs) or host_families):
             return
@@ -432,7 +433,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         devices = self._devcompat_host.devices(nodename)
         pins = devices.catalog.pins(instance.flavor.extra_specs)
         moves = admit.moved_addresses(migrate_data)
-        need = record.load(instance)
+        need = records.load(instance)
         source, claimed = admit.claimed_devices(
             need,
             instance,

@@ -24,16 +24,17 @@ from nova import objects
 from oslo_concurrency import lockutils
 from oslo_log import log as logging
 
-from nova_devcompat import record, wire
-from nova_devcompat.assigned import Assigned, freeze
+from nova_devcompat import wire
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.need import Need, pci_slot
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compute import admit
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.host import ThisHost
-from nova_devcompat.compute.inventory import HostDevice, HostDevices
-from nova_devcompat.placement import PlacementError
+from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.stores import records
+from nova_devcompat.stores.assigned import Assigned, freeze
+from nova_devcompat.stores.placement import PlacementError
 
 LOG = logging.getLogger(__name__)
 
@@ -68,10 +69,10 @@ class Guests:
         :returns: whether the record changed; the caller saves the instance
         """
         devices = self._host.devices(nodename)
-        if not (devices.everything or record.exists(instance)):
+        if not (devices.everything or records.exists(instance)):
             return False
         need = self._initialised(context, instance, nodename, devices, allocations)
-        return need is not None and record.store(instance, need)
+        return need is not None and records.store(instance, need)
 
     def initialised_unsaved(self, context: Any, instance: Any, nodename: str) -> None:
         """The same where nobody saves the instance afterwards."""
@@ -93,7 +94,7 @@ class Guests:
         """The need of a guest that was started a moment ago; None to leave the record alone."""
         recorded: Need | None = None
         with contextlib.suppress(wire.WireError):
-            recorded = record.load(instance) or Need()
+            recorded = records.load(instance) or Need()
         assigned: list[Assigned[HostDevice]] = []
         # Of a guest that has no devices, placement need not be asked.
         if len(devices) or recorded is None or recorded.assigned:
@@ -132,7 +133,7 @@ class Guests:
             LOG.warning(
                 "Allocated devices are taken from the record: %s", error, instance=instance
             )
-        recorded = record.load(instance) or Need()
+        recorded = records.load(instance) or Need()
         return [
             *self._host.assigned(context, instance, nodename, devices, {}),
             *(
@@ -184,7 +185,7 @@ class Guests:
             slots = {one.slot for one in added}
 
             def change(fresh: Any) -> Need:
-                kept = _without(record.load(fresh) or Need(), address, slots)
+                kept = _without(records.load(fresh) or Need(), address, slots)
                 return Need(devices=(*kept.devices, *added))
 
             self._write(context, instance, change)
@@ -200,7 +201,7 @@ class Guests:
         }
 
         def change(fresh: Any) -> Need:
-            return _without(record.load(fresh) or Need(), address, slots)
+            return _without(records.load(fresh) or Need(), address, slots)
 
         self._write(context, instance, change)
 
@@ -214,7 +215,7 @@ class Guests:
                 context, instance.uuid, expected_attrs=["system_metadata"]
             )
             try:
-                changed = record.store(fresh, need_of(fresh))
+                changed = records.store(fresh, need_of(fresh))
             except wire.WireError as error:
                 LOG.warning("Left as it is: %s", error, instance=instance)
                 return
@@ -245,7 +246,7 @@ class Guests:
             need = self._relocations.pop(instance.uuid, None)
         need = need or self._relocated(context, instance, nodename)
         if need is not None:
-            record.store(instance, need)
+            records.store(instance, need)
 
     def _relocated(self, context: Any, instance: Any, nodename: str) -> Need | None:
         """The need at its new addresses, where a restart lost what admission knew.
@@ -253,7 +254,7 @@ class Guests:
         Nova has allocated the PCI devices by now.
         """
         try:
-            recorded = record.load(instance)
+            recorded = records.load(instance)
         except wire.WireError:
             return None  # left as it is; admission has told
         if recorded is None:

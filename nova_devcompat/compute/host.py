@@ -23,12 +23,12 @@ from nova import exception, objects
 from nova.scheduler.client import report
 
 from nova_devcompat import conf as devcompat_conf
-from nova_devcompat.assigned import Assigned, Behind, from_instance
 from nova_devcompat.catalog import stages
 from nova_devcompat.compat.family import PolicyOf
-from nova_devcompat.compute.inventory import HostDevice, HostDevices, Inventory
 from nova_devcompat.compute.publish import Publisher
-from nova_devcompat.placement import Placement, PlacementError
+from nova_devcompat.host.inventory import HostDevice, HostDevices, Inventory
+from nova_devcompat.stores.assigned import Assigned, Behind, from_instance
+from nova_devcompat.stores.placement import Placement, PlacementError
 
 CONF = nova.conf.CONF
 

@@ -28,10 +28,11 @@ from nova import exception, objects
 from oslo_log import log as logging
 from oslo_utils import uuidutils
 
-from nova_devcompat import record, wire
+from nova_devcompat import wire
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compute.host import ThisHost
-from nova_devcompat.compute.inventory import HostDevice, HostDevices
+from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.stores import records
 
 LOG = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class Usage:
             )
             if instance.task_state is not None:
                 return False
-            recorded = record.load(instance)
+            recorded = records.load(instance)
         except (exception.InstanceNotFound, wire.WireError):
             return True
         if instance.host != self._host.name or recorded is None:
@@ -138,7 +139,7 @@ class Usage:
         )
         if need == recorded:
             return True
-        record.store(instance, need)
+        records.store(instance, need)
         try:
             instance.save(expected_task_state=[None])
         except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):

@@ -31,7 +31,7 @@ from nova_devcompat.compat import uses
 from nova_devcompat.compat.family import AcceptSet, Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason, Verdict
-from nova_devcompat.documents import near
+from nova_devcompat.kit.documents import near
 from nova_devcompat.sources.base import Device
 from nova_devcompat.sources.static import Inventory
 

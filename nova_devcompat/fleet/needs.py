@@ -27,8 +27,7 @@ from nova.compute import power_state, vm_states
 from nova.scheduler.client import report
 from oslo_log import log as logging
 
-from nova_devcompat import record, wire
-from nova_devcompat.assigned import freeze, from_instance
+from nova_devcompat import wire
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.family import judge_each, judge_host
@@ -36,7 +35,10 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.pins import PREFIX as PIN_PREFIX
 from nova_devcompat.compat.pins import BadPin, is_pin
 from nova_devcompat.compat.verdict import Actor, Code, Policy, Reason, Verdict
-from nova_devcompat.fleet.cells import (
+from nova_devcompat.sources.base import normalise_address
+from nova_devcompat.stores import records
+from nova_devcompat.stores.assigned import freeze, from_instance
+from nova_devcompat.stores.cells import (
     BadRequest,
     Cells,
     Refused,
@@ -45,8 +47,7 @@ from nova_devcompat.fleet.cells import (
     instances,
     label_of,
 )
-from nova_devcompat.placement import Placement, PlacementError
-from nova_devcompat.sources.base import normalise_address
+from nova_devcompat.stores.placement import Placement, PlacementError
 
 LOG = logging.getLogger(__name__)
 #: What an operator who waits wants to see; the changes themselves are the command's output.
@@ -232,7 +233,7 @@ class Needs:
         cells = self.cells.select(name=cell, host=host)
         for node, instance, allocations in self._running(cells, host):
             try:
-                present = record.load(instance)
+                present = records.load(instance)
             except wire.WireError as error:
                 if family is None:
                     yield _unreadable(instance, error)
@@ -258,7 +259,7 @@ class Needs:
         problem = ""
         devices: tuple[DeviceNeed, ...] = ()
         try:
-            present = record.load(instance)
+            present = records.load(instance)
         except wire.WireError as error:
             problem = f"{Code.RECORD_UNREADABLE}: {error}"
         else:
@@ -292,9 +293,9 @@ class Needs:
                 yield Node(node, self._reader)
         filters = {"vm_state": list(_RUNNING)}
         for instance in instances(context, filters, ["system_metadata"]):
-            if _runs(instance) and record.exists(instance):
+            if _runs(instance) and records.exists(instance):
                 try:
-                    yield instance, record.load(instance) or Need()
+                    yield instance, records.load(instance) or Need()
                 except wire.WireError as error:
                     yield instance, error
 
@@ -325,7 +326,7 @@ class Needs:
         instance, _ = self.cells.instance(uuid, ["system_metadata"])
         _check_idle(instance)
         try:
-            present = record.load(instance)
+            present = records.load(instance)
         except wire.WireError as error:
             raise Refused(
                 f"instance {uuid}: {error}; drop it with 'need clear', then use 'need backfill'"
@@ -360,7 +361,7 @@ class Needs:
             PROGRESS.info("Instance %s has no record: nothing is written", uuid)
             return []
         try:
-            told = "; ".join(str(one) for one in (record.load(instance) or Need()).devices)
+            told = "; ".join(str(one) for one in (records.load(instance) or Need()).devices)
         except wire.WireError as error:
             told = str(error)
         for entry in dropped:
@@ -466,7 +467,7 @@ class Needs:
         :raises Refused: it cannot be read
         """
         try:
-            old = record.load(instance) or Need()
+            old = records.load(instance) or Need()
         except wire.WireError as error:
             raise Refused(f"{error}; drop it with 'need clear' first") from error
         try:
@@ -482,7 +483,7 @@ class Needs:
         return old, old.completed(_frozen(instance, node, allocations, pins))
 
     def _store(self, instance: Any, need: Need, changes: Sequence[Change], command: str) -> None:
-        record.store(instance, need)
+        records.store(instance, need)
         _save(instance)
         for change in changes:
             LOG.info(
@@ -574,7 +575,7 @@ class Needs:
 
 def _rows(instance: Any) -> Iterator[Row]:
     try:
-        present = record.load(instance)
+        present = records.load(instance)
     except wire.WireError as error:
         yield _unreadable(instance, error)
         return

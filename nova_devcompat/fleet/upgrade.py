@@ -31,8 +31,8 @@ from nova_devcompat.compat.family import AcceptSet, PolicyOf, judge_each
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.verdict import Code as ReasonCode
 from nova_devcompat.compat.verdict import Mode, Policy, Reason, Ruling, Verdict
-from nova_devcompat.fleet.cells import brief
 from nova_devcompat.fleet.needs import Needs, Node
+from nova_devcompat.stores.cells import brief
 
 #: Major versions of Nova that this release is tested with; doc/source/support.rst has the rule.
 SUPPORTED_NOVA = range(31, 35)

@@ -22,7 +22,8 @@ from typing import Any
 from nova.scheduler import filters
 from oslo_log import log as logging
 
-from nova_devcompat import plugins, wire
+from nova_devcompat import wire
+from nova_devcompat.kit import plugins
 from nova_devcompat.scheduler import explain, lookup, prefilter, state
 from nova_devcompat.scheduler.judge import ACCEPTED
 

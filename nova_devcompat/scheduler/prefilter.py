@@ -29,9 +29,9 @@ from nova_devcompat.compat import traits
 from nova_devcompat.compat.family import required_atoms
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.verdict import Actor, Code, Reason
-from nova_devcompat.placement import Placement, PlacementError
 from nova_devcompat.scheduler import explain, lookup
 from nova_devcompat.scheduler.state import CONF, SchedulerState
+from nova_devcompat.stores.placement import Placement, PlacementError
 
 LOG = logging.getLogger(__name__)
 

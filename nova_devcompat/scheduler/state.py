@@ -31,7 +31,7 @@ from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
 from nova_devcompat.scheduler import lookup
 from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
-from nova_devcompat.start import problem_at_start
+from nova_devcompat.service import problem_at_start
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)

@@ -22,7 +22,8 @@ from typing import Any
 from nova.scheduler import utils, weights
 from oslo_log import log as logging
 
-from nova_devcompat import plugins, wire
+from nova_devcompat import wire
+from nova_devcompat.kit import plugins
 from nova_devcompat.scheduler import explain, lookup, state
 from nova_devcompat.scheduler.mobility import Group, Mobility
 

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from nova_devcompat import plugins
+from nova_devcompat.kit import plugins
 from nova_devcompat.sources.base import (
     API_VERSION,
     Device,

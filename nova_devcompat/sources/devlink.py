@@ -39,6 +39,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from nova_devcompat.compat.traits import check_name
+from nova_devcompat.kit.bounded import Bounded, TimedOut
 from nova_devcompat.sources import sysfs
 from nova_devcompat.sources.base import (
     Device,
@@ -47,7 +48,6 @@ from nova_devcompat.sources.base import (
     SourceOptions,
     normalise_address,
 )
-from nova_devcompat.sources.bounded import Bounded, TimedOut
 
 LOG = logging.getLogger(__name__)
 

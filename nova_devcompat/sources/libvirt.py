@@ -56,6 +56,8 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from nova_devcompat.kit.bounded import Bounded
+from nova_devcompat.kit.once import Told
 from nova_devcompat.sources.base import (
     Device,
     Source,
@@ -63,8 +65,6 @@ from nova_devcompat.sources.base import (
     SourceOptions,
     normalise_address,
 )
-from nova_devcompat.sources.bounded import Bounded
-from nova_devcompat.sources.told import Told
 
 #: The addresses of the components.
 LIBVIRT = "libvirt"

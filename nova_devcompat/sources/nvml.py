@@ -55,6 +55,8 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
+from nova_devcompat.kit.bounded import Bounded
+from nova_devcompat.kit.once import Told
 from nova_devcompat.sources.base import (
     Device,
     Source,
@@ -62,8 +64,6 @@ from nova_devcompat.sources.base import (
     SourceOptions,
     normalise_address,
 )
-from nova_devcompat.sources.bounded import Bounded
-from nova_devcompat.sources.told import Told
 
 LOG = logging.getLogger(__name__)
 

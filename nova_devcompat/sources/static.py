@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import check_name
-from nova_devcompat.documents import (
+from nova_devcompat.kit.documents import (
     META_SCHEMA,
     Document,
     DocumentError,

@@ -38,6 +38,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from typing import TypeVar
 
 from nova_devcompat.compat.traits import check_name
+from nova_devcompat.kit.bounded import Bounded, TimedOut
 from nova_devcompat.sources.base import (
     Device,
     Source,
@@ -45,7 +46,6 @@ from nova_devcompat.sources.base import (
     SourceOptions,
     normalise_address,
 )
-from nova_devcompat.sources.bounded import Bounded, TimedOut
 
 LOG = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ import time
 
 from nova_devcompat.catalog import CatalogKeeper
 from nova_devcompat.catalog.packs import names
-from nova_devcompat.compute.inventory import Inventory
+from nova_devcompat.host.inventory import Inventory
 from nova_devcompat.sources import Source, SourceOptions
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.sysfs import SysfsSource

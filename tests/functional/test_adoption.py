@@ -15,9 +15,10 @@
 import fixtures
 from nova import exception
 
-from nova_devcompat import record, wire
+from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compute import adopt
+from nova_devcompat.stores import records
 from tests.functional import base
 from tests.functional.base import VF_BY_CLASS, VF_SPEC
 from tests.functional.devcompat import (
@@ -51,7 +52,7 @@ class AdoptionTest(DeviceCompatFleet):
     def forget(self, server):
         """Make a guest one that was started before there was a nova-devcompat."""
         instance = self.instance(server)
-        record.store(instance, Need())
+        records.store(instance, Need())
         instance.save()
         self.assertIsNone(self.record_of(server))
 

@@ -122,7 +122,7 @@ class NeedCommandTest(NeedCommandFleet):
         self.assertEqual([nic_row], self.rows("list", "--family", "nic", "--host", "a"))
         self.assertEqual(2, len(self.rows("list", "--cell", "cell1")))
         self.assertEqual([], self.rows("list", "--assumed"))
-        with fixtures.MonkeyPatch("nova_devcompat.fleet.cells._PAGE", 1):
+        with fixtures.MonkeyPatch("nova_devcompat.stores.cells._PAGE", 1):
             self.assertEqual(2, len(self.rows("list")))
             self.assertEqual([], self.rows("list", "--missing"))
         self.assertIn("no cell has the host 'b'", self.refused(2, "list", "--host", "b"))

@@ -21,7 +21,7 @@ from unittest import mock
 
 import fixtures
 
-from nova_devcompat.compute.inventory import Inventory
+from nova_devcompat.host.inventory import Inventory
 from nova_devcompat.sources import Source, SourceOptions, load_source
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.sysfs import SysfsSource

@@ -44,7 +44,7 @@ import pytest
 from nova_devcompat.catalog import load_catalog, packs
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compute.domain import Domains
-from nova_devcompat.compute.inventory import HostDevice, HostDevices
+from nova_devcompat.host.inventory import HostDevice, HostDevices
 from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources import libvirt as source
 

@@ -43,7 +43,7 @@ from nova_devcompat.cli.main import main
 from nova_devcompat.compat import rules
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.verdict import Actor, Code, Mode, Outcome, Policy, Reason
-from nova_devcompat.plugins import RULES, SOURCES
+from nova_devcompat.kit.plugins import RULES, SOURCES
 from nova_devcompat.sources import SourceOptions, load_source
 from nova_devcompat.sources.static import load_inventory
 from tests.unit import distributions

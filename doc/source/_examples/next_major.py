@@ -22,5 +22,5 @@ class ReaderOfMajor1(Reader):
 
 
 def adapt(plugin):
-    """What ``nova_devcompat.plugins.Plugins`` is given to load plugins of major 1."""
+    """What ``nova_devcompat.kit.plugins.Plugins`` is given to load plugins of major 1."""
     return type(plugin.__name__, (ReaderOfMajor1, plugin), {})

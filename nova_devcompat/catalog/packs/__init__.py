@@ -18,7 +18,7 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-from nova_devcompat.documents import DocumentError, Problem, near
+from nova_devcompat.kit.documents import DocumentError, Problem, near
 
 #: The files of the packs are beside this one.
 FOLDER = pathlib.Path(__file__).parent

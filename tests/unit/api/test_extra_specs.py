@@ -22,7 +22,7 @@ import yaml
 from nova import exception
 
 from nova_devcompat.api import extra_specs
-from nova_devcompat.placement import Placement
+from nova_devcompat.stores.placement import Placement
 
 CATALOG = {
     "meta": {"schema_version": "1.0"},

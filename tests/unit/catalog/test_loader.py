@@ -25,7 +25,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nova_devcompat import plugins
 from nova_devcompat.catalog import (
     AmbiguousDevice,
     AttributeSource,
@@ -39,7 +38,8 @@ from nova_devcompat.compat import traits
 from nova_devcompat.compat.rules import Ordered, Range, Semver, Superset
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
-from nova_devcompat.documents import DocumentError
+from nova_devcompat.kit import plugins
+from nova_devcompat.kit.documents import DocumentError
 from nova_devcompat.sources import Device, sysfs
 from tests.unit.distributions import install
 

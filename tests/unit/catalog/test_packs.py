@@ -34,7 +34,7 @@ from nova_devcompat.compat import uses
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.undecided import Undecided
 from nova_devcompat.compat.verdict import Actor, Code, Outcome
-from nova_devcompat.compute.inventory import Inventory
+from nova_devcompat.host.inventory import Inventory
 from nova_devcompat.sources import SourceOptions, nvml_reader
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.libvirt import LibvirtSource

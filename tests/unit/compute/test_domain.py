@@ -19,7 +19,7 @@ import pytest
 from nova_devcompat.catalog import packs
 from nova_devcompat.catalog.loader import load_catalog
 from nova_devcompat.compute import domain
-from nova_devcompat.compute.inventory import HostDevice, HostDevices
+from nova_devcompat.host.inventory import HostDevice, HostDevices
 
 CATALOG = load_catalog(packs.catalog_paths(["qemu_machine", "libvirt"]))
 FACTS = {

@@ -24,8 +24,9 @@ from nova_devcompat.catalog import Catalog, CatalogFamily
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.rules import Semver, Superset
-from nova_devcompat.fleet import cells, needs
-from nova_devcompat.fleet.cells import BadRequest, Refused
+from nova_devcompat.fleet import needs
+from nova_devcompat.stores import cells
+from nova_devcompat.stores.cells import BadRequest, Refused
 
 FAMILY = Family(name="nic", rules={"version": Semver(), "caps": Superset()})
 CATALOG = Catalog(

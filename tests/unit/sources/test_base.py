@@ -17,8 +17,9 @@ import pathlib
 
 import pytest
 
-from nova_devcompat import plugins, sources
-from nova_devcompat.plugins import PluginError
+from nova_devcompat import sources
+from nova_devcompat.kit import plugins
+from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import Device, Source, SourceError, SourceOptions, load_source
 from nova_devcompat.sources.static import StaticSource
 from tests.unit.distributions import install

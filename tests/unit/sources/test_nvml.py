@@ -28,8 +28,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat.compat.rules import Equal, Range
+from nova_devcompat.kit.bounded import Bounded
 from nova_devcompat.sources import Device, SourceError, SourceOptions, nvml, nvml_reader
-from nova_devcompat.sources.bounded import Bounded
 from nova_devcompat.sources.nvml import Answers, NvmlSource, ask, parse
 from tests.unit.sources import fake_nvml
 from tests.unit.sources.fake_nvml import Gpu, Library, Vgpu, two_gpus

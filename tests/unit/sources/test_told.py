@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 
-from nova_devcompat.sources.told import Told
+from nova_devcompat.kit.once import Told
 
 
 def messages(caplog):

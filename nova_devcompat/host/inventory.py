@@ -34,7 +34,8 @@ from nova_devcompat.catalog.model import (
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.plugins import PluginError
+from nova_devcompat.kit.once import Told
+from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import load_source
 from nova_devcompat.sources.base import (
     Device,
@@ -43,7 +44,6 @@ from nova_devcompat.sources.base import (
     SourceOptions,
     normalise_address,
 )
-from nova_devcompat.sources.told import Told
 
 LOG = logging.getLogger(__name__)
 

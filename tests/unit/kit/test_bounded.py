@@ -20,8 +20,8 @@ import weakref
 
 import pytest
 
+from nova_devcompat.kit.bounded import Bounded, TimedOut
 from nova_devcompat.sources import SourceError
-from nova_devcompat.sources.bounded import Bounded, TimedOut
 
 
 @pytest.fixture

@@ -29,11 +29,11 @@ from nova_devcompat.catalog.schema import VERSIONS
 from nova_devcompat.catalog.stages import Moment
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.verdict import Code, Mode, OnUnknown, Outcome, Policy
-from nova_devcompat.documents import DocumentError
 from nova_devcompat.fleet import upgrade
+from nova_devcompat.kit.documents import DocumentError
 from nova_devcompat.sources.static import load_inventory
 
-RECORDED = pathlib.Path(__file__).with_name("recorded")
+RECORDED = pathlib.Path(__file__).parents[1] / "recorded"
 
 SHORT = DeviceNeed.of(
     "mlx5_vf",

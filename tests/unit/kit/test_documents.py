@@ -23,8 +23,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nova_devcompat import documents
-from nova_devcompat.documents import Document, DocumentError, Keeper, Problem, Schema, parse, read
+from nova_devcompat.kit import documents
+from nova_devcompat.kit.documents import (
+    Document,
+    DocumentError,
+    Keeper,
+    Problem,
+    Schema,
+    parse,
+    read,
+)
 
 ANY = Schema({"type": "object"})
 

@@ -18,9 +18,10 @@ import sys
 
 import pytest
 
-from nova_devcompat import plugins, sources
+from nova_devcompat import sources
 from nova_devcompat.compat.rules import API_VERSION, Rule, Semver
-from nova_devcompat.plugins import PluginError, Plugins
+from nova_devcompat.kit import plugins
+from nova_devcompat.kit.plugins import PluginError, Plugins
 from nova_devcompat.sources.base import Source
 from tests.unit.distributions import install
 
@@ -165,7 +166,7 @@ class Old(Reader):
 @pytest.fixture
 def next_major(monkeypatch):
     """The documented interface, which has replaced a method."""
-    folder = pathlib.Path(__file__).resolve().parents[2] / "doc" / "source" / "_examples"
+    folder = pathlib.Path(__file__).resolve().parents[3] / "doc" / "source" / "_examples"
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     import next_major
@@ -258,7 +259,7 @@ def test_own_rules_state_what_they_bring():
 
 
 def test_the_page_names_the_versions():
-    page = pathlib.Path(__file__).resolve().parents[2] / "doc" / "source" / "contract.rst"
+    page = pathlib.Path(__file__).resolve().parents[3] / "doc" / "source" / "contract.rst"
     text = " ".join(page.read_text().split())
     assert f"``{API_VERSION}`` for rules" in text
     assert f"``{sources.base.API_VERSION}`` for sources" in text

@@ -21,7 +21,7 @@ from oslo_config import cfg
 
 from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.conf import default_policy
-from nova_devcompat.plugins import PluginError
+from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources.base import SourceError
 
 

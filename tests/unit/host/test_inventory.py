@@ -25,8 +25,8 @@ import yaml
 
 from nova_devcompat.catalog import CatalogKeeper
 from nova_devcompat.compat.verdict import Code
-from nova_devcompat.compute.inventory import Inventory
-from nova_devcompat.plugins import PluginError
+from nova_devcompat.host.inventory import Inventory
+from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import Device, Source, SourceError, SourceOptions
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.static import StaticSource
@@ -134,13 +134,13 @@ def host(tmp_path):
 
 @pytest.fixture
 def log(caplog):
-    caplog.set_level(logging.INFO, "nova_devcompat.sources.told")
+    caplog.set_level(logging.INFO, "nova_devcompat.kit.once")
 
     def take():
         found = [
             (record.levelname, record.getMessage())
             for record in caplog.records
-            if record.name == "nova_devcompat.sources.told"
+            if record.name == "nova_devcompat.kit.once"
         ]
         caplog.clear()
         return found
