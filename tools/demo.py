@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Tell the story of a fleet with mixed firmware, on real Nova and Placement in one process.
 
 Four hosts, one guest: where it may go and why not elsewhere, forward and back again, a forced

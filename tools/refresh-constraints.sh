@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+#
 # Write a file of constraints/ anew: the freeze of an environment that has all that we install.
 #
 #   tools/refresh-constraints.sh [--nova RELEASE] [UPPER_CONSTRAINTS]
@@ -19,7 +22,7 @@ if [[ ${1:-} == --nova ]]; then
 fi
 case "${1:-}" in
     -h | --help)
-        sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
+        sed -n '5,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
         exit ;;
     -*)
         echo "$0: unknown option $1; --help says what there is" >&2

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """The request filter: has placement leave out hosts that cannot accept what a guest needs.
 
 Nova has no plugin hook for request filters, but a plain list of them

@@ -1,4 +1,7 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+#
 #
 # The functions of devstack that the plugin uses, for machines that have no devstack. Their real
 # selves are used too where DEVSTACK_DIR names a checkout of it, see conftest.py.

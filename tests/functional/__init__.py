@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Functional tests: real Nova and real Placement in one process.
 
 Importing this package prepares the process, so it must come before anything that imports

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """A small cloud for tests: real Nova, real Placement, libvirt computes with assigned devices.
 
 Everything runs in one process. Nova's own test classes bring up the services and fake libvirt;

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """What a process needs before Nova's own functional fixtures work from an installed wheel.
 
 Nothing of Nova is imported at the top of this module: the order of imports is the point of it.

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Fixtures that record what Nova does: its calls to placement, its log, its progress."""
 
 import collections

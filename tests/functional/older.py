@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """What Nova before 34, or its test helpers, do otherwise.
 
 Nothing of Nova is imported at the top: bootstrap comes here before it has chosen the backend. Each

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """The harness itself, on stock Nova: what the other functional tests take for granted."""
 
 import sys

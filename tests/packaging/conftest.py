@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """The wheel, and the fresh environments that it is installed into."""
 
 import configparser

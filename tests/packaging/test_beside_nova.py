@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """The wheel beside Nova, enabled by the nova.conf that README.rst shows."""
 
 from tests.packaging.conftest import RELEASE

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """The recorded signatures of Nova's virt drivers are those of its wheels."""
 
 import pytest

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Profiles of hypothesis: ``HYPOTHESIS_PROFILE=deep`` looks longer, and elsewhere each time."""
 
 import os

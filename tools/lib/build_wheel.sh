@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+#
 # build_wheel.sh PYTHON FOLDER: build our wheel into FOLDER with a PYTHON that has pbr and setuptools.
 set -euo pipefail
 

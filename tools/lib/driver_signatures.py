@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Read the signatures of Nova's virt drivers from its wheels, and record them for a test.
 
     python tools/lib/driver_signatures.py 31 32 33 34

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """How the tools end when they are told to: SIGTERM is to them what Ctrl-C is."""
 
 from __future__ import annotations

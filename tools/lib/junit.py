@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Count what pytest wrote as JUnit XML.
 
     python junit.py FOLDER

@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+#
 # lint_shell.sh: shellcheck and bashate over all shell scripts in git. Both must be on PATH.
 set -euo pipefail
 

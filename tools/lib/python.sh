@@ -1,4 +1,7 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+#
 # Sourced by tools/*.sh and .ci/run: finds a Python, and asks venvs.py for an environment.
 
 _lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """The releases of OpenStack that we support: the only table of them.
 
 Their constraints are constraints/<name>.txt. tests/unit/test_releases.py compares what else names

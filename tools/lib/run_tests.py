@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Run the test suites, each in a process of its own, and end with a summary.
 
 Without options: the unit tests with the branch coverage of the pure core, the tests against real

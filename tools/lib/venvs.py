@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Make the virtual environments of tools/test.sh, tools/demo.sh and .ci/run, and keep them.
 
 An environment is used again as long as what it was made from has not changed. Most test the

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Stages: which holds when, which catalogs are refused, and that all services read them alike."""
 
 import datetime

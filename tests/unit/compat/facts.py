@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Facts: what a guest needs, what a destination offers, and what vendors and developers say of it.
 
 Tables, no code: :mod:`test_vectors` asks the rules. ``ACCEPT`` is no refusal at all; anything else

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """What hypothesis draws: few values, so that those of two devices meet, and some odd ones."""
 
 import dataclasses

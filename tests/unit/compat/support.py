@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Asking the rules through the front door: a family of one rule, an offer and a need."""
 
 from collections.abc import Mapping

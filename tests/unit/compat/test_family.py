@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Offers and accept-sets, and how the needs of a guest share the devices of a claim."""
 
 import pytest

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """What holds for every need, offer and catalog. Quotations are from the design document."""
 
 import itertools

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Who may import whom: the core nothing that knows a host, and every room only those below it."""
 
 import ast

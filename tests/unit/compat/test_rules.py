@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Every kind with every sort of operand, and the interface that plugins implement."""
 
 import re

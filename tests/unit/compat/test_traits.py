@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Names of traits, one by one; :mod:`test_properties` has what holds for all."""
 
 import re

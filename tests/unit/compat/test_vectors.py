@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """The rules, asked for what vendors' code and developers' threads say."""
 
 import shutil

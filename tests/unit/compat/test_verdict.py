@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Verdicts, the reasons for them, and the policy that acts on them."""
 
 import pytest

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Run Nova's own functional tests, stock and with nova-devcompat in place, and compare them.
 
 The released Nova is installed twice, once with our wheel beside it. There every virt driver

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Compares what came of the same tests in two variants."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """The virtual environments of tools/nova-suite.sh: Nova, and Nova with our wheel beside it.
 
 Nothing of our tree is on their path, unlike in those of tools/test.sh.

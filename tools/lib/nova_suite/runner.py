@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Runs Nova's tests in worker processes, and takes down what came of each."""
 
 from __future__ import annotations

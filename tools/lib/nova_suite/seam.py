@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Makes what Nova's functional tests start use nova-devcompat, as a nova.conf would.
 
 None of Nova's files is changed. These places are hooked, each the lowest at which a test's own

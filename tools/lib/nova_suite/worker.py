@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
 """Lists or runs tests in a process of its own; started by runner.py, in either environment.
 
 It takes orders from stdin and reports to the file descriptor that it is given, each a line of
