@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 
 GROUP = cfg.OptGroup(
     "devcompat",

@@ -29,8 +29,8 @@ from nova_devcompat.catalog.stages import MODES, BadStage, Stages, parse_stages
 from nova_devcompat.compat import rules, traits
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.policy import Mode, OnUnknown
 from nova_devcompat.compat.uses import Use
-from nova_devcompat.compat.verdict import Mode, OnUnknown
 from nova_devcompat.kit import plugins
 from nova_devcompat.kit.documents import Document, DocumentError, KeyPath, Problem, near, read
 from nova_devcompat.sources import sysfs

@@ -14,12 +14,13 @@ from typing import Any
 from nova_devcompat.catalog import patterns
 from nova_devcompat.catalog.stages import Coming, Moment, Stages, coming, mode_at
 from nova_devcompat.compat import uses
-from nova_devcompat.compat.family import Family, PolicyOf, Subject
+from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.judging import PolicyOf
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import has_pins, parse_pins
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
 from nova_devcompat.kit.documents import near
 from nova_devcompat.sources.base import Device
 

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nova_devcompat.compat.verdict import Mode
+from nova_devcompat.compat.policy import Mode
 
 #: What a stage can bring; before the first of its stages a requirement is announced.
 MODES = (Mode.ENFORCE, Mode.REPORT)

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nova_devcompat.compat.family import (
+from nova_devcompat.compat.judging import (
     Judge,
     PolicyOf,
     judge_any_order,
@@ -22,7 +22,8 @@ from nova_devcompat.compat.family import (
     nothing_recorded,
 )
 from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot
-from nova_devcompat.compat.verdict import Policy, Ruling, Verdict
+from nova_devcompat.compat.policy import Policy, Ruling
+from nova_devcompat.compat.verdict import Verdict
 from nova_devcompat.host.inventory import HostDevice, HostDevices
 from nova_devcompat.stores.assigned import Assigned, Behind, from_allocations
 

@@ -35,7 +35,8 @@ from nova_devcompat import wire
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin, has_pins
-from nova_devcompat.compat.verdict import Actor, Code, Reason, Ruling, Verdict
+from nova_devcompat.compat.policy import Ruling
+from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
 from nova_devcompat.compute import admit, contract, hooks
 from nova_devcompat.compute.adopt import Adoption
 from nova_devcompat.compute.domain import Domains

@@ -15,7 +15,7 @@ from nova.scheduler.client import report
 
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat.catalog import stages
-from nova_devcompat.compat.family import PolicyOf
+from nova_devcompat.compat.judging import PolicyOf
 from nova_devcompat.compute.publish import Publisher
 from nova_devcompat.host.inventory import HostDevice, HostDevices, Inventory
 from nova_devcompat.stores.assigned import Assigned, Behind, from_instance

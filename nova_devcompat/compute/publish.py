@@ -14,7 +14,7 @@ from oslo_log import log as logging
 
 from nova_devcompat import wire
 from nova_devcompat.compat import traits
-from nova_devcompat.compat.family import AcceptSet
+from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.host.inventory import HostDevice, HostDevices, Inventory, is_pci
 from nova_devcompat.sources.base import normalise_address
 from nova_devcompat.stores.placement import Placement

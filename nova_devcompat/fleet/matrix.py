@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import uses
-from nova_devcompat.compat.family import AcceptSet, Offer
+from nova_devcompat.compat.accepts import AcceptSet
+from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason, Verdict
 from nova_devcompat.kit.documents import near

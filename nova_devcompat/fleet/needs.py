@@ -21,11 +21,12 @@ from oslo_log import log as logging
 from nova_devcompat import wire
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
-from nova_devcompat.compat.family import judge_each, judge_host
+from nova_devcompat.compat.judging import judge_each, judge_host
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.pins import PREFIX as PIN_PREFIX
 from nova_devcompat.compat.pins import BadPin, is_pin
-from nova_devcompat.compat.verdict import Actor, Code, Policy, Reason, Verdict
+from nova_devcompat.compat.policy import Policy
+from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
 from nova_devcompat.sources.base import normalise_address
 from nova_devcompat.stores import records
 from nova_devcompat.stores.assigned import freeze, from_instance

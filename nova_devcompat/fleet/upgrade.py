@@ -18,10 +18,12 @@ from nova_devcompat import wire
 from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.stages import Moment
-from nova_devcompat.compat.family import AcceptSet, PolicyOf, judge_each
+from nova_devcompat.compat.accepts import AcceptSet
+from nova_devcompat.compat.judging import PolicyOf, judge_each
 from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.policy import Mode, Policy, Ruling
 from nova_devcompat.compat.verdict import Code as ReasonCode
-from nova_devcompat.compat.verdict import Mode, Policy, Reason, Ruling, Verdict
+from nova_devcompat.compat.verdict import Reason, Verdict
 from nova_devcompat.fleet.needs import Needs, Node
 from nova_devcompat.stores.cells import brief
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from nova_devcompat.compat.verdict import Reason, Ruling
+from nova_devcompat.compat.policy import Ruling
+from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.scheduler.lookup import Lookup
 
 LOG = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nova_devcompat import wire
-from nova_devcompat.compat.family import (
-    AcceptSet,
+from nova_devcompat.compat.accepts import AcceptSet
+from nova_devcompat.compat.judging import (
     Judge,
     PolicyOf,
     judge_claim,
@@ -31,7 +31,8 @@ from nova_devcompat.compat.family import (
     nothing_recorded,
 )
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.verdict import Policy, Reason, Ruling, Verdict
+from nova_devcompat.compat.policy import Policy, Ruling
+from nova_devcompat.compat.verdict import Reason, Verdict
 
 #: One of placement's allocation requests: ``allocations`` by provider, ``mappings`` by suffix.
 Candidate = Mapping[str, Any]

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nova_devcompat import wire
-from nova_devcompat.compat.family import AcceptSet, PolicyOf, judge_pins_loosely, no_offer
+from nova_devcompat.compat.accepts import AcceptSet
+from nova_devcompat.compat.judging import PolicyOf, judge_pins_loosely, no_offer
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.verdict import Reason
 

@@ -29,7 +29,7 @@ from nova.scheduler.client import report
 from oslo_log import log as logging
 
 from nova_devcompat.compat import traits
-from nova_devcompat.compat.family import required_atoms
+from nova_devcompat.compat.judging import required_atoms
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.scheduler import explain, lookup

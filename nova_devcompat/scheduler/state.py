@@ -17,7 +17,7 @@ from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
 from nova_devcompat.catalog import stages
 from nova_devcompat.catalog.keeper import CatalogKeeper
-from nova_devcompat.compat.family import PolicyOf
+from nova_devcompat.compat.judging import PolicyOf
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
 from nova_devcompat.scheduler import lookup

@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from nova_devcompat.compat.family import Accepts, AcceptSet
+from nova_devcompat.compat.accepts import Accepts, AcceptSet
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.verdict import Actor
 

@@ -46,7 +46,7 @@ class _State:
     """The filter's state without a catalog on disk."""
 
     def __new__(cls):
-        from nova_devcompat.compat.verdict import Policy
+        from nova_devcompat.compat.policy import Policy
         from nova_devcompat.scheduler.state import SchedulerState
 
         state = object.__new__(SchedulerState)

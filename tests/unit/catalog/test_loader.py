@@ -25,9 +25,9 @@ from nova_devcompat.catalog import (
 )
 from nova_devcompat.catalog.stages import MODES, now
 from nova_devcompat.compat import traits
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.rules import Ordered, Range, Semver, Superset
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
 from nova_devcompat.kit import plugins
 from nova_devcompat.kit.documents import DocumentError
 from nova_devcompat.sources import Device, sysfs

@@ -14,10 +14,11 @@ from nova_devcompat.catalog import stages
 from nova_devcompat.catalog.loader import load_catalog
 from nova_devcompat.catalog.model import Catalog, CatalogFamily
 from nova_devcompat.catalog.stages import Moment, Stage, mode_at, parse_stages
-from nova_devcompat.compat.family import Family, required_atoms
+from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.judging import required_atoms
 from nova_devcompat.compat.need import Need
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy, Ruling
 from nova_devcompat.compat.rules import Semver, Superset
-from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy, Ruling
 from tests.unit.catalog.test_loader import catalog_of, family, problems_of, write
 
 __all__ = ["write"]

@@ -12,17 +12,9 @@ from hypothesis import strategies as st
 from nova_devcompat.compat import rules
 from nova_devcompat.compat.family import Family, Offer
 from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import (
-    Actor,
-    Code,
-    Mode,
-    OnUnknown,
-    Outcome,
-    Policy,
-    Reason,
-    Verdict,
-)
+from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason, Verdict
 
 # --- Anything ------------------------------------------------------------------------------------
 

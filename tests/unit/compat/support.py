@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nova_devcompat.compat import family, rules
+from nova_devcompat.compat import judging, rules
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.verdict import Verdict
@@ -55,12 +55,12 @@ def judge(rule: rules.Rule[Any, Any], need: object, offer: object) -> Verdict:
 
 def judge_each(needs: Any, devices: Any, policy: Any) -> Verdict:
     """The verdicts on all needs as one."""
-    return Verdict.all_of(family.judge_each(needs, devices, policy))
+    return Verdict.all_of(judging.judge_each(needs, devices, policy))
 
 
 def judge_claim(needs: Any, devices: Any, policy: Any) -> Verdict:
-    return Verdict.all_of(family.judge_claim(needs, devices, policy))
+    return Verdict.all_of(judging.judge_claim(needs, devices, policy))
 
 
 def judge_any_order(needs: Any, devices: Any) -> Verdict:
-    return Verdict.all_of(family.judge_any_order(needs, devices))
+    return Verdict.all_of(judging.judge_any_order(needs, devices))

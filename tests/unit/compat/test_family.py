@@ -5,18 +5,15 @@
 
 import pytest
 
-from nova_devcompat.compat import family
-from nova_devcompat.compat.family import (
-    Accepts,
-    AcceptSet,
-    Family,
-    no_offer,
-    required_atoms,
-)
+from nova_devcompat.compat import judging
+from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.judging import no_offer, required_atoms
 from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy, Ruling
 from nova_devcompat.compat.rules import Semver, Superset
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import Actor, Code, Mode, OnUnknown, Outcome, Policy, Ruling
+from nova_devcompat.compat.verdict import Actor, Code, Outcome
 from tests.unit.compat.support import judge_any_order, judge_claim, judge_each
 
 VF = Family(name="vf", rules={"fw": Semver(), "caps": Superset()})
@@ -252,7 +249,7 @@ def test_a_family_that_is_only_reported_on_takes_no_device_from_the_others():
     """Report: log and count, never reject."""
     report = Policy(mode=Mode.REPORT)
     needs = [NEED_NEW, gpu("1.0").freeze()]
-    verdicts = family.judge_claim(
+    verdicts = judging.judge_claim(
         [needs[0], needs[0], needs[1]],
         [gpu("1.0").judge, NEW.judge],
         {"vf": report, "gpu": STRICT}.__getitem__,
@@ -282,7 +279,7 @@ def test_judge_claim_where_an_attribute_has_a_mode_of_its_own(mode, devices, ref
     policy = Policy(attributes=(("caps", mode),))
     needs = [vf("2.4").freeze(), vf("2.6").freeze()]
     judges = [device.judge for device in devices]
-    verdicts = family.judge_claim(needs, judges, lambda name: policy)
+    verdicts = judging.judge_claim(needs, judges, lambda name: policy)
     ruling = Ruling.of((policy, verdict) for verdict in verdicts)
     assert [reason.code for reason in ruling.refused] == refused
     assert [reason.code for reason in ruling.reported] == reported
@@ -295,7 +292,7 @@ def test_what_is_only_reported_on_costs_no_other_family_a_device():
         "vf": Policy(on_unknown=OnUnknown.ACCEPT, attributes=(("caps", Mode.REPORT),)),
     }
     needs = [vf().freeze(), gpu("1.0").freeze()]
-    verdicts = family.judge_claim(needs, [vf(caps=()).judge, no_offer], policies.__getitem__)
+    verdicts = judging.judge_claim(needs, [vf(caps=()).judge, no_offer], policies.__getitem__)
     ruling = Ruling.of(
         (policies[need.family], verdict) for need, verdict in zip(needs, verdicts, strict=True)
     )

@@ -5,11 +5,13 @@
 
 import pytest
 
-from nova_devcompat.compat.family import Family, judge_pins, judge_pins_loosely
+from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.judging import judge_pins, judge_pins_loosely
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.pins import BadPin, is_pin, parse_pins
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.rules import AtLeast, OneOf, Semver, Superset
-from nova_devcompat.compat.verdict import Code, Mode, OnUnknown, Outcome, Policy
+from nova_devcompat.compat.verdict import Code, Outcome
 
 GPU = Family(name="gpu", rules={"version": Semver(), "caps": Superset()})
 NIC = Family(name="nic", rules={"queues": AtLeast()})

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.attributes import Unreadable, compare_versions
-from nova_devcompat.compat.family import (
-    AcceptSet,
+from nova_devcompat.compat.judging import (
     judge_any_order,
     judge_claim,
     judge_each,
@@ -22,9 +22,10 @@ from nova_devcompat.compat.family import (
     required_atoms,
 )
 from nova_devcompat.compat.need import DeviceNeed, assign
+from nova_devcompat.compat.policy import Ruling
 from nova_devcompat.compat.rules import Ordered
 from nova_devcompat.compat.traits import PREFIX, Atom, TraitTooLong, decode, encode
-from nova_devcompat.compat.verdict import Outcome, Ruling, Verdict
+from nova_devcompat.compat.verdict import Outcome, Verdict
 from tests.unit.compat import strategies as mine
 from tests.unit.compat.support import family_of
 

@@ -6,7 +6,8 @@
 import pytest
 
 from nova_devcompat.compat import rules, uses
-from nova_devcompat.compat.family import Family, Subject, judge_host, judge_host_pins
+from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.judging import judge_host, judge_host_pins
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.pins import parse_pins
 from nova_devcompat.compat.traits import Atom

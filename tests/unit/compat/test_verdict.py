@@ -5,17 +5,8 @@
 
 import pytest
 
-from nova_devcompat.compat.verdict import (
-    Actor,
-    Code,
-    Mode,
-    OnUnknown,
-    Outcome,
-    Policy,
-    Reason,
-    Ruling,
-    Verdict,
-)
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy, Ruling
+from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason, Verdict
 
 LACK = Reason(code=Code.TOO_OLD, actor=Actor.HOST, family="f", attribute="a")
 DOUBT = Reason(code=Code.NO_RULE, actor=Actor.OPERATOR, family="f", attribute="b")

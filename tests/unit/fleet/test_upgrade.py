@@ -19,8 +19,8 @@ from nova_devcompat.catalog.stages import Moment, Stage
 from nova_devcompat.cli.main import main
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.rules import Semver
-from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
 from nova_devcompat.fleet import needs, upgrade
 from nova_devcompat.kit.documents import Problem
 

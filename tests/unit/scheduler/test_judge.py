@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat import wire
-from nova_devcompat.compat.family import Family, Subject, required_atoms
+from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.judging import required_atoms
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.rules import Equal, OneOf, Ordered, Semver, Superset
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import Code, Mode, OnUnknown, Policy, Reason
+from nova_devcompat.compat.verdict import Code, Reason
 from nova_devcompat.compute import admit
 from nova_devcompat.host.inventory import HostDevice
 from nova_devcompat.scheduler.judge import ACCEPTED, RequestJudge

@@ -19,7 +19,8 @@ from nova_devcompat.catalog import CatalogError, load_catalog
 from nova_devcompat.catalog.schema import VERSIONS
 from nova_devcompat.catalog.stages import Moment
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.verdict import Code, Mode, OnUnknown, Outcome, Policy
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
+from nova_devcompat.compat.verdict import Code, Outcome
 from nova_devcompat.fleet import upgrade
 from nova_devcompat.kit.documents import DocumentError
 from nova_devcompat.sources.static import load_inventory

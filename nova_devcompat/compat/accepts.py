@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Accept-sets: the atoms that an offer accepts, and the one comparison of a need with them.
+
+There is one comparison only, :meth:`AcceptSet.judge`. Admission makes an accept-set of the guest's
+own atoms and asks it; the filter asks the one that the host published; so the two cannot differ
+but by what the host did not know yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from nova_devcompat.compat.need import DeviceNeed
+from nova_devcompat.compat.traits import Atom
+from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Accepts:
+    """What one attribute of a device accepts, out of the atoms that were evaluated.
+
+    :param kind: the rule's kind
+    :param offered: the offer as an operator should read it, '' where it is not known
+    :param accepted: canonical values that the offer meets
+    :param rejected: values that it does not meet, each with the reason's code and actor
+    :param unreadable: values that the rule cannot read
+    :param unknown: why nothing is known of this attribute: a code, and the detail
+    :param frozen: what a guest needs whose device is initialised now; None where that is not known
+    """
+
+    kind: str = ""
+    offered: str = ""
+    accepted: frozenset[str] = frozenset()
+    rejected: Mapping[str, tuple[str, Actor]] = dataclasses.field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    unreadable: frozenset[str] = frozenset()
+    unknown: tuple[str, str] | None = None
+    frozen: frozenset[str] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AcceptSet:
+    """The atoms that an offer accepts, out of those that were evaluated.
+
+    :param family: the device's family
+    :param attributes: one entry for each rule of the family
+    """
+
+    family: str
+    attributes: Mapping[str, Accepts]
+
+    @property
+    def atoms(self) -> frozenset[Atom]:
+        """The accepted atoms."""
+        return frozenset(
+            Atom(self.family, attribute, value)
+            for attribute, accepts in self.attributes.items()
+            for value in accepts.accepted
+        )
+
+    def freeze(
+        self, *, slot: str = "", address: str = "", pin: DeviceNeed | None = None
+    ) -> DeviceNeed:
+        """The need of a guest whose device is initialised now.
+
+        :param pin: what the guest's flavor wants it recorded as needing. A value that the device
+            refuses is passed over, since a guest can always stay where it is
+        """
+        values = {attribute: accepts.frozen for attribute, accepts in self.attributes.items()}
+        for attribute, pinned in pin.values if pin is not None else ():
+            accepts = self.attributes.get(attribute)
+            if accepts is not None and pinned and pinned.isdisjoint(accepts.rejected):
+                values[attribute] = pinned
+        return DeviceNeed.of(self.family, values, slot=slot, address=address)
+
+    def freeze_used(
+        self, used: Mapping[str, frozenset[str] | None], *, slot: str = ""
+    ) -> DeviceNeed:
+        """The need of a guest of which it is known what it uses: that and nothing else.
+
+        :param used: the values that it takes, by attribute; None where that is not known.
+            Attributes that are left out are not needed. Where the offer refuses a value, the guest
+            runs on it all the same, so what the offer has is enough
+        """
+        values: dict[str, frozenset[str] | None] = {}
+        for attribute, accepts in self.attributes.items():
+            wanted = used.get(attribute, frozenset())
+            if wanted and not wanted.isdisjoint(accepts.rejected):
+                wanted = accepts.frozen
+            values[attribute] = wanted
+        return DeviceNeed.of(self.family, values, slot=slot)
+
+    def judge_pin(self, pin: DeviceNeed) -> Verdict:
+        """Whether the device can act as a flavor wants: the attributes it names, and no others."""
+        if pin.family != self.family:
+            return Verdict.reject(self._of_another_family(pin))
+        return Verdict.all_of(self._judge_attributes(pin))
+
+    def judge(self, need: DeviceNeed) -> Verdict:
+        """Whether the device can take a guest with this need."""
+        if need.family != self.family:
+            return Verdict.reject(self._of_another_family(need))
+        if self._meets(need):
+            return Verdict.accept()
+        verdicts = self._judge_attributes(need)
+        recorded = {attribute for attribute, _ in need.values}
+        if not recorded.issuperset(self.attributes):
+            verdicts += [
+                Verdict.unknown(self._reason(Code.NEED_MISSING, Actor.OPERATOR, attribute))
+                for attribute in self.attributes
+                if attribute not in recorded
+            ]
+        return Verdict.all_of(verdicts)
+
+    def _of_another_family(self, need: DeviceNeed) -> Reason:
+        return Reason(
+            code=Code.OTHER_FAMILY,
+            actor=Actor.OPERATOR,
+            family=need.family,
+            needed=need.family,
+            offered=self.family,
+        )
+
+    def _judge_attributes(self, need: DeviceNeed) -> list[Verdict]:
+        return [
+            self._judge_attribute(attribute, needed)
+            for attribute, needed in need.values
+            if needed is None or needed
+        ]
+
+    def _meets(self, need: DeviceNeed) -> bool:
+        """Whether it all fits, the common case, without looking for reasons."""
+        if len(need.values) != len(self.attributes):
+            return False
+        for attribute, needed in need.values:
+            accepts = self.attributes.get(attribute)
+            if accepts is None or needed is None or not needed <= accepts.accepted:
+                return False
+        return True
+
+    def _judge_attribute(self, attribute: str, needed: frozenset[str] | None) -> Verdict:
+        if needed is None:
+            return Verdict.unknown(self._reason(Code.NEED_UNKNOWN, Actor.GUEST, attribute))
+        accepts = self.attributes.get(attribute)
+        if accepts is None:
+            reason = self._reason(Code.NO_RULE, Actor.OPERATOR, attribute, needed=_listed(needed))
+            return Verdict.unknown(reason)
+        if accepts.unknown:
+            code, detail = accepts.unknown
+            text = _listed(needed)
+            return Verdict.unknown(
+                self._reason(code, Actor.OPERATOR, attribute, needed=text, detail=detail)
+            )
+        refusals: dict[tuple[str, Actor], list[str]] = {}
+        for value in needed:
+            if value in accepts.rejected:
+                refusals.setdefault(accepts.rejected[value], []).append(value)
+        if refusals:
+            return Verdict.reject(
+                *[
+                    self._reason(code, actor, attribute, needed=_listed(values))
+                    for (code, actor), values in sorted(refusals.items())
+                ]
+            )
+        missing = needed - accepts.accepted
+        if not missing:
+            return Verdict.accept()
+        unreadable = missing & accepts.unreadable
+        if unreadable:
+            code, actor, missing = Code.NEED_UNREADABLE, Actor.OPERATOR, unreadable
+        else:
+            code, actor = Code.NOT_EVALUATED, Actor.HOST
+        return Verdict.unknown(self._reason(code, actor, attribute, needed=_listed(missing)))
+
+    def _reason(
+        self, code: str, actor: Actor, attribute: str, needed: str = "", detail: str = ""
+    ) -> Reason:
+        accepts = self.attributes.get(attribute, Accepts())
+        return Reason(
+            code=code,
+            actor=actor,
+            family=self.family,
+            attribute=attribute,
+            kind=accepts.kind,
+            needed=needed,
+            offered=accepts.offered,
+            detail=detail,
+        )
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ",".join(sorted(values))
