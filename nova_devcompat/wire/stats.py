@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""The stats document of a host, in ``compute_nodes.stats``: its content, and how it is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.need import DeviceNeed
+from nova_devcompat.wire.versions import dumps
+
+#: The version that is written; what is read, :data:`STATS_READERS` says.
+STATS_VERSION = 1
+
+#: The key of ours in ``compute_nodes.stats``.
+STATS_KEY = "devcompat"
+
+# nova/db/main/models.py: ComputeNode.stats is a Text, 64 KiB on MySQL, shared with Nova's keys.
+STATS_LIMIT = 60_000
+_OFFERED_SIZE = 80
+
+
+class StatsTooLong(ValueError):
+    """A stats document that the database would not take."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedDevice:
+    """What a host says of one device.
+
+    :param address: the device's address, or that of the parent whose functions are assigned
+    :param accepts: its accept-set
+    :param providers: UUIDs of the resource providers that stand for it; empty where placement
+        does not track it, or the host does not know yet
+    """
+
+    address: str
+    accepts: AcceptSet
+    providers: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """Name of its family."""
+        return self.accepts.family
+
+    def freeze(self, *, slot: str, address: str, pin: DeviceNeed | None) -> DeviceNeed:
+        """The need of a guest whose device is initialised now."""
+        return self.accepts.freeze(slot=slot, address=address, pin=pin)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class HostDocument:
+    """What a host says of its devices, in ``compute_nodes.stats``.
+
+    :param catalog: digest of the catalog it was made with
+    :param devices: its devices that belong to a family
+    :param whole: whether these are all the devices that placement can allocate on the host, so
+        that a candidate can take no other
+    :param host: the parts of the host itself that belong to a host family, one for each
+    """
+
+    catalog: str
+    devices: tuple[PublishedDevice, ...]
+    whole: bool = False
+    host: tuple[PublishedDevice, ...] = ()
+    #: Accept-sets of host families.
+    by_family: Mapping[str, AcceptSet] = dataclasses.field(init=False, compare=False)
+    #: Accept-sets by resource provider.
+    by_provider: Mapping[str, AcceptSet] = dataclasses.field(init=False, compare=False)
+    #: What documents share where all devices of all these hosts accept the same, placement knows
+    #: them all or none of them, and the documents are whole; None for other documents, and for one
+    #: that no reader read. It stands in the text at :data:`SHAPE`.
+    shape: str | None = dataclasses.field(default=None, compare=False)
+    #: A number that documents of one reader share that are whole or not alike and name the same
+    #: accept-sets, whichever and however many devices have them; None as above. No other reader
+    #: uses it.
+    kin: int | None = dataclasses.field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        by_provider = {
+            provider: device.accepts for device in self.devices for provider in device.providers
+        }
+        object.__setattr__(self, "by_provider", by_provider)
+        by_family = {part.family: part.accepts for part in self.host}
+        object.__setattr__(self, "by_family", by_family)
+
+
+def dump_stats(document: HostDocument) -> str:
+    """The text of a stats document: the same for the same content, so that nothing is written
+    where nothing changed.
+
+    Devices that accept the same are written once, with the addresses and providers of each.
+
+    :raises StatsTooLong: over 60,000 bytes
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    listed = [(device, False) for device in document.devices]
+    listed += [(part, True) for part in document.host]
+    for device, of_host in sorted(listed, key=lambda item: item[0].address):
+        body: dict[str, Any] = {"f": device.accepts.family, "r": _dump_accepts(device.accepts)}
+        if of_host:
+            body["h"] = True
+        group = groups.setdefault(dumps(body), {**body, "d": {}})
+        group["d"][device.address] = sorted(device.providers)
+    content: dict[str, Any] = {
+        "v": STATS_VERSION,
+        "c": document.catalog,
+        "w": document.whole,
+        "g": list(groups.values()),
+    }
+    shape = shape_of(content["g"], STATS_VERSION) if document.whole else None
+    if shape is not None:
+        content["a"] = shape  # first of the sorted keys
+    text = dumps(content)
+    if len(text) > STATS_LIMIT:
+        raise StatsTooLong(
+            f"the stats document has {len(text)} bytes, {STATS_LIMIT} are allowed: "
+            f"{len(document.devices)} devices in {len(groups)} unlike groups"
+        )
+    return text
+
+
+#: Where a text that has a shape has it. Nova makes new copies of all texts for each request, and
+#: to look up the whole of each in a dict would take longer than all else that is done for a host.
+SHAPE = slice(len('{"a":"'), len('{"a":"') + 16)
+
+
+def shape_of(groups: Sequence[Mapping[str, Any]], version: int) -> str | None:
+    """A digest of all that decides, None where devices differ."""
+    devices = [group for group in groups if not group.get("h")]
+    host = sorted(dumps([group["f"], group["r"]]) for group in groups if group.get("h"))
+    if not groups or len(devices) > 1:
+        return None
+    decides: list[Any] = [version]
+    for group in devices:
+        placed = {bool(providers) for providers in group["d"].values()}
+        if len(placed) != 1:
+            return None
+        decides += [group["f"], group["r"], *placed]
+    text = dumps([*decides, host] if host else decides)
+    return hashlib.sha256(text.encode()).hexdigest()[: SHAPE.stop - SHAPE.start]
+
+
+def _dump_accepts(accepts: AcceptSet) -> dict[str, Any]:
+    return {name: _dump_attribute(entry) for name, entry in accepts.attributes.items()}
+
+
+def _dump_attribute(accepts: Accepts) -> dict[str, Any]:
+    entry: dict[str, Any] = {"k": accepts.kind}
+    if accepts.unknown:
+        code, detail = accepts.unknown
+        entry["u"] = [code, detail[:_OFFERED_SIZE]]
+        return entry
+    offered = accepts.offered
+    if len(offered) > _OFFERED_SIZE:
+        offered = offered[: _OFFERED_SIZE - 3] + "..."
+    entry["o"] = offered
+    if accepts.frozen is not None:
+        entry["z"] = sorted(accepts.frozen)
+    if accepts.accepted:
+        entry["y"] = sorted(accepts.accepted)
+    refused: dict[str, list[str]] = {}
+    for value, (code, actor) in sorted(accepts.rejected.items()):
+        refused.setdefault(f"{code} {actor}", []).append(value)
+    if refused:
+        entry["n"] = refused
+    return entry
