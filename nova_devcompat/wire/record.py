@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.wire.checks import text_of, texts_of
-from nova_devcompat.wire.versions import WireError, dumps, guarded, reader_of
+from nova_devcompat.kit.text import is_printable
+from nova_devcompat.wire import checks
+from nova_devcompat.wire.checks import Malformed
+from nova_devcompat.wire.versions import WireError, reader_of
 
 #: The version that is written; what is read, :data:`RECORD_READERS` says.
 RECORD_VERSION = 1
@@ -22,6 +25,9 @@ METADATA_PREFIX = "devcompat:"
 # nova/db/main/models.py: InstanceSystemMetadata.value is a String(255).
 _METADATA_SIZE = 255
 _RECORD_KEY = METADATA_PREFIX + "need"
+
+# The longest record met has 53 pieces: 8 devices of 60 features each.
+_MOST_PIECES = 1_024
 
 
 def is_record_key(key: str) -> bool:
@@ -38,33 +44,41 @@ def dump_record(need: Need) -> dict[str, str]:
     """
     if not need.devices:
         return {}
-    payload = dumps(
-        {
-            "devices": [
-                {
-                    "family": device.family,
-                    "slot": device.slot,
-                    "address": device.address,
-                    "need": {
-                        attribute: None if values is None else sorted(values)
-                        for attribute, values in device.values
-                    },
-                    **({"assumed": sorted(device.assumed)} if device.assumed else {}),
-                }
-                for device in need.devices
-            ]
-        }
+    # ASCII, because MySQL's utf8mb3 has no room for characters beyond the basic plane.
+    payload = json.dumps(
+        {"devices": [_dump_device(device) for device in need.devices]},
+        separators=(",", ":"),
+        sort_keys=True,
     )
     checksum = format(zlib.crc32(payload.encode()), "08x")
     count = 1
     while True:
-        header = f"{RECORD_VERSION} {count} {checksum} "
-        text = header + payload
+        text = f"{RECORD_VERSION} {count} {checksum} {payload}"
         pieces = [text[at : at + _METADATA_SIZE] for at in range(0, len(text), _METADATA_SIZE)]
         if len(pieces) == count:
             break
         count = len(pieces)
     return {_record_key(index): piece for index, piece in enumerate(pieces)}
+
+
+def _dump_device(device: DeviceNeed) -> dict[str, Any]:
+    values = {attribute: _fit_values(listed) for attribute, listed in device.values}
+    dumped: dict[str, Any] = {
+        "family": device.family,
+        "slot": checks.fit_address(device.slot),
+        "address": checks.fit_address(device.address),
+        "need": values,
+    }
+    if device.assumed:
+        dumped["assumed"] = sorted(device.assumed)
+    return dumped
+
+
+def _fit_values(values: Iterable[str] | None) -> list[str] | None:
+    """Values as readers take them; a need that cannot be written is one that is not known."""
+    if values is None or not all(map(is_printable, values)):
+        return None
+    return sorted(values)
 
 
 def load_record(system_metadata: Mapping[str, str | None]) -> Need | None:
@@ -74,7 +88,10 @@ def load_record(system_metadata: Mapping[str, str | None]) -> Need | None:
     """
     if not any(is_record_key(key) for key in system_metadata):
         return None
-    return guarded("record", lambda: _load_record(system_metadata))
+    try:
+        return _load_record(system_metadata)
+    except Malformed as error:
+        raise WireError("record", f"malformed: {error}") from error
 
 
 def _record_key(index: int) -> str:
@@ -86,8 +103,12 @@ def _load_record(system_metadata: Mapping[str, str | None]) -> Need:
     if not first:
         raise WireError("record", f"its first piece, {_RECORD_KEY}, is missing")
     version, _, rest = first.partition(" ")
-    number = int(version) if version.isdecimal() else version
+    number = int(version) if _is_number(version) else version
     return reader_of("record", number, RECORD_READERS)(rest, system_metadata)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 4
 
 
 def _load_record_1(rest: str, system_metadata: Mapping[str, str | None]) -> Need:
@@ -95,7 +116,10 @@ def _load_record_1(rest: str, system_metadata: Mapping[str, str | None]) -> Need
 
     :param rest: the first piece without the version
     """
-    count, checksum, payload = rest.split(" ", 2)
+    head = rest.split(" ", 2)
+    if len(head) < 3 or not _is_number(head[0]) or int(head[0]) > _MOST_PIECES:
+        raise Malformed("its first piece", "no number of pieces, checksum and content")
+    count, checksum, payload = head
     pieces = [payload]
     for index in range(1, int(count)):
         piece = system_metadata.get(_record_key(index))
@@ -103,22 +127,37 @@ def _load_record_1(rest: str, system_metadata: Mapping[str, str | None]) -> Need
             raise WireError("record", f"piece {index + 1} of {count} is missing")
         pieces.append(piece)
     payload = "".join(pieces)
-    if format(zlib.crc32(payload.encode()), "08x") != checksum:
+    if format(zlib.crc32(payload.encode(errors="surrogatepass")), "08x") != checksum:
         raise WireError("record", "its checksum does not match")
+    content = checks.object_of(checks.parse(payload, _MOST_PIECES * _METADATA_SIZE), "")
+    devices = checks.list_of(checks.member(content, "devices", ""), "devices", checks.MOST_DEVICES)
     return Need(
         devices=tuple(
-            DeviceNeed.of(
-                device["family"],
-                {
-                    attribute: None if values is None else [text_of(value) for value in values]
-                    for attribute, values in device["need"].items()
-                },
-                slot=text_of(device["slot"], empty=True),
-                address=text_of(device["address"], empty=True),
-                assumed=texts_of(device.get("assumed", ())),
-            )
-            for device in json.loads(payload)["devices"]
+            _load_device(device, f"devices[{index}]") for index, device in enumerate(devices)
         )
+    )
+
+
+def _load_device(content: object, place: str) -> DeviceNeed:
+    device = checks.object_of(content, place)
+    need = checks.mapping_of(
+        checks.member(device, "need", place), f"{place}.need", checks.MOST_ATTRIBUTES
+    )
+    values = {
+        checks.name_of(attribute, f"{place}.need"): None
+        if listed is None
+        else checks.texts_of(listed, f"{place}.need.{attribute}")
+        for attribute, listed in need.items()
+    }
+    assumed = checks.texts_of(device.get("assumed", []), f"{place}.assumed")
+    if not values.keys() >= set(assumed):
+        raise Malformed(f"{place}.assumed", "an attribute that is not needed")
+    return DeviceNeed.of(
+        checks.name_of(checks.member(device, "family", place), f"{place}.family"),
+        values,
+        slot=checks.address_of(checks.member(device, "slot", place), f"{place}.slot"),
+        address=checks.address_of(checks.member(device, "address", place), f"{place}.address"),
+        assumed=assumed,
     )
 
 

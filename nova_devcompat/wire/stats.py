@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
 from nova_devcompat.compat.need import DeviceNeed
-from nova_devcompat.wire.versions import dumps
+from nova_devcompat.kit.text import is_printable, printable
+from nova_devcompat.wire import checks
 
 #: The version that is written; what is read, :data:`STATS_READERS` says.
 STATS_VERSION = 1
@@ -23,6 +26,12 @@ STATS_KEY = "devcompat"
 # nova/db/main/models.py: ComputeNode.stats is a Text, 64 KiB on MySQL, shared with Nova's keys.
 STATS_LIMIT = 60_000
 _OFFERED_SIZE = 80
+
+
+def dumps(value: object) -> str:
+    """The one JSON text of a value."""
+    # ASCII, because MySQL's utf8mb3 has no room for characters beyond the basic plane.
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=True)
 
 
 class StatsTooLong(ValueError):
@@ -62,12 +71,21 @@ class HostDocument:
     :param whole: whether these are all the devices that placement can allocate on the host, so
         that a candidate can take no other
     :param host: the parts of the host itself that belong to a host family, one for each
+    :param unreadable: families of which the host says something that cannot be read, each with
+        why. ``devices`` and ``host`` have what can be read; what else there is of such a family is
+        UNKNOWN (``host-unreadable``), and never a device that the host does not have. Under ''
+        stands what is of a family that cannot be told, hence perhaps of any. A document that has
+        these is not ``whole``
+    :param unreadable_providers: resource providers known to stand for devices that cannot be
+        read. Others that no device of the document has may do so too
     """
 
     catalog: str
     devices: tuple[PublishedDevice, ...]
     whole: bool = False
     host: tuple[PublishedDevice, ...] = ()
+    unreadable: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    unreadable_providers: frozenset[str] = frozenset()
     #: Accept-sets of host families.
     by_family: Mapping[str, AcceptSet] = dataclasses.field(init=False, compare=False)
     #: Accept-sets by resource provider.
@@ -89,6 +107,10 @@ class HostDocument:
         by_family = {part.family: part.accepts for part in self.host}
         object.__setattr__(self, "by_family", by_family)
 
+    def why_unreadable(self, family: str) -> str:
+        """Why the host may have devices of a family that cannot be read, '' if it has none."""
+        return self.unreadable.get(family) or self.unreadable.get("", "")
+
 
 def dump_stats(document: HostDocument) -> str:
     """The text of a stats document: the same for the same content, so that nothing is written
@@ -106,7 +128,7 @@ def dump_stats(document: HostDocument) -> str:
         if of_host:
             body["h"] = True
         group = groups.setdefault(dumps(body), {**body, "d": {}})
-        group["d"][device.address] = sorted(device.providers)
+        group["d"][checks.fit_address(device.address)] = sorted(device.providers)
     content: dict[str, Any] = {
         "v": STATS_VERSION,
         "c": document.catalog,
@@ -151,22 +173,21 @@ def _dump_accepts(accepts: AcceptSet) -> dict[str, Any]:
 
 
 def _dump_attribute(accepts: Accepts) -> dict[str, Any]:
-    entry: dict[str, Any] = {"k": accepts.kind}
+    entry: dict[str, Any] = {"k": printable(accepts.kind)}
     if accepts.unknown:
         code, detail = accepts.unknown
-        entry["u"] = [code, detail[:_OFFERED_SIZE]]
+        entry["u"] = [checks.fit_code(code), printable(detail, _OFFERED_SIZE)]
         return entry
-    offered = accepts.offered
-    if len(offered) > _OFFERED_SIZE:
-        offered = offered[: _OFFERED_SIZE - 3] + "..."
-    entry["o"] = offered
-    if accepts.frozen is not None:
+    entry["o"] = printable(accepts.offered, _OFFERED_SIZE)
+    if accepts.frozen is not None and all(map(is_printable, accepts.frozen)):
         entry["z"] = sorted(accepts.frozen)
-    if accepts.accepted:
-        entry["y"] = sorted(accepts.accepted)
+    # A value that cannot be printed is of somebody's trait: no need that can be read has it.
+    if accepted := sorted(filter(is_printable, accepts.accepted)):
+        entry["y"] = accepted
     refused: dict[str, list[str]] = {}
     for value, (code, actor) in sorted(accepts.rejected.items()):
-        refused.setdefault(f"{code} {actor}", []).append(value)
+        if is_printable(value):
+            refused.setdefault(f"{checks.fit_code(code)} {actor}", []).append(value)
     if refused:
         entry["n"] = refused
     return entry

@@ -5,17 +5,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
-from nova_devcompat.compat.verdict import Actor
-from nova_devcompat.wire.checks import text_of, texts_of
-from nova_devcompat.wire.stats import SHAPE, HostDocument, PublishedDevice, shape_of
-from nova_devcompat.wire.versions import WireError, dumps, guarded, reader_of
+from nova_devcompat.compat.verdict import Actor, Code
+from nova_devcompat.kit.text import printable
+from nova_devcompat.wire import checks
+from nova_devcompat.wire.checks import Malformed
+from nova_devcompat.wire.stats import SHAPE, HostDocument, PublishedDevice, dumps, shape_of
+from nova_devcompat.wire.versions import WireError, reader_of
+
+_WHAT = "stats document"
+
+# What MySQL's Text holds; a writer stops at STATS_LIMIT.
+_MOST_TEXT = 65_536
 
 # One for the whole process: a number can be remembered without saying whose it is.
 _numbers = itertools.count(1)
@@ -40,58 +47,105 @@ class StatsReader:
 
     def read(self, text: str) -> HostDocument | WireError:
         """The document, or what is wrong with it. Never raises for what the text holds."""
+        if not isinstance(text, str) or len(text) > _MOST_TEXT:
+            # Not remembered: it may be of any length.
+            return WireError(_WHAT, f"no text of at most {_MOST_TEXT} characters")
         known = self._documents.get(text)
         if known is not None:
             return known
-        read: HostDocument | WireError
         with self._lock:
             if len(self._documents) >= self._limit:
                 self._documents.clear()
                 self._accept_sets.clear()
                 self._kins.clear()
-            try:
-                read = guarded("stats document", lambda: self._parse(text))
-            except WireError as error:
-                read = error
-            self._documents[text] = read
+            read = self._documents[text] = self._parse(text)
         return read
 
-    def _parse(self, text: str) -> HostDocument:
-        content = json.loads(text)
-        if not isinstance(content, dict):
-            raise WireError("stats document", "is not a mapping")
-        return reader_of("stats document", content.get("v"), STATS_READERS)(self, content, text)
+    def _parse(self, text: str) -> HostDocument | WireError:
+        try:
+            content = checks.object_of(checks.parse(text, _MOST_TEXT), "")
+            return reader_of(_WHAT, content.get("v"), STATS_READERS)(self, content, text)
+        except Malformed as error:
+            return WireError(_WHAT, f"malformed: {error}")
+        except WireError as error:
+            return error
 
     def _parse_1(self, content: Mapping[str, Any], text: str) -> HostDocument:
-        """Format 1: devices that accept the same are a group."""
+        """Format 1: devices that accept the same are a group.
+
+        A group that cannot be read takes no other with it.
+        """
+        catalog = checks.text_of(checks.member(content, "c", ""), "c", empty=True)
+        whole = checks.flag_of(content.get("w", False), "w")
+        groups = checks.list_of(checks.member(content, "g", ""), "g", checks.MOST_DEVICES)
         devices: list[PublishedDevice] = []
         host: list[PublishedDevice] = []
         # Accept-sets, and whether placement knows devices that have them, in order.
         named: dict[tuple[int, bool], None] = {}
-        for group in content["g"]:
-            key = dumps([group["f"], group["r"]])
-            if key not in self._accept_sets:
-                self._accept_sets[key] = (next(_numbers), _load_accepts(group))
-            number, accepts = self._accept_sets[key]
-            named.update(dict.fromkeys((number, bool(placed)) for placed in group["d"].values()))
-            (host if group.get("h") else devices).extend(
-                PublishedDevice(
-                    address=text_of(address, empty=True),
-                    accepts=accepts,
-                    providers=tuple(text_of(provider) for provider in providers),
-                )
-                for address, providers in group["d"].items()
-            )
-        whole = content.get("w") is True
-        shape = shape_of(content["g"], 1) if whole else None
+        unreadable: dict[str, str] = {}
+        lost: set[str] = set()
+        for index, group in enumerate(groups):
+            place = f"g[{index}]"
+            try:
+                number, of_host, parts = self._group(group, place)
+            except Malformed as error:
+                unreadable.setdefault(_family_of(group), str(error))
+                lost |= _providers_of(group)
+                continue
+            named.update(dict.fromkeys((number, bool(part.providers)) for part in parts))
+            (host if of_host else devices).extend(parts)
+        whole = whole and not unreadable
+        shape = shape_of(groups, 1) if whole else None
         return HostDocument(
-            catalog=text_of(content["c"], empty=True),
+            catalog=catalog,
             devices=tuple(devices),
             whole=whole,
             host=tuple(host),
+            unreadable=unreadable,
+            unreadable_providers=frozenset(lost),
             shape=shape if shape == text[SHAPE] else None,
-            kin=self._kins.setdefault((whole, tuple(named)), next(_numbers)),
+            kin=None
+            if unreadable
+            else self._kins.setdefault((whole, tuple(named)), next(_numbers)),
         )
+
+    def _group(self, content: object, place: str) -> tuple[int, bool, list[PublishedDevice]]:
+        """The devices of a group.
+
+        :returns: the number of their accept-set, whether they are parts of the host, and they
+        :raises Malformed: any of it is not what it must be
+        """
+        group = checks.object_of(content, place)
+        number, accepts = self._accept_set(group, place)
+        of_host = checks.flag_of(group.get("h", False), f"{place}.h")
+        at = f"{place}.d"
+        listed = checks.mapping_of(checks.member(group, "d", place), at, checks.MOST_DEVICES)
+        parts = [
+            PublishedDevice(
+                address=checks.address_of(address, at),
+                accepts=accepts,
+                providers=tuple(
+                    checks.uuid_of(provider, at)
+                    for provider in checks.list_of(providers, at, checks.MOST_DEVICES)
+                ),
+            )
+            for address, providers in listed.items()
+        ]
+        return number, of_host, parts
+
+    def _accept_set(self, group: Mapping[str, Any], place: str) -> tuple[int, AcceptSet]:
+        """The accept-set of a group: one for all groups, of any host, that say the same."""
+        family, rules = checks.member(group, "f", place), checks.member(group, "r", place)
+        try:
+            # Different content never has the same key: what JSON cannot write has none.
+            key = dumps([family, rules])
+        except TypeError:
+            raise Malformed(f"{place}.r", "a key is given twice") from None
+        known = self._accept_sets.get(key)
+        if known is None:
+            known = next(_numbers), _load_accepts(family, rules, place)
+            self._accept_sets[key] = known
+        return known
 
 
 #: By version. A reader takes the document, and the text that it was parsed from.
@@ -111,27 +165,68 @@ def load_stats(text: str) -> HostDocument:
     return read
 
 
-def _load_accepts(group: Mapping[str, Any]) -> AcceptSet:
+def _family_of(group: object) -> str:
+    """The family of a group that cannot be read, '' where not even that can."""
+    with contextlib.suppress(Malformed):
+        return checks.name_of(checks.member_at_all(group, "f"), "")
+    return ""
+
+
+def _providers_of(group: object) -> set[str]:
+    """Those of a group that cannot be read, as far as they can."""
+    listed = checks.member_at_all(group, "d")
+    return {
+        provider
+        for providers in (listed.values() if isinstance(listed, dict) else ())
+        for provider in (providers if isinstance(providers, list) else ())
+        if checks.is_uuid(provider)
+    }
+
+
+def _load_accepts(family: object, rules: object, place: str) -> AcceptSet:
+    at = f"{place}.r"
     return AcceptSet(
-        family=text_of(group["f"]),
-        attributes={text_of(name): _load_attribute(entry) for name, entry in group["r"].items()},
+        family=checks.name_of(family, f"{place}.f"),
+        attributes={
+            checks.name_of(name, at): _load_attribute(entry, name)
+            for name, entry in checks.mapping_of(rules, at, checks.MOST_ATTRIBUTES).items()
+        },
     )
 
 
-def _load_attribute(entry: Mapping[str, Any]) -> Accepts:
-    kind = text_of(entry["k"], empty=True)
+def _load_attribute(content: object, place: str) -> Accepts:
+    """What an attribute accepts; one that cannot be read is unknown, the others are not.
+
+    :param place: within the family, since hosts that say the same share it
+    """
+    try:
+        return _read_attribute(checks.object_of(content, place), place)
+    except Malformed as error:
+        return Accepts(unknown=(Code.HOST_UNREADABLE, printable(str(error))))
+
+
+def _read_attribute(entry: Mapping[str, Any], place: str) -> Accepts:
+    kind = checks.text_of(checks.member(entry, "k", place), f"{place}.k", empty=True)
     if "u" in entry:
-        code, detail = entry["u"]
-        return Accepts(kind=kind, unknown=(text_of(code), text_of(detail, empty=True)))
+        return Accepts(kind=kind, unknown=_read_unknown(entry["u"], f"{place}.u"))
     rejected: dict[str, tuple[str, Actor]] = {}
-    for cause, values in entry.get("n", {}).items():
+    causes = checks.mapping_of(entry.get("n", {}), f"{place}.n", checks.MOST_VALUES)
+    for cause, values in causes.items():
         code, _, actor = cause.partition(" ")
-        for value in values:
-            rejected[text_of(value)] = (code, Actor(actor))
+        why = checks.code_of(code, f"{place}.n"), checks.actor_of(actor, f"{place}.n")
+        rejected.update(dict.fromkeys(checks.readable_texts_of(values, f"{place}.n"), why))
     return Accepts(
         kind=kind,
-        offered=text_of(entry["o"], empty=True),
-        accepted=frozenset(texts_of(entry.get("y", ()))),
+        offered=checks.text_of(checks.member(entry, "o", place), f"{place}.o", empty=True),
+        accepted=frozenset(checks.readable_texts_of(entry.get("y", []), f"{place}.y")),
         rejected=rejected,
-        frozen=frozenset(texts_of(entry["z"])) if "z" in entry else None,
+        frozen=frozenset(checks.texts_of(entry["z"], f"{place}.z")) if "z" in entry else None,
     )
+
+
+def _read_unknown(content: object, place: str) -> tuple[str, str]:
+    listed = checks.list_of(content, place, 2)
+    if len(listed) != 2:
+        raise Malformed(place, "no code and detail")
+    code, detail = listed
+    return checks.code_of(code, place), checks.text_of(detail, place, empty=True)

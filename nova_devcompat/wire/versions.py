@@ -5,38 +5,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
+from nova_devcompat.kit.text import printable
+from nova_devcompat.wire.checks import shown
+
 T = TypeVar("T")
+
+#: Characters of an error's text, at most: it goes into logs, reasons and tables.
+ERROR_SIZE = 300
 
 
 class WireError(ValueError):
     """A record or a document that cannot be read.
+
+    Its text is one line that can be printed, of at most 300 characters, whatever was read.
 
     :param what: ``record`` or ``stats document``
     :param why: what is wrong with it
     """
 
     def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what}: {why}")
-        self.why = why
-
-
-def dumps(value: object) -> str:
-    # ASCII, because MySQL's utf8mb3 has no room for characters beyond the basic plane.
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=True)
-
-
-def guarded(what: str, read: Callable[[], T]) -> T:
-    """Run a reader; whatever a malformed input makes it raise becomes a WireError."""
-    try:
-        return read()
-    except WireError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-        raise WireError(what, f"malformed: {type(error).__name__}: {error}") from error
+        super().__init__(printable(f"{what}: {why}", ERROR_SIZE))
+        self.why = printable(why, ERROR_SIZE)
 
 
 def reader_of(what: str, version: object, readers: Mapping[int, T]) -> T:
@@ -47,7 +39,7 @@ def reader_of(what: str, version: object, readers: Mapping[int, T]) -> T:
     :raises WireError: it is newer or older than all that are read, or no version at all
     """
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise WireError(what, f"no format version that is known: {str(version)[:40]!r}")
+        raise WireError(what, f"no format version that is known: {shown(version)}")
     if version in readers:
         return readers[version]
     read = " and ".join(map(str, sorted(readers)))

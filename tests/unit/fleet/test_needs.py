@@ -26,6 +26,7 @@ CATALOG = Catalog(
 )
 PF = "0000:82:00.0"
 VF = "0000:82:00.2"
+PROVIDER = "e5a2e1f0-6a53-4f3c-8d57-6d3e6c8a2b10"
 
 
 def nic(address: str, *, assumed=(), **values) -> DeviceNeed:
@@ -50,9 +51,7 @@ def node(*devices: wire.PublishedDevice, stats: str | None = "") -> needs.Node:
 def published(version: str) -> wire.PublishedDevice:
     offer = FAMILY.offer({"version": version, "caps": ["p2p"]})
     atoms = nic("", version=["1.2"], caps=["p2p"]).atoms
-    return wire.PublishedDevice(
-        address=PF, accepts=offer.accept_set(atoms), providers=("provider",)
-    )
+    return wire.PublishedDevice(address=PF, accepts=offer.accept_set(atoms), providers=(PROVIDER,))
 
 
 # --- what a node published ----------------------------------------------------------------------
@@ -65,9 +64,9 @@ def test_node_finds_devices():
     assert found.find("pci_0000_82_00_0", None) is device
     assert found.find(VF, PF) is device
     assert found.find(VF, None) is None
-    assert found.behind("provider") == (PF, device)
+    assert found.behind(PROVIDER) == (PF, device)
     assert found.behind("another") == ("", None)
-    assert found.providers == ["provider"]
+    assert found.providers == [PROVIDER]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from nova_devcompat.compute import admit
 from nova_devcompat.host.inventory import HostDevice
 from nova_devcompat.scheduler.judge import ACCEPTED, RequestJudge
 from nova_devcompat.stores.assigned import Assigned
+from tests.unit.providers import uuid_of
 
 GPU = Family(name="gpu", rules={"version": Semver(), "caps": Superset()})
 NIC = Family(name="nic", rules={"mode": Equal()})
@@ -39,7 +40,7 @@ def gpu(version, caps=("migration",)):
 
 
 def publish(offers, *, known, placed=True, whole=True):
-    """A host's document, through its text; the provider of device N is ``pN``."""
+    """A host's document, through its text; the provider of device N is that named ``pN``."""
     document = wire.HostDocument(
         catalog="",
         whole=whole,
@@ -47,7 +48,7 @@ def publish(offers, *, known, placed=True, whole=True):
             wire.PublishedDevice(
                 address=f"0000:8{index}:00.0",
                 accepts=offer.accept_set(known),
-                providers=(f"p{index}",) if placed else (),
+                providers=(uuid_of(f"p{index}"),) if placed else (),
             )
             for index, offer in enumerate(offers)
         ),
@@ -57,7 +58,7 @@ def publish(offers, *, known, placed=True, whole=True):
 
 def vgpu_candidate(*providers):
     resources = {ROOT: {"resources": {"VCPU": 1}}}
-    for provider in providers:
+    for provider in map(uuid_of, providers):
         amount = resources.setdefault(provider, {"resources": {"VGPU": 0}})
         amount["resources"]["VGPU"] += 1
     return {"allocations": resources, "mappings": {"": list(resources)}}
@@ -68,7 +69,7 @@ def pci_candidate(*providers):
         "allocations": {ROOT: {"resources": {"VCPU": 1}}},
         "mappings": {"": [ROOT]},
     }
-    for index, provider in enumerate(providers):
+    for index, provider in enumerate(map(uuid_of, providers)):
         held = candidate["allocations"].setdefault(provider, {"resources": {"CUSTOM_VF": 0}})
         held["resources"]["CUSTOM_VF"] += 1
         candidate["mappings"][f"{REQUEST}-{index}"] = [provider]
@@ -213,7 +214,7 @@ class TestCandidates:
                             wire.PublishedDevice(
                                 address="a",
                                 accepts=gpu("1.4").accept_set(known),
-                                providers=(provider,),
+                                providers=(uuid_of(provider),),
                             ),
                         ),
                     )
@@ -518,7 +519,7 @@ def test_what_is_remembered_changes_no_ruling(source, hosts, pins, policy, keeps
                         wire.PublishedDevice(
                             address=f"0000:8{index}:00.0",
                             accepts=offer.accept_set(known),
-                            providers=(f"h{number}p{index}",) if placed else (),
+                            providers=(uuid_of(f"h{number}p{index}"),) if placed else (),
                         )
                         for index, offer in enumerate(here)
                     ),
@@ -624,7 +625,7 @@ def publish_host(part, devices, number, *, whole):
             wire.PublishedDevice(
                 address=f"0000:8{index}:00.0",
                 accepts=offer.accept_set(known),
-                providers=(f"h{number}p{index}",),
+                providers=(uuid_of(f"h{number}p{index}"),),
             )
             for index, offer in enumerate(devices)
         ),

@@ -18,6 +18,7 @@ from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.rules import Equal, OneOf, Semver
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.scheduler import mobility, weights
+from tests.unit.providers import uuid_of
 
 GPU = Family(name="gpu", rules={"version": Semver()})
 NIC = Family(name="nic", rules={"mode": Equal()})
@@ -41,6 +42,7 @@ def nic(mode):
 
 
 def candidate(*providers, suffixes=()):
+    providers = [uuid_of(one) for one in providers]
     return {
         "allocations": {one: {"resources": {"VGPU": 1}} for one in ("root", *providers)},
         "mappings": {"": ["root"], **{suffix: [providers[0]] for suffix in suffixes}},
@@ -48,7 +50,7 @@ def candidate(*providers, suffixes=()):
 
 
 class Cloud:
-    """Hosts by name, each with offers; the provider of device N is ``pN``.
+    """Hosts by name, each with offers; the provider of device N is that named ``pN``.
 
     A host that offers None publishes nothing.
     """
@@ -65,7 +67,7 @@ class Cloud:
                 wire.PublishedDevice(
                     address=f"0000:8{index}:00.0",
                     accepts=offer.accept_set(known),
-                    providers=(f"p{index}",) if placed else (),
+                    providers=(uuid_of(f"p{index}"),) if placed else (),
                 )
                 for index, offer in enumerate(offers)
             )

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Texts of others, made safe for a log line, a terminal and a table."""
+
+from __future__ import annotations
+
+#: Characters of one text of somebody else's, at most: as many as a value in Nova's databases has.
+LINE = 255
+
+_MORE = "..."
+
+
+def is_printable(text: str, limit: int = LINE) -> bool:
+    """Whether a text is one short line that a terminal prints as it is.
+
+    :meth:`str.isprintable` is false for control and escape characters, line breaks of all kinds,
+    what turns the direction of writing, characters without width, surrogates and unassigned ones.
+    """
+    return len(text) <= limit and text.isprintable()
+
+
+def printable(text: str, limit: int = LINE) -> str:
+    """A text as one line that a terminal prints as it is; what it would not print is spelled out.
+
+    Escape becomes the four characters ``\\x1b``, a line break ``\\n``.
+
+    :param limit: characters, at most; a longer text ends in ``...``
+    """
+    if is_printable(text, limit):
+        return text
+    # Each character takes at least one, so no more of them are looked at.
+    shown = "".join(map(_visible, text[: limit + 1]))
+    return shown if len(shown) <= limit else shown[: max(limit - len(_MORE), 0)] + _MORE[:limit]
+
+
+def _visible(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
