@@ -36,14 +36,15 @@ def is_record_key(key: str) -> bool:
 
 
 def dump_record(need: Need) -> dict[str, str]:
-    """The entries of ``system_metadata`` that hold a need; none for a need without devices.
+    """The entries of ``system_metadata`` that hold a need.
+
+    A need without devices is a record too: the guest needs nothing, which is not the same as that
+    nothing is known of it.
 
     Values are at most 255 characters, so the record is cut in pieces. The first begins with the
     format version, the number of pieces and a checksum, so that pieces of two records, or a part
     of one, are told from a whole one.
     """
-    if not need.devices:
-        return {}
     # ASCII, because MySQL's utf8mb3 has no room for characters beyond the basic plane.
     payload = json.dumps(
         {"devices": [_dump_device(device) for device in need.devices]},
