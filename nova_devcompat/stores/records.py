@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 
-def store(instance: Instance, need: Need) -> bool:
+def store(instance: Instance, need: Need, *, assigned: bool = False) -> bool:
     """Put a need in ``instance.system_metadata``, which the caller's caller saves.
 
+    :param assigned: whether the guest has assigned devices. Then it always has a record, which
+        says so where none of them belongs to a family; a need without devices of any other guest
+        leaves no record
     :returns: whether anything changed
     """
-    wanted = wire.dump_record(need)
+    wanted = wire.dump_record(need) if assigned or need.devices else {}
     present = {
         key: value for key, value in instance.system_metadata.items() if wire.is_record_key(key)
     }
@@ -46,8 +49,9 @@ def exists(instance: Instance) -> bool:
 
 
 def load(instance: Instance) -> Need | None:
-    """The recorded need; None where there is no record.
+    """The recorded need, without devices where it is recorded that the guest needs nothing.
 
+    :returns: None where there is no record
     :raises WireError: there is one that cannot be read
     """
     return wire.load_record(instance.system_metadata)
