@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Nothing that a host wrote gets into a request to placement unchecked."""
+
+import json
+import types
+
+import pytest
+
+from nova_devcompat.compat.traits import Atom
+from nova_devcompat.stores.placement import Placement, PlacementError
+
+UUID = "e5a2e1f0-6a53-4f3c-8d57-6d3e6c8a2b10"
+
+
+class Client:
+    """Nova's report client as far as HTTP goes: remembers what is asked, answers one thing."""
+
+    def __init__(self, answer=None, status=200, text=""):
+        self.asked = []
+        self.answer = types.SimpleNamespace(
+            status_code=status, json=lambda: json.loads(json.dumps(answer)), text=text
+        )
+
+    def get(self, url, version):
+        self.asked.append(url)
+        return self.answer
+
+    def put(self, url, payload, version, global_request_id=None):
+        self.asked.append(url)
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        f"{UUID}?x=",
+        f"{UUID}/../{UUID}",
+        f"{UUID}\n",
+        f"{UUID}#",
+        f" {UUID}",
+        UUID[:-1],
+        UUID.replace("-", ""),
+        "",
+        "../allocations",
+        UUID.replace("e5", "\u0665\u0665"),
+    ],
+)
+def test_what_is_no_uuid_is_not_asked_of(provider, caplog):
+    client = Client({"allocations": {UUID: {}}})
+    placement = Placement(client)
+    assert placement.allocations_from(provider) is None
+    assert placement.allocations_of(provider) == {}
+    assert client.asked == []
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
+def test_a_uuid_is():
+    client = Client({"allocations": {UUID: {"resources": {"VGPU": 1}}}})
+    placement = Placement(client)
+    for provider in (UUID, UUID.upper()):
+        assert placement.allocations_from(provider) == {UUID: {"resources": {"VGPU": 1}}}
+        assert placement.allocations_of(provider) == {UUID: {"resources": {"VGPU": 1}}}
+    assert client.asked == [
+        f"/resource_providers/{UUID}/allocations",
+        f"/allocations/{UUID}",
+        f"/resource_providers/{UUID.upper()}/allocations",
+        f"/allocations/{UUID.upper()}",
+    ]
+
+
+def test_a_node_is_quoted():
+    client = Client({"resource_providers": []})
+    assert Placement(client).providers_of("cmp 1&in_tree=x") == {}
+    assert client.asked == ["/resource_providers?name=cmp%201%26in_tree%3Dx"]
+
+
+def test_traits_that_no_need_has_are_ignored():
+    """Anybody with the right to may have made them."""
+    client = Client(
+        {
+            "traits": [
+                "CUSTOM_DEVCOMPAT_GPU__VERSION__1_2",
+                "CUSTOM_DEVCOMPAT_GPU__VERSION__1__A_",
+                "CUSTOM_DEVCOMPAT_GPU__VERSION____1B_",
+                "CUSTOM_DEVCOMPAT_GPU__VERSION____202E_",
+                "CUSTOM_DEVCOMPAT_GPU",
+            ]
+        }
+    )
+    assert Placement(client).known_atoms() == {Atom("gpu", "version", "1.2")}
+
+
+@pytest.mark.parametrize("name", ["CUSTOM_OTHER", "CUSTOM_DEVCOMPAT_GPU__A__B/../X", "", "\n"])
+def test_only_traits_of_ours_are_made(name):
+    client = Client(status=201)
+    with pytest.raises(PlacementError, match="is no trait of ours") as caught:
+        Placement(client).make_traits([name])
+    assert str(caught.value).isprintable()
+    assert client.asked == []
+
+
+def test_what_placement_answers_is_quoted_on_one_line(caplog):
+    client = Client(status=500, text="<html>\n\x1b[31m" + "x" * 500)
+    placement = Placement(client)
+    assert placement.known_atoms() is None
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    with pytest.raises(PlacementError) as caught:
+        placement.make_traits(["CUSTOM_DEVCOMPAT_GPU__VERSION__1_2"])
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
