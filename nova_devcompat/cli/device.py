@@ -10,18 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cliff.columns import FormattableColumn
-from cliff.lister import Lister
 
 from nova_devcompat.catalog.model import Merged
+from nova_devcompat.cli.formatters import SafeLister
 from nova_devcompat.cli.hosts import add_host_options, survey
 from nova_devcompat.host.inventory import Survey
+from nova_devcompat.kit.text import printable
 
 COLUMNS = ("address", "family", "attributes", "source", "problems")
 
 _WIDTH = 60
 
 
-class DeviceList(Lister):
+class DeviceList(SafeLister):
     """List the devices that this host has, what the sources read of them, and what failed.
 
     Asks the sources that the catalog names, as nova-compute does, but needs neither Nova nor a
@@ -119,7 +120,7 @@ class _Origins(_Column):
 
 class _Problems(_Column):
     def human_readable(self) -> str:
-        return "\n".join(f"{name}: {why}" for name, why in self._lines())
+        return "\n".join(f"{name}: {printable(why, None)}" for name, why in self._lines())
 
 
 def _plain(value: object) -> object:
@@ -140,4 +141,4 @@ def _short(value: object) -> str:
         text = ",".join(map(str, value))
     else:
         text = str(value)
-    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
+    return printable(text, _WIDTH)

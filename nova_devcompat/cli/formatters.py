@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""Formatters for lists of a million rows.
+"""Formatters for lists of a million rows, and for texts that others wrote.
 
 cliff builds the whole list first and formats value by value: a million rows of ours take it 13
 seconds in JSON, 26 as a table and 220 in YAML. Our values are texts, and few of them are distinct,
 so these format each distinct value once. What they print is what cliff prints.
+
+cliff prints texts as they are, and what is in tables comes from hosts, guests and flavors. JSON
+and YAML are exact, since they escape what cannot be printed. In all other formats it is spelled
+out (:func:`nova_devcompat.kit.text.printable`), and in CSV no cell is a formula.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import argparse
 import functools
 import itertools
 import json
+import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,9 +26,14 @@ from typing import Any, TextIO
 
 import prettytable
 import yaml
-from cliff.formatters import json_format, table, yaml_format
-from cliff.formatters.base import ListFormatter
+from cliff.columns import FormattableColumn
+from cliff.display import DisplayCommandBase
+from cliff.formatters import commaseparated, json_format, shell, table, yaml_format
+from cliff.formatters.base import Formatter, ListFormatter, SingleFormatter
 from cliff.lister import Lister
+from cliff.show import ShowOne
+
+from nova_devcompat.kit.text import printable
 
 Rows = Iterable[Sequence[str]]
 
@@ -183,14 +193,121 @@ REPLACED: dict[type, Callable[[], ListFormatter]] = {
     table.TableFormatter: Table,
 }
 
+# These escape what cannot be printed, so that nothing of a text is lost.
+_EXACT = (json_format.JSONFormatter, yaml_format.YAMLFormatter)
 
-class FastLister(Lister):
-    """A list of rows of texts."""
+
+# --- texts of others ----------------------------------------------------------------------------
+
+# What spreadsheets take for the beginning of a formula; tab and carriage return are spelled out.
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+
+
+def shown(text: str) -> str:
+    """A cell as one line that a terminal prints as it is."""
+    return printable(text, None)
+
+
+def shown_in_csv(text: str) -> str:
+    """The same for a spreadsheet: one that would be a formula begins with a single quote."""
+    return f"'{shown(text)}" if text.startswith(_FORMULA) else shown(text)
+
+
+def shown_in_shell(text: str) -> str:
+    """The same between double quotes of a shell, where cliff escapes no more than these."""
+    return re.sub(r"[\\$`]", r"\\\g<0>", shown(text))
+
+
+_SHOWN: dict[type, Callable[[str], str]] = {
+    commaseparated.CSVLister: shown_in_csv,
+    shell.ShellFormatter: shown_in_shell,
+}
+
+
+class _ShownColumn(FormattableColumn[Any]):
+    """A column for people whose lines are of our making, and what is in them is not."""
+
+    def __init__(self, column: FormattableColumn[Any], cell: Callable[[str], str]) -> None:
+        super().__init__(column)
+        self._cell = cell
+
+    def human_readable(self) -> str:
+        return "\n".join(map(shown, self._value.human_readable().split("\n")))
+
+    def machine_readable(self) -> str:
+        return self._cell(str(self._value.machine_readable()))
+
+
+class Shown(ListFormatter, SingleFormatter):
+    """A formatter that is given nothing but what can be printed.
+
+    :param formatter: cliff's, ours or anybody's
+    """
+
+    def __init__(self, formatter: Formatter) -> None:
+        self._formatter: Any = formatter
+        self._cell = _SHOWN.get(type(formatter), shown)
+        self._text = functools.lru_cache(_MEMORY)(self._cell)
+
+    def add_argument_group(self, parser: argparse.ArgumentParser) -> None:
+        """The formatter's own options."""
+        self._formatter.add_argument_group(parser)
+
+    def emit_list(
+        self,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        """Print rows."""
+        rows = (tuple(map(self._shown, row)) for row in data)
+        self._formatter.emit_list(column_names, rows, stdout, parsed_args)
+
+    def emit_one(
+        self,
+        column_names: Sequence[str],
+        data: Sequence[Any],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        """Print one object."""
+        values = tuple(map(self._shown, data))
+        self._formatter.emit_one(column_names, values, stdout, parsed_args)
+
+    def _shown(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._text(value)
+        return _ShownColumn(value, self._cell) if isinstance(value, FormattableColumn) else value
+
+
+class _PrintsTextsOfOthers(DisplayCommandBase[Any]):
+    """A command whose output holds what others wrote."""
 
     def _load_formatter_plugins(self) -> Any:
         loaded = super()._load_formatter_plugins()
         for extension in loaded:
-            faster = REPLACED.get(type(extension.obj))
-            if faster is not None:
-                extension.obj = faster()
+            if extension.obj is not None:
+                formatter = self._formatter(extension.obj)
+                exact = isinstance(formatter, _EXACT)
+                extension.obj = formatter if exact else Shown(formatter)
         return loaded
+
+    def _formatter(self, formatter: Formatter) -> Formatter:
+        return formatter
+
+
+class SafeLister(_PrintsTextsOfOthers, Lister):
+    """A list of rows of any values."""
+
+
+class SafeShowOne(_PrintsTextsOfOthers, ShowOne):
+    """One object."""
+
+
+class FastLister(SafeLister):
+    """A list of rows of texts."""
+
+    def _formatter(self, formatter: Formatter) -> Formatter:
+        faster = REPLACED.get(type(formatter))
+        return formatter if faster is None else faster()

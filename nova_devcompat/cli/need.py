@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
 from cliff.command import Command
-from cliff.show import ShowOne
 
 from nova_devcompat.catalog import Catalog
 from nova_devcompat.cli import controller
 from nova_devcompat.cli.controller import nova
-from nova_devcompat.cli.formatters import FastLister
+from nova_devcompat.cli.formatters import FastLister, SafeShowOne
+from nova_devcompat.kit.text import printable
 
 if TYPE_CHECKING:
     from nova_devcompat.fleet.needs import Needs
@@ -109,7 +109,7 @@ class NeedList(_OnController, FastLister):
         return Row._fields, self.needs.recorded(**which, assumed=parsed_args.assumed)
 
 
-class NeedShow(_OnController, ShowOne):
+class NeedShow(_OnController, SafeShowOne):
     """Show what one instance needs, and what its own host makes of that now.
 
     The verdict is that of the host the instance is on: after an upgrade in place it tells whether
@@ -244,4 +244,4 @@ class _Mapping(FormattableColumn[dict[str, str]]):
     """Texts by name."""
 
     def human_readable(self) -> str:
-        return "\n".join(f"{name}={value}" for name, value in self._value.items())
+        return "\n".join(printable(f"{name}={value}", None) for name, value in self._value.items())

@@ -24,6 +24,8 @@ from typing import Any, Generic, TypeVar
 import jsonschema
 import yaml
 
+from nova_devcompat.kit.text import printable
+
 LOG = logging.getLogger(__name__)
 
 #: Ten times an inventory of 10,000 hosts.
@@ -34,6 +36,8 @@ MAX_DEPTH = 32
 MAX_NUMBER = 255
 #: Values once aliases are expanded, which is what a validator walks through.
 MAX_VALUES = 2_000_000
+# Characters of a problem's text: a key can be as long as a file.
+_PROBLEM_SIZE = 2_000
 
 KeyPath = tuple[str | int, ...]
 T = TypeVar("T")
@@ -72,7 +76,9 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return ": ".join(part for part in (place, self.path, self.message) if part)
+        text = ": ".join(part for part in (place, self.path, self.message) if part)
+        # One line, whatever is in the file: keys can hold anything.
+        return printable(text, _PROBLEM_SIZE)
 
 
 class DocumentError(ValueError):

@@ -11,24 +11,28 @@ LINE = 255
 _MORE = "..."
 
 
-def is_printable(text: str, limit: int = LINE) -> bool:
+def is_printable(text: str, limit: int | None = LINE) -> bool:
     """Whether a text is one short line that a terminal prints as it is.
 
     :meth:`str.isprintable` is false for control and escape characters, line breaks of all kinds,
     what turns the direction of writing, characters without width, surrogates and unassigned ones.
+
+    :param limit: characters, at most; None for any number
     """
-    return len(text) <= limit and text.isprintable()
+    return (limit is None or len(text) <= limit) and text.isprintable()
 
 
-def printable(text: str, limit: int = LINE) -> str:
+def printable(text: str, limit: int | None = LINE) -> str:
     """A text as one line that a terminal prints as it is; what it would not print is spelled out.
 
     Escape becomes the four characters ``\\x1b``, a line break ``\\n``.
 
-    :param limit: characters, at most; a longer text ends in ``...``
+    :param limit: characters, at most; a longer text ends in ``...``. None for any number
     """
     if is_printable(text, limit):
         return text
+    if limit is None:
+        return "".join(map(_visible, text))
     # Each character takes at least one, so no more of them are looked at.
     shown = "".join(map(_visible, text[: limit + 1]))
     return shown if len(shown) <= limit else shown[: max(limit - len(_MORE), 0)] + _MORE[:limit]

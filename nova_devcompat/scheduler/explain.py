@@ -12,12 +12,16 @@ from oslo_log import log as logging
 
 from nova_devcompat.compat.policy import Ruling
 from nova_devcompat.compat.verdict import Reason
+from nova_devcompat.kit.text import printable
 from nova_devcompat.scheduler.lookup import Lookup
 
 LOG = logging.getLogger(__name__)
 
 #: How many hosts a line names.
 HOSTS_NAMED = 10
+
+# Characters of a reason or a need, at most: a need can have thousands of values.
+_LINE_SIZE = 1_000
 
 
 @dataclasses.dataclass(slots=True)
@@ -41,7 +45,7 @@ class Refusals:
             self.named.append((name_of(host), reasons))
 
     def __str__(self) -> str:
-        lines = [f"{host}: {', '.join(map(str, reasons))}" for host, reasons in self.named]
+        lines = [f"{host}: {', '.join(map(line, reasons))}" for host, reasons in self.named]
         rest = self.count - len(self.named)
         if rest:
             lines.append(f"and {rest} more")
@@ -50,14 +54,19 @@ class Refusals:
 
 def reasons(ruling: Ruling) -> str:
     """All reasons of a ruling."""
-    return "; ".join(map(str, (*ruling.refused, *ruling.reported)))
+    return "; ".join(map(line, (*ruling.refused, *ruling.reported)))
+
+
+def line(told: object) -> str:
+    """A reason or a need in one line of bounded length, whatever others put into it."""
+    return printable(str(told), _LINE_SIZE)
 
 
 def name_of(host: Any) -> str:
     """``host``, or ``host/node`` where the node has another name."""
     if host.nodename in (None, "", host.host):
-        return str(host.host)
-    return f"{host.host}/{host.nodename}"
+        return printable(str(host.host))
+    return printable(f"{host.host}/{host.nodename}", _LINE_SIZE)
 
 
 def describe(found: Lookup) -> str:
@@ -67,9 +76,9 @@ def describe(found: Lookup) -> str:
         if found.need is None:
             told.append("of which no need is recorded")
         else:
-            told.append(f"which needs {'; '.join(map(str, found.need.devices))}")
+            told.append(f"which needs {'; '.join(map(line, found.need.devices))}")
     if found.pins.devices:
-        told.append(f"whose flavor pins {'; '.join(map(str, found.pins.devices))}")
+        told.append(f"whose flavor pins {'; '.join(map(line, found.pins.devices))}")
     return " and ".join(told)
 
 
@@ -114,6 +123,6 @@ def unknown(instance_uuid: str, reason: Reason, *, refused: bool) -> None:
         {
             "uuid": instance_uuid,
             "what": "no host will do" if refused else "every host will do",
-            "reason": reason,
+            "reason": line(reason),
         },
     )

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""What our formatters print is what cliff's own print."""
+"""What our formatters print is what cliff's own print, of texts that can be printed."""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import json
+import re
+import subprocess
 
 import pytest
 import yaml
-from cliff.formatters import json_format, table, yaml_format
+from cliff.columns import FormattableColumn
+from cliff.formatters import commaseparated, json_format, shell, table, value, yaml_format
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -106,3 +110,112 @@ def test_what_is_replaced():
     }
     for theirs, ours in formatters.REPLACED.items():
         assert issubclass(ours, theirs)
+
+
+# --- texts of others ----------------------------------------------------------------------------
+
+EVIL = "1.0\x1b]0;title\x07\x1b[2J\n2026-11-26 12:00:00.000 1 CRITICAL forged\u202e"
+SPELLED = r"1.0\x1b]0;title\x07\x1b[2J\n2026-11-26 12:00:00.000 1 CRITICAL forged\u202e"
+FORMULA = "=+-@\t\r\uff1d\uff0b\uff0d\uff20"
+ANYTHING = st.text(st.characters(), max_size=40) | st.sampled_from([EVIL, "=1+1", "\t=1+1"])
+
+
+class Lines(FormattableColumn):
+    """A line for each text."""
+
+    def human_readable(self):
+        return "\n".join(self._value)
+
+    def machine_readable(self):
+        return list(self._value)
+
+
+def formatters_of(kind):
+    class Asked(kind):
+        def __init__(self):
+            pass
+
+        def take_action(self, parsed_args):
+            raise NotImplementedError
+
+    return {one.name: one.obj for one in Asked()._load_formatter_plugins()}
+
+
+OPTIONS = {
+    "quote_mode": "nonnumeric",
+    "prefix": "",
+    "variables": [],
+}
+
+
+@pytest.mark.parametrize("kind", [formatters.FastLister, formatters.SafeLister])
+def test_all_formats_of_lists_are_exact_or_printable(kind):
+    for name, formatter in formatters_of(kind).items():
+        text = printed(formatter, [(EVIL, "a", "b", "=1+1")], **OPTIONS)
+        assert all(line.isprintable() for line in text.split("\n")), name
+        if name in ("json", "yaml"):
+            (row,) = yaml.safe_load(text)
+            assert row == dict(zip(COLUMNS, [EVIL, "a", "b", "=1+1"], strict=True))
+        else:
+            # cliff's CSV doubles backslashes.
+            assert SPELLED in text.replace("\\\\", "\\"), name
+            assert not re.search("^2026", text, re.MULTILINE), name
+
+
+def test_all_formats_of_one_object_are_exact_or_printable():
+    for name, formatter in formatters_of(formatters.SafeShowOne).items():
+        stream = io.StringIO()
+        options = {"noindent": False, "max_width": 0, "fit_width": False, "print_empty": False}
+        formatter.emit_one(
+            ("name", "lines", "number"),
+            (EVIL, Lines(["one", EVIL.replace("\n", " ")]), 7),
+            stream,
+            argparse.Namespace(**(options | OPTIONS)),
+        )
+        text = stream.getvalue()
+        assert all(line.isprintable() for line in text.split("\n")), name
+        if name in ("json", "yaml"):
+            assert yaml.safe_load(text)["name"] == EVIL
+
+
+@given(st.lists(st.tuples(ANYTHING, ANYTHING, ANYTHING, ANYTHING), max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_no_line_of_a_table_is_forged(rows):
+    text = printed(formatters.Shown(formatters.Table()), rows)
+    lines = text.splitlines() if rows else []
+    assert all(line.isprintable() for line in lines)
+    # A line each, a header, and three rules.
+    assert len(lines) == (len(rows) + 4 if rows else 0)
+    assert len(printed(formatters.Shown(value.ValueFormatter()), rows).splitlines()) == len(rows)
+
+
+@given(st.lists(st.tuples(ANYTHING, ANYTHING, ANYTHING, ANYTHING), max_size=6))
+@example([("=1+1", "+1", "-1", "@SUM(A1)"), ("\t=1", "\r=1", "\uff1d1", "a=1")])
+@settings(max_examples=100, deadline=None)
+def test_no_cell_of_csv_is_a_formula(rows):
+    text = printed(formatters.Shown(commaseparated.CSVLister()), rows, quote_mode="all")
+    read = list(csv.reader(io.StringIO(text), escapechar="\\"))[1:]
+    assert len(read) == len(rows)
+    for cells in read:
+        assert not any(
+            cell.startswith(tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")) for cell in cells
+        )
+        assert all(cell.isprintable() for cell in cells)
+
+
+def test_a_cell_that_would_be_a_formula_is_quoted():
+    assert formatters.shown_in_csv("=1+1") == "'=1+1"
+    assert formatters.shown_in_csv("1=1") == "1=1"
+    assert formatters.shown_in_csv("") == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["$(echo x)", "`echo x`", "${HOME}", 'a"; echo "x', "\\$(echo x)"]
+)
+def test_a_shell_takes_texts_for_what_they_are(text):
+    stream = io.StringIO()
+    formatters.Shown(shell.ShellFormatter()).emit_one(
+        ("name",), (text,), stream, argparse.Namespace(**OPTIONS)
+    )
+    script = stream.getvalue() + 'printf %s "$name"'
+    assert subprocess.check_output(["sh", "-c", script], text=True) == text
