@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,10 +14,9 @@ from nova_devcompat.catalog import patterns
 from nova_devcompat.catalog.stages import Coming, Moment, Stages, coming, mode_at
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.family import Family, Subject
-from nova_devcompat.compat.judging import PolicyOf
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.pins import has_pins, parse_pins
-from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
+from nova_devcompat.compat.pins import BadPin, has_pins, parse_pins, read_pins
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit.documents import near
@@ -221,14 +219,19 @@ class Catalog:
         family = self.families.get(family_name)
         return default if family is None else family.policy(default, moment)
 
-    def policies(self, default: Policy, moment: Moment) -> PolicyOf:
+    def policies(self, default: Policy, moment: Moment) -> Policies:
         """The policy of each family for one decision, all of them of one moment.
 
         Prefilter, filter, weigher and admission all get theirs here.
 
         :param moment: see :func:`nova_devcompat.catalog.stages.now`
         """
-        return functools.cache(lambda name: self.policy(name, default, moment))
+        of_devices = {}
+        of_hosts = {}
+        for name, family in self.families.items():
+            known = of_hosts if family.of_host else of_devices
+            known[name] = family.policy(default, moment)
+        return Policies(default, of_devices, of_hosts)
 
     def coming(self, moment: Moment, days: int) -> list[Coming]:
         """Stages that begin within so many days, soonest first, then those of releases to come."""
@@ -244,6 +247,15 @@ class Catalog:
         if not has_pins(extra_specs):
             return Need()
         return parse_pins(extra_specs, {name: one.family for name, one in self.families.items()})
+
+    def read_pins(self, extra_specs: Mapping[str, str]) -> tuple[Need, tuple[BadPin, ...]]:
+        """What a flavor pins, and what is wrong with pins that cannot be read. Never raises.
+
+        :param extra_specs: the flavor's
+        """
+        if not has_pins(extra_specs):
+            return Need(), ()
+        return read_pins(extra_specs, {name: one.family for name, one in self.families.items()})
 
     def classify(self, device: Device) -> CatalogFamily | None:
         """The family of a device: the one it names, else the one that matches; None for neither.

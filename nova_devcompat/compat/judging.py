@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""How the needs of a guest are held against the devices that it is given."""
+"""How needs are held against devices that are handed out to them.
+
+For :mod:`nova_devcompat.compat.ruling` alone, which says which devices these are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from nova_devcompat.compat.accepts import AcceptSet
-from nova_devcompat.compat.need import DeviceNeed, Need, assign
-from nova_devcompat.compat.policy import Mode, Policy
-from nova_devcompat.compat.traits import Atom
+from nova_devcompat.compat.need import DeviceNeed, assign
+from nova_devcompat.compat.policy import Policy
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason, Verdict
 
 PolicyOf = Callable[[str], Policy]
@@ -79,7 +80,7 @@ def judge_claim(
         # No device that is left will do, and why not is what the operator wants to know.
         if left or not any(will_do(index, device) for device in range(len(devices))):
             return _best(needs[index], left or devices, policy)
-        return _one_too_few(needs[index])
+        return one_too_few(needs[index])
 
     found = {
         index: without(index) if device is None else verdicts[index][device]
@@ -96,14 +97,14 @@ def judge_any_order(needs: Sequence[DeviceNeed], devices: Sequence[Judge]) -> li
     :returns: a verdict for each need
     """
     if len(devices) < len(needs):
-        return [_one_too_few(need) for need in needs]
+        return [one_too_few(need) for need in needs]
     return [Verdict.all_of(judge(need) for judge in devices) for need in needs]
 
 
 def _best(need: DeviceNeed, devices: Sequence[Judge], policy: PolicyOf) -> Verdict:
     verdicts = [judge(need) for judge in devices]
     if not verdicts:
-        return _one_too_few(need)
+        return one_too_few(need)
     objection = policy(need.family).objection
     # Of several that will not do, a device of the right family tells the operator most.
     return min(
@@ -116,78 +117,11 @@ def _best(need: DeviceNeed, devices: Sequence[Judge], policy: PolicyOf) -> Verdi
     )
 
 
-def judge_pins(pins: Need, devices: Sequence[AcceptSet | None]) -> list[Verdict]:
-    """Whether the devices given to a guest can act as its flavor wants.
-
-    All those of a pinned family must, and there must be one.
-
-    :param devices: None for one of which the host says nothing
-    :returns: a verdict for each family that is pinned
-    """
-    return [_judge_pin(pin, devices) for pin in pins.devices]
-
-
-def judge_pins_loosely(
-    pins: Need, devices: Sequence[AcceptSet | None], policy: PolicyOf
-) -> list[Verdict]:
-    """The same where any of the devices may be given to the guest."""
-    return [
-        min(
-            (_judge_pin(pin, [device]) for device in devices),
-            key=lambda verdict, pin=pin: (  # type: ignore[misc]
-                policy(pin.family).objection(verdict),
-                verdict.severity,
-            ),
-            default=_one_too_few(pin),
-        )
-        for pin in pins.devices
-    ]
-
-
-def _judge_pin(pin: DeviceNeed, devices: Sequence[AcceptSet | None]) -> Verdict:
-    concerned = [one for one in devices if one is not None and one.family == pin.family]
-    if concerned:
-        return Verdict.all_of(one.judge_pin(pin) for one in concerned)
-    return no_offer(pin) if None in devices else _one_too_few(pin)
-
-
-def _one_too_few(need: DeviceNeed) -> Verdict:
+def one_too_few(need: DeviceNeed) -> Verdict:
+    """The verdict on a need for which the host has no device left."""
     return Verdict.reject(
         Reason(code=Code.NO_DEVICE, actor=Actor.OPERATOR, family=need.family, needed="a device")
     )
-
-
-def judge_host(
-    needs: Iterable[DeviceNeed], judges: Mapping[str, Judge], *, complete: bool
-) -> dict[str, Verdict]:
-    """Whether a host meets what guests need of hosts, by family.
-
-    :param needs: what a guest needs, :attr:`Need.host`
-    :param judges: what judges a need for each host family of which the host says something
-    :param complete: whether a family of the host that the guest's record says nothing of is
-        UNKNOWN: so it is for a guest that runs on
-    """
-    verdicts = {one.family: judges.get(one.family, no_offer)(one) for one in needs}
-    for family in judges if complete else ():
-        if family not in verdicts:
-            verdicts[family] = nothing_recorded(family)
-    return verdicts
-
-
-def judge_host_pins(
-    pins: Iterable[DeviceNeed], accept_sets: Mapping[str, AcceptSet]
-) -> dict[str, Verdict]:
-    """Whether a host is what a flavor wants of it, by family.
-
-    :param pins: what it pins of host families
-    :param accept_sets: the host's own, by family
-    """
-    return {
-        pin.family: accept_sets[pin.family].judge_pin(pin)
-        if pin.family in accept_sets
-        else no_offer(pin)
-        for pin in pins
-    }
 
 
 def nothing_recorded(family: str, detail: str = "") -> Verdict:
@@ -197,18 +131,4 @@ def nothing_recorded(family: str, detail: str = "") -> Verdict:
     """
     return Verdict.unknown(
         Reason(code=Code.NEED_MISSING, actor=Actor.OPERATOR, family=family, detail=detail)
-    )
-
-
-def required_atoms(need: Need, policy: PolicyOf) -> frozenset[Atom]:
-    """The atoms that a host must accept for the need to have a chance: what placement is asked.
-
-    None of a family or attribute whose policy leaves the decision to the filter.
-    """
-    return frozenset(
-        atom
-        for device in need.devices
-        if (of_family := policy(device.family)).asks_placement
-        for atom in device.atoms
-        if of_family.mode_of(atom.attribute) is Mode.ENFORCE
     )

@@ -24,11 +24,13 @@ class BadPin(ValueError):
 
     :param key: the extra spec
     :param why: what is wrong with it, and what is allowed
+    :param family: the family that it pins, None where it names none that there is
     """
 
-    def __init__(self, key: str, why: str) -> None:
+    def __init__(self, key: str, why: str, family: str | None = None) -> None:
         super().__init__(f"{key}: {why}")
         self.key = key
+        self.family = family
 
 
 def is_pin(key: str) -> bool:
@@ -42,29 +44,45 @@ def has_pins(extra_specs: Iterable[str]) -> bool:
 
 
 def parse_pins(extra_specs: Mapping[str, str], families: Mapping[str, Family]) -> Need:
+    """What a flavor pins, see :func:`read_pins`.
+
+    :raises BadPin: one of ours names no family or attribute, or a value that its rule cannot read
+    """
+    pins, bad = read_pins(extra_specs, families)
+    if bad:
+        raise bad[0]
+    return pins
+
+
+def read_pins(
+    extra_specs: Mapping[str, str], families: Mapping[str, Family]
+) -> tuple[Need, tuple[BadPin, ...]]:
     """What a flavor pins: an entry for each family, which has the pinned attributes only.
 
     :param extra_specs: of a flavor; those that are not ours are passed over
     :param families: the families of the catalog
-    :raises BadPin: one of ours names no family or attribute, or a value that its rule cannot read
+    :returns: the pins, and what is wrong with those that cannot be read
     """
     pinned: dict[str, dict[str, frozenset[str]]] = {}
+    bad = []
     for key, text in sorted(extra_specs.items()):
         if is_pin(key):
-            family, attribute = _subject(key, families)
-            pinned.setdefault(family, {})[attribute] = _values(
-                key, text, families[family], attribute
-            )
-    return Need(
-        devices=tuple(
-            DeviceNeed.of(
-                family,
-                pinned[family],
-                slot=host_slot(family) if families[family].subject is Subject.HOST else "",
-            )
-            for family in pinned
+            try:
+                family, attribute = _subject(key, families)
+                values = _values(key, text, families[family], attribute)
+            except BadPin as error:
+                bad.append(error)
+                continue
+            pinned.setdefault(family, {})[attribute] = values
+    pins = tuple(
+        DeviceNeed.of(
+            family,
+            pinned[family],
+            slot=host_slot(family) if families[family].subject is Subject.HOST else "",
         )
+        for family in pinned
     )
+    return Need(devices=pins), tuple(bad)
 
 
 def _subject(key: str, families: Mapping[str, Family]) -> tuple[str, str]:
@@ -81,6 +99,7 @@ def _subject(key: str, families: Mapping[str, Family]) -> tuple[str, str]:
             key,
             f"family {name} has no attribute {attribute!r}; "
             f"attributes: {', '.join(sorted(rules))}",
+            family=name,
         )
     return name, attribute
 
@@ -90,4 +109,6 @@ def _values(key: str, text: str, family: Family, attribute: str) -> frozenset[st
     try:
         return rule.parse_pin(text)
     except Unreadable as error:
-        raise BadPin(key, f"rule {rule.kind} cannot read the value: {error}") from error
+        raise BadPin(
+            key, f"rule {rule.kind} cannot read the value: {error}", family=family.name
+        ) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nova_devcompat.compat.verdict import Outcome, Reason, Verdict
 
@@ -58,6 +58,10 @@ class Policy:
             if name == attribute:
                 return min(mode, self.mode, key=lambda one: one.strength)
         return self.mode
+
+    def of_unknown(self) -> int:
+        """What an UNKNOWN of the device as a whole leads to: see :meth:`objection`."""
+        return 0 if self.on_unknown is OnUnknown.ACCEPT else self.mode.strength
 
     def rule(self, verdict: Verdict) -> Ruling:
         """What the verdict comes to."""
@@ -130,3 +134,46 @@ class Ruling:
 
 
 _NOTHING = Ruling()
+
+
+class Policies:
+    """The policies of all families, of one moment.
+
+    :param default: of a family that the catalog does not have
+    :param devices: by the names of the catalog's device families
+    :param hosts: by the names of its host families
+    """
+
+    __slots__ = ("_by_name", "default", "of_devices", "of_hosts")
+
+    def __init__(
+        self,
+        default: Policy,
+        devices: Mapping[str, Policy] | None = None,
+        hosts: Mapping[str, Policy] | None = None,
+    ) -> None:
+        self.default = default
+        #: Names of the device families.
+        self.of_devices = frozenset(devices or ())
+        #: Names of the host families.
+        self.of_hosts = frozenset(hosts or ())
+        self._by_name = {**(devices or {}), **(hosts or {})}
+
+    def __call__(self, family: str) -> Policy:
+        """The policy of one family."""
+        return self._by_name.get(family, self.default)
+
+    @property
+    def families(self) -> frozenset[str]:
+        """Names of all families of the catalog."""
+        return self.of_devices | self.of_hosts
+
+    def strictest(self, families: Iterable[str]) -> Policy:
+        """Of what is UNKNOWN and concerns one of several families, nobody can tell which: the
+        policy of the one that objects most.
+
+        :param families: their names; none: the default, since it concerns a family that the
+            catalog does not have
+        """
+        policies = [self(family) for family in sorted(families)] or [self.default]
+        return max(policies, key=lambda policy: (policy.of_unknown(), policy.mode.strength))

@@ -1,29 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""Admission: the destination's last word on a live migration, on the devices really claimed."""
+"""Admission: what a guest is given on this host, for the last word on it.
+
+The destination of a live migration decides on the devices really claimed, also where the scheduler
+was passed by. This module says what these are (:class:`Given`); the ruling is
+:func:`nova_devcompat.compat.ruling.rule`, as everywhere.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nova_devcompat.compat.judging import (
-    Judge,
-    PolicyOf,
-    judge_any_order,
-    judge_each,
-    judge_host,
-    judge_host_pins,
-    judge_pins,
-    judge_pins_loosely,
-    no_offer,
-    nothing_recorded,
-)
+from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot
-from nova_devcompat.compat.policy import Policy, Ruling
-from nova_devcompat.compat.verdict import Verdict
+from nova_devcompat.compat.ruling import NOTHING_KNOWN, Choice, Claim, Extra, Given, Guest, Order
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.host.inventory import HostDevice, HostDevices
 from nova_devcompat.stores.assigned import Assigned, Behind, from_allocations
 
@@ -34,42 +27,59 @@ if TYPE_CHECKING:
 #: Parent of a PCI address of this host, None where Nova knows none.
 ParentOf = Callable[[str], str | None]
 
-_NO_PINS = Need()
-_NO_HOST: Mapping[str, HostDevice] = {}
 
+class Offered:
+    """What devices accept of the atoms that one guest needs or its flavor pins.
 
-def rule_on_host(
-    need: Need,
-    allocated: Mapping[str, list[HostDevice | None]],
-    devices: HostDevices,
-    policy: PolicyOf,
-    pins: Need = _NO_PINS,
-) -> Ruling:
-    """Whether the host can take the guest, as far as that is known before PCI devices are claimed.
-
-    :param need: the guest's recorded need, without devices where there is no record
-    :param allocated: by slot, the devices that placement allocated here
-    :param devices: all devices of the host, any of which may be claimed for the other slots
-    :param policy: the policy of each family
-    :param pins: what the guest's flavor pins
+    :param guest: the guest
     """
 
-    def verdicts() -> Iterator[tuple[Policy, Verdict]]:
-        for slot, group in need.by_slot().items():
-            families = {one.family for one in group}
-            if slot in allocated:
-                possible = [_judge_by(one) for one in allocated[slot]]
-            else:
-                possible = [dev.offer.judge for dev in devices if dev.family in families]
-            yield from _under(policy, group, judge_each(group, possible, policy))
-        accept_sets = [device.offer.accept_set(pins.atoms) for device in devices]
-        of_devices = Need(devices=pins.assigned)
-        loosely = judge_pins_loosely(of_devices, accept_sets, policy)
-        yield from _under(policy, of_devices.devices, loosely)
-        yield from _verdicts_on_host(need, devices.host, policy)
-        yield from _verdicts_on_host_pins(pins, devices.host, policy)
+    def __init__(self, guest: Guest) -> None:
+        parts = (*guest.need.devices, *guest.pins.devices)
+        self._atoms: frozenset[Atom] = frozenset(atom for part in parts for atom in part.atoms)
+        self._known: dict[int, tuple[HostDevice, AcceptSet]] = {}
 
-    return Ruling.of(verdicts())
+    def by(self, device: HostDevice) -> AcceptSet:
+        """The accept-set of a device, the same object each time."""
+        if id(device) not in self._known:
+            self._known[id(device)] = device, device.offer.accept_set(self._atoms)
+        return self._known[id(device)][1]
+
+    def choice(self, device: HostDevice | None) -> Choice:
+        """The very device; nothing known of one that belongs to no family."""
+        return NOTHING_KNOWN if device is None else (self.by(device),)
+
+    def host(self, host: Mapping[str, HostDevice]) -> dict[str, AcceptSet]:
+        """What the host itself accepts, by host family."""
+        return {family: self.by(part) for family, part in host.items()}
+
+
+def given_before_claims(
+    guest: Guest, allocated: Mapping[str, list[HostDevice | None]], devices: HostDevices
+) -> Given:
+    """What the host can give the guest, as far as that is known before PCI devices are claimed.
+
+    :param allocated: by slot, the devices that placement allocated here
+    :param devices: all devices of the host, any of which may be claimed for the other slots
+    """
+    offered = Offered(guest)
+    everything = [offered.by(device) for device in devices]
+    given = Given.anywhere(guest, everything, complete=False, host=offered.host(devices.host))
+    claims = []
+    for claim in given.claims:
+        (slot,) = claim.slots
+        if slot in allocated:
+            choice: Choice = tuple(
+                None if device is None else offered.by(device) for device in allocated[slot]
+            )
+            claims.append(
+                Claim(slots=(slot,), devices=(choice,) * len(claim.devices), order=Order.GIVEN)
+            )
+        else:
+            claims.append(claim)
+    return Given(
+        claims=tuple(claims), others=given.others, complete=given.complete, host=given.host
+    )
 
 
 def allocated_devices(
@@ -100,143 +110,95 @@ def allocated_devices(
     return found
 
 
-def rule_on_claim(
-    need: Need | None,
+def given_by_claims(
+    guest: Guest,
     source: Mapping[str, str],
     moves: Mapping[str, str],
-    claimed: list[Assigned[HostDevice]],
-    policy: PolicyOf,
-    pins: Need = _NO_PINS,
-    host: Mapping[str, HostDevice] = _NO_HOST,
-) -> Ruling:
-    """Whether the devices that were claimed here can take the guest.
+    claimed: Sequence[Assigned[HostDevice]],
+    host: Mapping[str, HostDevice],
+) -> Given:
+    """What was claimed here for a guest that runs on.
 
-    :param need: the guest's recorded need, None without a record
     :param source: slots by address of the guest's PCI devices where it is now
     :param moves: this host's PCI addresses by the source's
     :param claimed: the devices claimed here
-    :param policy: the policy of each family
-    :param pins: what the guest's flavor pins
     :param host: the host itself, by family
     """
-    return Ruling.of(
-        itertools.chain(
-            _verdicts(need or Need(), source, moves, claimed, policy),
-            _verdicts_on_host(need or Need(), host, policy),
-            _verdicts_on_pins(pins, claimed, policy),
-            _verdicts_on_host_pins(pins, host, policy),
-        )
-    )
-
-
-def rule_on_pins(
-    pins: Need,
-    given: list[Assigned[HostDevice]],
-    policy: PolicyOf,
-    host: Mapping[str, HostDevice] = _NO_HOST,
-) -> Ruling:
-    """Whether the devices given to a guest, and its host, can act as its flavor wants.
-
-    :param pins: what the guest's flavor pins
-    :param given: the guest's devices on this host
-    :param policy: the policy of each family
-    :param host: the host itself, by family
-    """
-    return Ruling.of(
-        itertools.chain(
-            _verdicts_on_pins(pins, given, policy), _verdicts_on_host_pins(pins, host, policy)
-        )
-    )
-
-
-def _verdicts_on_host(
-    need: Need, host: Mapping[str, HostDevice], policy: PolicyOf
-) -> Iterator[tuple[Policy, Verdict]]:
-    judges = {family: part.offer.judge for family, part in host.items()}
-    for family, verdict in judge_host(need.host, judges, complete=True).items():
-        yield policy(family), verdict
-
-
-def _verdicts_on_host_pins(
-    pins: Need, host: Mapping[str, HostDevice], policy: PolicyOf
-) -> Iterator[tuple[Policy, Verdict]]:
-    accept_sets = {family: part.offer.accept_set(pins.atoms) for family, part in host.items()}
-    for family, verdict in judge_host_pins(pins.host, accept_sets).items():
-        yield policy(family), verdict
-
-
-def _verdicts_on_pins(
-    pins: Need, given: list[Assigned[HostDevice]], policy: PolicyOf
-) -> Iterator[tuple[Policy, Verdict]]:
-    accept_sets = [
-        None if one.device is None else one.device.offer.accept_set(pins.atoms) for one in given
-    ]
-    of_devices = Need(devices=pins.assigned)
-    yield from _under(policy, of_devices.devices, judge_pins(of_devices, accept_sets))
-
-
-def _verdicts(
-    need: Need,
-    source: Mapping[str, str],
-    moves: Mapping[str, str],
-    claimed: list[Assigned[HostDevice]],
-    policy: PolicyOf,
-) -> Iterator[tuple[Policy, Verdict]]:
-    here = {one.address: one for one in claimed}
+    offered = Offered(guest)
     by_slot: dict[str, list[Assigned[HostDevice]]] = {}
     for one in claimed:
         by_slot.setdefault(one.slot, []).append(one)
-    needs = need.by_slot()
-
-    for slot, group in needs.items():
-        pairs = _pairs(group, source, moves, here)
-        if pairs is not None:
-            verdicts = [_judge_by(device)(one) for one, device in pairs]
-        else:
-            # Nobody can tell which of the devices takes the place of which: all must do.
-            verdicts = judge_any_order(
-                group, [_judge_by(one.device) for one in by_slot.get(slot, ())]
+    claims = [
+        _claim(slot, needs, source, moves, by_slot.pop(slot, []), offered)
+        for slot, needs in guest.need.by_slot().items()
+    ]
+    return Given(
+        claims=tuple(claims),
+        extras=tuple(
+            Extra(
+                device=offered.choice(one.device),
+                detail=f"{one.address} was claimed for it here",
             )
-        yield from _under(policy, group, verdicts)
+            for assigned in by_slot.values()
+            for one in assigned
+            if one.device is not None
+        ),
+        complete=True,
+        host=offered.host(host),
+    )
 
-    for slot, assigned in by_slot.items():
-        if slot in needs:
-            continue
-        for one in assigned:
-            if one.device is not None:
-                yield policy(one.device.family), _nothing_recorded(one.device)
+
+def given_devices(
+    guest: Guest, assigned: Iterable[Assigned[HostDevice]], host: Mapping[str, HostDevice]
+) -> Given:
+    """What a guest has been given whose devices are about to be initialised.
+
+    :param assigned: its devices on this host
+    :param host: the host itself, by family
+    """
+    offered = Offered(guest)
+    return Given(
+        extras=tuple(Extra(device=offered.choice(one.device)) for one in assigned),
+        complete=True,
+        host=offered.host(host),
+    )
 
 
-def _under(
-    policy: PolicyOf, group: Sequence[DeviceNeed], verdicts: list[Verdict]
-) -> Iterator[tuple[Policy, Verdict]]:
-    for one, verdict in zip(group, verdicts, strict=True):
-        yield policy(one.family), verdict
+def _claim(
+    slot: str,
+    needs: Sequence[DeviceNeed],
+    source: Mapping[str, str],
+    moves: Mapping[str, str],
+    claimed: Sequence[Assigned[HostDevice]],
+    offered: Offered,
+) -> Claim:
+    here = {one.address: one for one in claimed}
+    pairs = _pairs(slot, needs, source, moves, here)
+    if pairs is not None:
+        left = [one.device for one in claimed if one not in pairs]
+        devices = [offered.choice(device) for device in (*(one.device for one in pairs), *left)]
+        return Claim(slots=(slot,), devices=tuple(devices), order=Order.GIVEN)
+    # Nobody can tell which of the devices takes the place of which: all must do.
+    devices = [offered.choice(one.device) for one in claimed]
+    return Claim(slots=(slot,), devices=tuple(devices), order=Order.UNTOLD)
 
 
 def _pairs(
-    group: list[DeviceNeed],
+    slot: str,
+    needs: Sequence[DeviceNeed],
     source: Mapping[str, str],
     moves: Mapping[str, str],
     here: Mapping[str, Assigned[HostDevice]],
-) -> list[tuple[DeviceNeed, HostDevice | None]] | None:
-    """Each need with the very device that takes its device's place; None if that is not known."""
+) -> list[Assigned[HostDevice]] | None:
+    """For each need what takes its device's place; None if that is not known."""
     pairs = []
-    for one in group:
-        moved = moves.get(one.address)
+    for need in needs:
+        moved = moves.get(need.address)
         # An address the guest no longer has would be a record left behind by an earlier host.
-        if source.get(one.address) != one.slot or moved not in here:
+        if source.get(need.address) != slot or moved not in here:
             return None
-        pairs.append((one, here[moved].device))
+        pairs.append(here[moved])
     return pairs
-
-
-def _judge_by(device: HostDevice | None) -> Judge:
-    return device.offer.judge if device is not None else no_offer
-
-
-def _nothing_recorded(device: HostDevice) -> Verdict:
-    return nothing_recorded(device.family, f"{device.address} was claimed for it here")
 
 
 def moved_addresses(migrate_data: LiveMigrateData) -> dict[str, str]:

@@ -15,6 +15,7 @@ contract does not hold for ``x``, the wrapped driver's own method stays in place
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import pathlib
@@ -34,19 +35,29 @@ from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.pins import BadPin, has_pins
+from nova_devcompat.compat.pins import has_pins
 from nova_devcompat.compat.policy import Ruling
-from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
+from nova_devcompat.compat.ruling import (
+    NO_RECORD,
+    NOTHING_KNOWN,
+    Extra,
+    Given,
+    Guest,
+    doubt_of_pin,
+    rule,
+)
+from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.compute import admit, contract, hooks
 from nova_devcompat.compute.adopt import Adoption
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.compute.usage import Usage
-from nova_devcompat.host.inventory import Inventory
+from nova_devcompat.host.inventory import HostDevices, Inventory
 from nova_devcompat.service import problem_at_start
 from nova_devcompat.sources.base import SourceOptions
 from nova_devcompat.stores import records
+from nova_devcompat.stores.assigned import has_devices
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -361,16 +372,15 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         # Without pins the devices need not be read.
         if instance.task_state in _KEEP_THEIR_HOST or not has_pins(instance.flavor.extra_specs):
             return
-        with self._deciding(instance, _refuse_build):
+
+        def given(guest: Guest, devices: HostDevices) -> Given:
             nodename = self._node_of(instance)
-            devices = self._devcompat_host.devices(nodename)
-            pins = devices.catalog.pins(instance.flavor.extra_specs)
-            given = self._devcompat_host.assigned(
+            assigned = self._devcompat_host.assigned(
                 context, instance, nodename, devices, allocations or {}
             )
-            policy = self._devcompat_host.policy_of(devices)
-            ruling = admit.rule_on_pins(pins, given, policy, devices.host)
-            self._act(instance, ruling, _refuse_build)
+            return admit.given_devices(guest, assigned, devices.host)
+
+        self._decide(instance, self._node_of(instance), given, _refuse_build, keeps_devices=False)
 
     # --- admission ------------------------------------------------------------------------------
 
@@ -378,8 +388,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         self, call: hooks.Call, context: Any, instance: Any
     ) -> None:
         # Before the wrapped driver, which leaves files behind for the source to look at.
-        with self._deciding(instance, _refuse_migration):
-            self._admit_early(context, instance)
+        self._admit_early(context, instance)
         call()
 
     def _around_check_source_migrate_data_at_dest(
@@ -387,8 +396,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     ) -> None:
         # Before the wrapped driver, which claims mediated devices in its memory here.
         try:
-            with self._deciding(instance, _refuse_migration):
-                self._admit(ctxt, instance, migrate_data, allocs)
+            self._admit(ctxt, instance, migrate_data, allocs)
         except exception.MigrationPreCheckError:
             self._free_claims(ctxt, instance)
             raise
@@ -396,78 +404,78 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     def _admit_early(self, context: Any, instance: Any) -> None:
         """Decide what can be decided before anything but placement's resources is claimed."""
-        need = records.load(instance) or Need()
-        host_families = self._devcompat_host.inventory.catalog.has_host_families
-        if not (need.devices or has_pins(instance.flavor.extra_specs) or host_families):
+        guest = _guest_of(instance)
+        needs_nothing = not guest.assigned and guest.record in (Need(), NO_RECORD)
+        plain = needs_nothing and not has_pins(instance.flavor.extra_specs)
+        if plain and not self._devcompat_host.inventory.catalog.has_host_families:
             return
         nodename = self._nodename()
-        devices = self._devcompat_host.devices(nodename)
-        pins = devices.catalog.pins(instance.flavor.extra_specs)
-        if not (need.devices or pins.devices or devices.host):
-            return
-        allocated = admit.allocated_devices(
-            need,
-            instance,
-            # Of a guest without devices, placement need not be asked.
-            self._devcompat_host.allocations_of(context, instance) if need.assigned else None,
-            self._devcompat_host.behind(nodename, devices),
-        )
-        policy = self._devcompat_host.policy_of(devices)
-        self._act(
-            instance,
-            admit.rule_on_host(need, allocated, devices, policy, pins),
-            _refuse_migration,
-        )
+
+        def given(guest: Guest, devices: HostDevices) -> Given:
+            allocated = admit.allocated_devices(
+                guest.need,
+                instance,
+                # Of a guest without devices, placement need not be asked.
+                self._devcompat_host.allocations_of(context, instance)
+                if guest.need.assigned
+                else None,
+                self._devcompat_host.behind(nodename, devices),
+            )
+            return admit.given_before_claims(guest, allocated, devices)
+
+        self._decide(instance, nodename, given, _refuse_migration)
 
     def _admit(self, context: Any, instance: Any, migrate_data: Any, allocations: Any) -> None:
         nodename = self._nodename()
-        # Read anew: the version may have changed since the scheduler chose this host.
-        devices = self._devcompat_host.devices(nodename)
-        pins = devices.catalog.pins(instance.flavor.extra_specs)
-        moves = admit.moved_addresses(migrate_data)
-        need = records.load(instance)
-        source, claimed = admit.claimed_devices(
-            need,
-            instance,
-            moves,
-            allocations,
-            devices,
-            self._devcompat_host.behind(nodename, devices),
-            lambda address: self._devcompat_host.parent_of(context, nodename, address),
-        )
-        policy = self._devcompat_host.policy_of(devices)
-        self._act(
-            instance,
-            admit.rule_on_claim(need, source, moves, claimed, policy, pins, devices.host),
-            _refuse_migration,
-        )
-        if need is not None:
-            self._devcompat_guests.coming(instance, admit.relocate(need, moves, claimed))
 
-    @contextlib.contextmanager
-    def _deciding(self, instance: Any, refuse: Refuse) -> Iterator[None]:
-        """What cannot be decided is UNKNOWN, and nothing but a refusal leaves."""
-        try:
-            yield
-        except (exception.MigrationPreCheckError, exception.BuildAbortException):
-            raise
-        except wire.WireError as error:
-            self._act_on_unknown(instance, Code.RECORD_UNREADABLE, str(error), refuse)
-        except BadPin as error:
-            self._act_on_unknown(instance, Code.PIN_UNREADABLE, str(error), refuse)
-        except Exception as error:
-            LOG.exception("Whether the devices fit could not be decided", instance=instance)
-            self._act_on_unknown(
+        def given(guest: Guest, devices: HostDevices) -> Given:
+            moves = admit.moved_addresses(migrate_data)
+            source, claimed = admit.claimed_devices(
+                guest.need,
                 instance,
-                Code.NEED_UNKNOWN,
-                f"nova-compute's log has the error: {type(error).__name__}",
-                refuse,
+                moves,
+                allocations,
+                devices,
+                self._devcompat_host.behind(nodename, devices),
+                lambda address: self._devcompat_host.parent_of(context, nodename, address),
             )
+            if isinstance(guest.record, Need):
+                coming.append(admit.relocate(guest.record, moves, claimed))
+            return admit.given_by_claims(guest, source, moves, claimed, devices.host)
 
-    def _act_on_unknown(self, instance: Any, code: str, detail: str, refuse: Refuse) -> None:
-        reason = Reason(code=code, actor=Actor.OPERATOR, detail=detail)
-        policy = devcompat_conf.default_policy(CONF)
-        self._act(instance, Ruling.of([(policy, Verdict.unknown(reason))]), refuse)
+        coming: list[Need] = []
+        self._decide(instance, nodename, given, _refuse_migration)
+        for need in coming:
+            self._devcompat_guests.coming(instance, need)
+
+    def _decide(
+        self,
+        instance: Any,
+        nodename: str,
+        given: Callable[[Guest, HostDevices], Given],
+        refuse: Refuse,
+        *,
+        keeps_devices: bool = True,
+    ) -> None:
+        """Rule on a guest on this host and act on it. Nothing but a refusal leaves.
+
+        What cannot be told is UNKNOWN, and one part of the ruling among the others.
+
+        :param given: says what the guest is given
+        """
+        guest = _guest_of(instance, keeps_devices=keeps_devices)
+        policies = self._devcompat_host.policies()
+        try:
+            # Read anew: the version may have changed since the scheduler chose this host.
+            devices = self._devcompat_host.devices(nodename)
+            policies = self._devcompat_host.policies(devices.catalog)
+            pins, bad = devices.catalog.read_pins(instance.flavor.extra_specs)
+            guest = dataclasses.replace(guest, pins=pins, bad_pins=tuple(map(doubt_of_pin, bad)))
+            would_get = given(guest, devices)
+        except Exception as error:
+            LOG.exception("What the instance is given here could not be told", instance=instance)
+            would_get = Given(silent=_not_told(error), extras=_SOMETHING)
+        self._act(instance, rule(guest, would_get, policies), refuse)
 
     def _act(self, instance: Any, ruling: Ruling, refuse: Refuse) -> None:
         """Refuse, or report what would have been refused."""
@@ -510,6 +518,31 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         # An evacuated instance still names the node that it was on when it is spawned here.
         nodes = self.get_available_nodes()
         return instance.node if instance.node in nodes else nodes[0]
+
+
+# A device of which nothing is known.
+_SOMETHING = (Extra(device=NOTHING_KNOWN),)
+
+
+def _not_told(error: Exception) -> Reason:
+    return Reason(
+        code=Code.DEVICE_UNKNOWN,
+        actor=Actor.OPERATOR,
+        detail=f"nova-compute's log has the error: {type(error).__name__}",
+    )
+
+
+def _guest_of(instance: Any, *, keeps_devices: bool = True) -> Guest:
+    """A guest as its record has it; its pins are for the catalog to read.
+
+    :param keeps_devices: whether it runs on
+    """
+    if not keeps_devices:
+        return Guest(keeps_devices=False)
+    record = records.read(instance)
+    recorded = isinstance(record, Need) and bool(record.assigned)
+    assigned = recorded or has_devices(instance)
+    return Guest(record=record, assigned=assigned)
 
 
 class _Inside(threading.local):

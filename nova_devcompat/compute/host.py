@@ -15,7 +15,8 @@ from nova.scheduler.client import report
 
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat.catalog import stages
-from nova_devcompat.compat.judging import PolicyOf
+from nova_devcompat.catalog.model import Catalog
+from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compute.publish import Publisher
 from nova_devcompat.host.inventory import HostDevice, HostDevices, Inventory
 from nova_devcompat.stores.assigned import Assigned, Behind, from_instance
@@ -98,9 +99,13 @@ class ThisHost:
             raise PlacementError(f"allocations of instance {instance.uuid}: {error}") from error
         return found["allocations"]
 
-    def policy_of(self, devices: HostDevices) -> PolicyOf:
-        """The policy of each family, by the catalog that classified the devices."""
-        return devices.catalog.policies(devcompat_conf.default_policy(CONF), stages.now())
+    def policies(self, catalog: Catalog | None = None) -> Policies:
+        """The policies of all families, as they are now.
+
+        :param catalog: that classified the devices; by default the one that the files have now
+        """
+        catalog = catalog or self.inventory.catalog
+        return catalog.policies(devcompat_conf.default_policy(CONF), stages.now())
 
     def parent_of(self, context: Any, nodename: str, address: str) -> str | None:
         """The physical function of a PCI address, None where Nova knows none."""

@@ -12,7 +12,6 @@ import collections
 import dataclasses
 import itertools
 import json
-import operator
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -21,7 +20,8 @@ from nova_devcompat.compat import uses
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
-from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason, Verdict
+from nova_devcompat.compat.ruling import judge_part
+from nova_devcompat.compat.verdict import Outcome
 from nova_devcompat.kit.documents import near
 from nova_devcompat.sources.base import Device
 from nova_devcompat.sources.static import Inventory
@@ -182,23 +182,13 @@ class Matrix:
 
 def _answer(need: DeviceNeed, devices: list[AcceptSet]) -> tuple[str, str]:
     """Verdict and reason of the device that fits best; of several, the first."""
-    if not devices:
-        best = Verdict.reject(
-            Reason(
-                code=Code.NO_DEVICE, actor=Actor.OPERATOR, family=need.family, needed="a device"
-            )
-        )
-    elif len(devices) == 1:
-        best = devices[0].judge(need)
-    else:
-        best = min((device.judge(need) for device in devices), key=_severity)
+    best = judge_part(need, devices, complete=True)
     if not best.reasons:
         return _ACCEPT
     return best.outcome.value, "; ".join(map(str, best.reasons))
 
 
 _ACCEPT = (Outcome.ACCEPT.value, "")
-_severity = operator.attrgetter("severity")
 
 
 def _some(names: list[str]) -> str:

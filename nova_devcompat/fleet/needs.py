@@ -21,11 +21,10 @@ from oslo_log import log as logging
 from nova_devcompat import wire
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
-from nova_devcompat.compat.judging import judge_each, judge_host
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.pins import PREFIX as PIN_PREFIX
 from nova_devcompat.compat.pins import BadPin, is_pin
-from nova_devcompat.compat.policy import Policy
+from nova_devcompat.compat.ruling import judge_part
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
 from nova_devcompat.sources.base import normalise_address
 from nova_devcompat.stores import records
@@ -154,18 +153,18 @@ class Node:
         """
         if self.problem is not None:
             return Verdict.unknown(dataclasses.replace(self.problem, family=need.family))
+        assert self.document is not None
+        problem = self.document.problem_of(need.family)
+        if problem is not None:
+            return Verdict.unknown(problem)
         if need.of_host:
-            accept_sets = self.document.by_family if self.document else {}
-            verdicts = judge_host(
-                [need], {name: one.judge for name, one in accept_sets.items()}, complete=False
-            )
-            return verdicts[need.family]
+            part = self.document.by_family.get(need.family)
+            return judge_part(need, () if part is None else (part,))
         if need.address:
             devices = [self.find(need.address, parent)]
         else:  # not known since a migration: any of the family may be the one
             devices = [dev for dev in self._by_address.values() if dev.family == need.family]
-        judges = [device.accepts.judge for device in devices if device is not None]
-        return judge_each([need], judges, lambda family: Policy())[0]
+        return judge_part(need, [device.accepts for device in devices if device is not None])
 
 
 class Needs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 from oslo_upgradecheck import upgradecheck
@@ -18,12 +18,12 @@ from nova_devcompat import wire
 from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.stages import Moment
+from nova_devcompat.compat import ruling
 from nova_devcompat.compat.accepts import AcceptSet
-from nova_devcompat.compat.judging import PolicyOf, judge_each
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.policy import Mode, Policy, Ruling
+from nova_devcompat.compat.policy import Mode, Policies, Policy, Ruling
 from nova_devcompat.compat.verdict import Code as ReasonCode
-from nova_devcompat.compat.verdict import Reason, Verdict
+from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.fleet.needs import Needs, Node
 from nova_devcompat.stores.cells import brief
 
@@ -62,26 +62,47 @@ class Guest:
 class Hosts:
     """Nodes that take the same guests.
 
-    :param accept_sets: what their devices accept; empty where ``problem`` says why
+    :param devices: what their devices accept; empty where ``problem`` says why
+    :param host: what the hosts themselves accept, by host family
+    :param unreadable: what of their documents cannot be read, by family
     :param problem: why nothing is known of them
     :param places: their hosts and nodes
     """
 
-    accept_sets: Sequence[AcceptSet]
+    devices: Sequence[AcceptSet]
+    host: Mapping[str, AcceptSet]
+    unreadable: Mapping[str, Reason]
     problem: Reason | None
     places: set[tuple[str, str]] = dataclasses.field(default_factory=set)
 
-    def rule(self, need: Need, policy: PolicyOf) -> Ruling:
+    @classmethod
+    def of(cls, node: Node) -> tuple[Any, Hosts]:
+        """What a node says, and what nodes have in common that say the same."""
+        document = node.document
+        if document is None:
+            return node.problem, cls((), {}, {}, node.problem)
+        devices = {id(device.accepts): device.accepts for device in document.devices}
+        unreadable = document.problems
+        key = (
+            frozenset(devices),
+            frozenset(map(id, document.by_family.values())),
+            frozenset(unreadable.items()),
+        )
+        return key, cls(tuple(devices.values()), document.by_family, unreadable, None)
+
+    def rule(self, guest: ruling.Guest, policies: Policies) -> Ruling:
         """Whether one of them would take a guest; whether there is room is not looked at."""
         if self.problem is not None:
-            return Ruling.of(
-                (policy(family), Verdict.unknown(dataclasses.replace(self.problem, family=family)))
-                for family in sorted(need.families)
+            given = ruling.Given(silent=self.problem)
+        else:
+            given = ruling.Given.anywhere(
+                guest,
+                self.devices,
+                complete=False,
+                host=self.host,
+                unreadable=self.unreadable,
             )
-        judges = [one.judge for one in self.accept_sets]
-        verdicts = judge_each(need.devices, judges, policy)
-        policies = (policy(one.family) for one in need.devices)
-        return Ruling.of(zip(policies, verdicts, strict=True))
+        return ruling.rule(guest, given, policies)
 
 
 @dataclasses.dataclass
@@ -102,15 +123,12 @@ class Survey:
         """The nodes, those together that take the same guests."""
         found: dict[Any, Hosts] = {}
         for node in self.nodes:
-            devices = node.document.devices if node.document else ()
-            accepts = {id(device.accepts): device.accepts for device in devices}
-            key = node.problem or frozenset(accepts)
-            hosts = found.setdefault(key, Hosts(tuple(accepts.values()), node.problem))
-            hosts.places.add((node.host, node.name))
+            key, hosts = Hosts.of(node)
+            found.setdefault(key, hosts).places.add((node.host, node.name))
         return list(found.values())
 
     def stranded(
-        self, policy: PolicyOf, against: Callable[[Ruling], Sequence[Reason]]
+        self, policies: Policies, against: Callable[[Ruling], Sequence[Reason]]
     ) -> dict[Guest, str]:
         """Guests that no host but their own would take, each with what speaks against another.
 
@@ -120,8 +138,9 @@ class Survey:
         found = {}
         for guest in self.guests:
             if guest.need not in known:
+                asked = ruling.Guest(record=guest.need, assigned=bool(guest.need.assigned))
                 known[guest.need] = [
-                    (hosts, against(hosts.rule(guest.need, policy))) for hosts in self.hosts
+                    (hosts, against(hosts.rule(asked, policies))) for hosts in self.hosts
                 ]
             others = [
                 (hosts, reasons)
@@ -336,12 +355,12 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
 
     def _stranded(self, catalog: Catalog, moment: Moment, mode: Mode) -> dict[Guest, str]:
         """Guests without another host, refusals counted that are of this mode or stricter."""
-        policy = catalog.policies(self._default, moment)
+        policies = catalog.policies(self._default, moment)
 
         def against(ruling: Ruling) -> Sequence[Reason]:
             return ruling.refused + (ruling.reported if mode is Mode.REPORT else ())
 
-        return self._survey.stranded(policy, against)
+        return self._survey.stranded(policies, against)
 
     _upgrade_checks = (
         ("Driver shim", check_shim),
@@ -362,8 +381,10 @@ _NO_CATALOG = Result(Code.WARNING, "Not checked, for want of a catalog.")
 def _shared(need: Need) -> Need:
     """The need without what differs between guests that need the same."""
 
-    def plain(device: DeviceNeed) -> DeviceNeed:
-        return dataclasses.replace(device, slot="", address="", assumed=frozenset())
+    def plain(part: DeviceNeed) -> DeviceNeed:
+        # What is needed of the host stays apart from what is needed of a device.
+        slot = part.slot if part.of_host else ""
+        return dataclasses.replace(part, slot=slot, address="", assumed=frozenset())
 
     return Need(devices=tuple(sorted(set(map(plain, need.devices)), key=str)))
 

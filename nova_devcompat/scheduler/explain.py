@@ -10,7 +10,9 @@ from typing import Any
 
 from oslo_log import log as logging
 
+from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.policy import Ruling
+from nova_devcompat.compat.ruling import NO_RECORD
 from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.kit.text import printable
 from nova_devcompat.scheduler.lookup import Lookup
@@ -71,15 +73,20 @@ def name_of(host: Any) -> str:
 
 def describe(found: Lookup) -> str:
     """What a request needs, in a line."""
-    told = []
-    if found.keeps_devices:
-        if found.need is None:
-            told.append("of which no need is recorded")
-        else:
-            told.append(f"which needs {'; '.join(map(line, found.need.devices))}")
-    if found.pins.devices:
-        told.append(f"whose flavor pins {'; '.join(map(line, found.pins.devices))}")
-    return " and ".join(told)
+    parts = []
+    record = found.guest.record
+    if found.moving and record is NO_RECORD:
+        parts.append("of which no need is recorded")
+    elif found.moving and isinstance(record, Need):
+        needs = "; ".join(map(line, record.devices)) or "nothing of a device or a host"
+        parts.append(f"which needs {needs}")
+    elif found.moving:
+        parts.append("of which it is not known what it needs")
+    if found.guest.pins.devices:
+        parts.append(f"whose flavor pins {'; '.join(map(line, found.guest.pins.devices))}")
+    if found.guest.bad_pins:
+        parts.append("whose flavor has pins that cannot be read")
+    return " and ".join(parts)
 
 
 def no_host(found: Lookup, refusals: Refusals) -> None:
@@ -116,13 +123,21 @@ def reported(found: Lookup, refusals: Refusals, hosts: int, so_far: int) -> None
     )
 
 
-def unknown(instance_uuid: str, reason: Reason, *, refused: bool) -> None:
-    """Say that it is not known what an instance needs, and what follows."""
-    LOG.warning(
-        "What instance %(uuid)s needs is not known, so %(what)s: %(reason)s",
-        {
-            "uuid": instance_uuid,
-            "what": "no host will do" if refused else "every host will do",
-            "reason": line(reason),
-        },
-    )
+def doubts(found: Lookup, *, left: int, of: int) -> None:
+    """Say what is not known of a guest that should be, and what followed.
+
+    :param left: how many hosts passed
+    :param of: of how many
+    """
+    for doubt in found.guest.doubts:
+        if doubt is not NO_RECORD:
+            LOG.warning(
+                "What instance %(uuid)s needs is not known; %(left)d of %(of)d hosts will do: "
+                "%(reason)s",
+                {
+                    "uuid": found.instance_uuid,
+                    "left": left,
+                    "of": of,
+                    "reason": line(doubt.reason),
+                },
+            )

@@ -42,15 +42,12 @@ class DeviceCompatFilter(filters.BaseHostFilter):
         if not lookup.concerns_us(spec_obj):
             return filter_obj_list
         found = self._state.look_up(spec_obj._context, spec_obj)
-        for reason in filter(None, (found.unknown, found.bad_pin)):
-            # Nobody knows what the guest needs: no host will do, or any that the rest allows.
-            refused = self._state.refuses_unknown(found, reason)
-            explain.unknown(found.instance_uuid, reason, refused=refused)
-            if refused:
-                return []
-        if not (found.keeps_devices or found.pins.devices):
+        if not found.decides:
             return filter_obj_list
-        return self._filter_known(list(filter_obj_list), found)
+        hosts = list(filter_obj_list)
+        left = self._filter_known(hosts, found)
+        explain.doubts(found, left=len(left), of=len(hosts))
+        return left
 
     def host_passes(self, host_state: Any, filter_properties: Any) -> bool:
         """Whether one host is left; Nova asks :meth:`filter_all`."""

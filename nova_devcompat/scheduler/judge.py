@@ -3,7 +3,8 @@
 
 """Whether a host's allocation candidates can take a guest, by what the host published.
 
-Written to be asked once a request for each of 10,000 hosts: hosts that accept the same share their
+Says what a candidate gives a guest, and asks :func:`nova_devcompat.compat.ruling.rule`. Written
+to be asked once a request for each of 10,000 hosts: hosts that accept the same share their
 accept-sets (:class:`nova_devcompat.wire.StatsReader`), so verdicts are computed once for all of
 them, and a host whose devices are all alike needs no look at each candidate's slots.
 """
@@ -13,37 +14,33 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nova_devcompat import wire
 from nova_devcompat.compat.accepts import AcceptSet
-from nova_devcompat.compat.judging import (
-    Judge,
-    PolicyOf,
-    judge_claim,
-    judge_each,
-    judge_host,
-    judge_host_pins,
-    judge_pins,
-    judge_pins_loosely,
-    no_offer,
-    nothing_recorded,
+from nova_devcompat.compat.need import DeviceNeed
+from nova_devcompat.compat.policy import Policies, Ruling
+from nova_devcompat.compat.ruling import (
+    NOTHING_KNOWN,
+    Choice,
+    Claim,
+    Extra,
+    Given,
+    Guest,
+    Order,
+    any_of,
+    rule,
 )
-from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.policy import Policy, Ruling
 from nova_devcompat.compat.verdict import Reason, Verdict
 
 #: One of placement's allocation requests: ``allocations`` by provider, ``mappings`` by suffix.
 Candidate = Mapping[str, Any]
 
-#: What flavors without pins want.
-NOTHING = Need()
-
-# What stands for the candidates of a host where there are none.
-_ANYWHERE: Candidate = {"allocations": {}, "mappings": {}}
-
 _PCI_GROUP = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9]+")
+
+# Classes of which a unit can be a device, see nova_devcompat.stores.assigned.
+_DEVICE_CLASS = re.compile(r"V?P?GPU|CUSTOM_[A-Z0-9_]+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,6 +55,20 @@ class Judged:
     ruling: Ruling
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Answer:
+    """Which providers a candidate takes for the needs of some slots.
+
+    :param slots: of the needs
+    :param providers: a device each; None for devices that placement does not track
+    :param strayed: whether no request of the candidate is known to be that of these slots
+    """
+
+    slots: tuple[str, ...]
+    providers: list[str] | None
+    strayed: bool = False
+
+
 _NOTHING_AGAINST = Ruling()
 #: All candidates are left, and there is nothing to say.
 ACCEPTED = Judged(None, _NOTHING_AGAINST)
@@ -66,58 +77,40 @@ ACCEPTED = Judged(None, _NOTHING_AGAINST)
 class RequestJudge:
     """Judges hosts for one request.
 
-    :param need: what the guest needs
-    :param policy: the policy of each family
-    :param pins: what its flavor wants its devices to act as
-    :param keeps_devices: whether the guest runs on, so that a device of which its record says
-        nothing is UNKNOWN; other requests initialise the devices anew
+    :param guest: who is to be placed
+    :param policies: the policy of each family
     :param pci: whether devices are asked for that placement need not know
-    :param asks: whether devices are asked for at all, so that candidates may take some
+    :param short_cuts: whether what was found for one host is used for others that are alike. It
+        changes no ruling
     """
 
     def __init__(
-        self,
-        need: Need,
-        policy: PolicyOf,
-        *,
-        pins: Need = NOTHING,
-        keeps_devices: bool = True,
-        pci: bool = False,
-        asks: bool = True,
+        self, guest: Guest, policies: Policies, *, pci: bool = False, short_cuts: bool = True
     ) -> None:
-        self._need = need
-        self._policy = policy
-        self._pins = pins
-        self._keeps_devices = keeps_devices
+        self._guest = guest
+        self._policies = policies
         self._pci = pci
-        self._asks = asks
-        self._groups = need.by_slot()
-        self._device_pins = pins.assigned
+        self._short_cuts = short_cuts
+        self._groups = guest.need.by_slot()
         # Keyed by identity, which is cheap and right as long as the objects live: hence the last.
         self._verdicts: dict[tuple[int, int], Verdict] = {}
-        self._judges: dict[int, Judge] = {}
         self._kept: list[AcceptSet | wire.HostDocument] = []
-        # A guest of one device and a host whose devices all accept the same are the common case
-        # and worth a short cut: the answer by the document's shape, where that alone decides.
-        # Which of the devices a candidate takes does not matter there.
-        assigned = need.assigned
-        self._only = assigned[0] if len(assigned) == 1 else None
-        self._settles = not assigned
+        #: By the shape of documents, the answer for all hosts that have it.
         self.settled: dict[str, Judged] = {}
         # What else is told of candidates is remembered by all that it depends on.
         self._rulings: dict[tuple[int | str, ...], Ruling] = {}
         self._classes = [
-            one for group in self._groups.values() if (one := group[0].resource_class)
+            resource_class
+            for needs in self._groups.values()
+            if (resource_class := needs[0].resource_class)
         ]
         self._suffixes = pci or len(self._classes) < len(self._groups)
 
-    def silent(self, reason: Reason) -> Judged:
+    def silent(self, reason: Reason, candidates: Sequence[Candidate] = ()) -> Judged:
         """A host of which nothing can be told, for one reason."""
-        families = sorted(self._need.families | self._pins.families)
-        ruling = Ruling.of(
-            (policy, Verdict.unknown(dataclasses.replace(reason, family=family)))
-            for family, policy in ((f, self._policy(f)) for f in families)
-        )
+        extras = self._strangers(candidates[0], None) if candidates else ()
+        given = Given(silent=reason, extras=extras)
+        ruling = rule(self._guest, given, self._policies)
         return Judged(None if ruling.accepts else [], ruling)
 
     def judge(self, document: wire.HostDocument, candidates: Sequence[Candidate]) -> Judged:
@@ -125,73 +118,24 @@ class RequestJudge:
 
         :param candidates: none where the request was not made to placement
         """
-        settled = self.settled.get(document.shape) if document.shape else None
-        settled = settled or self._settle(document, candidates)
+        # A request that was not made to placement has few hosts.
+        shape = document.shape if self._short_cuts and candidates else None
+        settled = self.settled.get(shape) if shape else None
         if settled is not None:
             return settled
         if not candidates:
-            ruling = self._rule(document, _ANYWHERE)
-            return Judged(None if ruling.accepts else [], ruling)
-        left = []
-        against = _NOTHING_AGAINST
-        for candidate in candidates:
-            ruling = self._remembered(document, candidate)
-            if not ruling.refused:
-                left.append(candidate)
-                if not ruling.reported:
-                    continue
-            if not against.refused:
-                against = ruling
-        if len(left) < len(candidates):
-            return Judged(left, against)
-        return ACCEPTED if against is _NOTHING_AGAINST else Judged(None, against)
-
-    def _settle(
-        self, document: wire.HostDocument, candidates: Sequence[Candidate]
-    ) -> Judged | None:
-        """The answer that the document's shape alone gives; None where it gives none."""
-        shape = document.shape
-        if shape is None:
-            return None
-        if self._only is None or not document.devices:
-            # A device that the record says nothing of is told by the candidate that takes it.
-            taken = self._keeps_devices and self._asks and document.devices
-            if not self._settles or taken:
-                return None
-        # Candidates of one request are made alike: where all of these take such devices, or none
-        # does, so it is on the other hosts of the shape.
-        pins = {tuple(self._pin_verdicts(document, one)) for one in candidates or (_ANYWHERE,)}
-        if len(pins) > 1:
-            return None
-        verdicts = [*list(*pins), *self._host_verdicts(document)]
-        if self._only is not None:
-            verdict = self._verdict(self._only, document.devices[0].accepts)
-            verdicts.append((self._policy(self._only.family), verdict))
-        ruling = Ruling.of(verdicts)
-        if ruling.refused:
-            settled = Judged([], ruling)
+            rulings = [self._rule(document, None)]
         else:
-            settled = Judged(None, ruling) if ruling.reported else ACCEPTED
-        self.settled[shape] = settled
-        return settled
-
-    def _verdict(self, need: DeviceNeed, accepts: AcceptSet) -> Verdict:
-        key = (id(need), id(accepts))
-        verdict = self._verdicts.get(key)
-        if verdict is None:
-            self._kept.append(accepts)
-            verdict = self._verdicts[key] = accepts.judge(need)
-        return verdict
-
-    def _judge_of(self, accepts: AcceptSet) -> Judge:
-        judge = self._judges.get(id(accepts))
-        if judge is None:
-            self._kept.append(accepts)
-            judge = self._judges[id(accepts)] = lambda need: self._verdict(need, accepts)
-        return judge
+            rulings = [self._remembered(document, candidate) for candidate in candidates]
+        judged = _judged(candidates, rulings)
+        # Candidates of one request are made alike: where all of these come to the same, so do
+        # those of the other hosts of the shape, whose devices are all alike and all known.
+        if shape and all(ruling == rulings[0] for ruling in rulings[1:]):
+            self.settled[shape] = judged
+        return judged
 
     def _remembered(self, document: wire.HostDocument, candidate: Candidate) -> Ruling:
-        key = self._key(document, candidate)
+        key = self._key(document, candidate) if self._short_cuts else None
         if key is None:
             return self._rule(document, candidate)
         ruling = self._rulings.get(key)
@@ -226,116 +170,143 @@ class RequestJudge:
                     key += (suffix, order.index(providers[0]))
         return tuple(key)
 
-    def _rule(self, document: wire.HostDocument, candidate: Candidate) -> Ruling:
-        return Ruling.of(
-            itertools.chain(
-                self._need_verdicts(document, candidate),
-                self._pin_verdicts(document, candidate),
-                self._host_verdicts(document),
+    def _rule(self, document: wire.HostDocument, candidate: Candidate | None) -> Ruling:
+        given = self._given(document, candidate)
+        return rule(self._guest, given, self._policies, self._judge)
+
+    def _judge(self, accepts: AcceptSet, need: DeviceNeed) -> Verdict:
+        """The verdict of an accept-set, computed once a request."""
+        key = (id(need), id(accepts))
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            self._kept.append(accepts)
+            verdict = self._verdicts[key] = accepts.judge(need)
+        return verdict
+
+    # --- what a candidate gives ------------------------------------------------------------------
+
+    def _given(self, document: wire.HostDocument, candidate: Candidate | None) -> Given:
+        """What a candidate gives; where there is none, any device of the host."""
+        if candidate is None or not candidate["allocations"]:
+            return Given.anywhere(
+                self._guest,
+                [device.accepts for device in document.devices],
+                complete=document.whole and not self._pci,
+                host=document.by_family,
+                unreadable=self._unreadable(document, self._guest.assigned),
             )
+        answers = list(self._answers(candidate))
+        claims = tuple(self._claim(document, answer) for answer in answers)
+        claimed = {provider for answer in answers for provider in answer.providers or ()}
+        known = document.by_provider
+        extras = [
+            Extra(device=(known[provider],))
+            for provider in candidate["allocations"]
+            if provider in known and provider not in claimed
+        ]
+        strangers = self._strangers(candidate, document)
+        unplaced = self._pci and not _pci_groups(candidate)
+        return Given(
+            claims=claims,
+            extras=(*extras, *strangers),
+            others=tuple(
+                device.accepts for device in document.devices if unplaced or not device.providers
+            ),
+            complete=document.whole and not self._pci,
+            host=document.by_family,
+            unreadable=self._unreadable(document, bool(strangers)),
         )
 
-    def _host_verdicts(self, document: wire.HostDocument) -> Iterator[tuple[Policy, Verdict]]:
-        """The verdicts on the host itself, whichever of its devices a candidate takes."""
-        by_family = document.by_family
-        judges = {family: self._judge_of(accepts) for family, accepts in by_family.items()}
-        verdicts = judge_host(self._need.host, judges, complete=self._keeps_devices)
-        for family, verdict in verdicts.items():
-            yield self._policy(family), verdict
-        for family, verdict in judge_host_pins(self._pins.host, by_family).items():
-            yield self._policy(family), verdict
+    def _unreadable(self, document: wire.HostDocument, devices: bool) -> Mapping[str, Reason]:
+        """What of a document cannot be read and may concern the guest.
 
-    def _need_verdicts(
-        self, document: wire.HostDocument, candidate: Candidate
-    ) -> Iterable[tuple[Policy, Verdict]]:
-        taken: set[str] = set()
-        for group, providers in self._claims(candidate):
-            if providers is None:
-                # Not in placement: any device of the family may be claimed. Admission is exact.
-                devices = self._devices(document, {one.family for one in group})
-                verdicts = judge_each(group, devices, self._policy)
-            else:
-                taken.update(providers)
-                judges = [self._claimed(document, provider) for provider in providers]
-                verdicts = judge_claim(group, judges, self._policy)
-            yield from zip((self._policy(one.family) for one in group), verdicts, strict=True)
-        if not self._keeps_devices:
-            return
-        for provider in candidate["allocations"]:
-            accepts = document.by_provider.get(provider)
-            if accepts is not None and provider not in taken:
-                yield self._policy(accepts.family), nothing_recorded(accepts.family)
-
-    def _pin_verdicts(
-        self, document: wire.HostDocument, candidate: Candidate
-    ) -> Iterator[tuple[Policy, Verdict]]:
-        if not self._device_pins:
-            return
-        by_provider = document.by_provider
-        taken = [by_provider[one] for one in candidate["allocations"] if one in by_provider]
-        families = {accepts.family for accepts in taken}
-        for pin in self._device_pins:
-            if pin.family in families:
-                (verdict,) = judge_pins(Need(devices=(pin,)), taken)
-            else:
-                verdict = self._untold(pin, document, candidate)
-            yield self._policy(pin.family), verdict
-
-    def _untold(
-        self, pin: DeviceNeed, document: wire.HostDocument, candidate: Candidate
-    ) -> Verdict:
-        """The verdict where placement does not tell which device of a pinned family is taken."""
-        anything = not candidate["allocations"] or (self._pci and not _pci_groups(candidate))
-        possible: list[AcceptSet | None] = [
-            dev.accepts
-            for dev in document.devices
-            if dev.family == pin.family and (anything or not dev.providers)
-        ]
-        if not (possible or document.whole):
-            return no_offer(pin)
-        (verdict,) = judge_pins_loosely(Need(devices=(pin,)), possible, self._policy)
-        # It may be given a device that the document does not name, and is UNKNOWN then.
-        unnamed = self._pci or not document.whole
-        unknown = no_offer(pin)
-        objection = self._policy(pin.family).objection
-        return unknown if unnamed and objection(unknown) < objection(verdict) else verdict
-
-    def _claims(self, candidate: Candidate) -> Iterator[tuple[list[DeviceNeed], list[str] | None]]:
-        """Groups of needs, each with the providers that the candidate takes for them.
-
-        None for devices that placement does not track.
+        :param devices: whether it would be given devices of which the document says nothing
         """
-        if not candidate["allocations"]:
-            yield from ((group, None) for group in self._groups.values())
-            return
+        guest = self._guest
+        named = guest.need.families | guest.pins.families
+        hosts = self._policies.of_hosts if guest.keeps_devices else frozenset()
+        return {
+            family: reason
+            for family, reason in document.problems.items()
+            if devices or family in named or family in hosts or (not family and (named or hosts))
+        }
+
+    def _answers(self, candidate: Candidate) -> Iterator[_Answer]:
+        """The providers that the candidate takes for the slots of the need."""
         groups = _pci_groups(candidate)
-        strayed: list[DeviceNeed] = []
-        for group in self._groups.values():
-            if (resource_class := group[0].resource_class) is not None:
-                yield group, _allocated(resource_class, candidate)
-            elif providers := groups.pop(group[0].request_id or "", None):
-                yield group, providers
+        strayed: list[str] = []
+        for slot, needs in self._groups.items():
+            if (resource_class := needs[0].resource_class) is not None:
+                yield _Answer((slot,), _allocated(resource_class, candidate))
+            elif providers := groups.pop(needs[0].request_id or "", None):
+                yield _Answer((slot,), providers)
             else:
-                strayed += group
+                strayed.append(slot)
         if strayed:
             # A resize gives PCI requests new IDs, and the stored request may keep the old ones:
             # what is left of both belongs together.
             left = [provider for providers in groups.values() for provider in providers]
-            yield strayed, left or None
+            yield _Answer(tuple(strayed), left or None, strayed=True)
 
-    def _devices(self, document: wire.HostDocument, families: set[str]) -> list[Judge]:
-        distinct = {id(dev.accepts): dev.accepts for dev in document.devices}
-        return [self._judge_of(one) for one in distinct.values() if one.family in families]
+    def _claim(self, document: wire.HostDocument, answer: _Answer) -> Claim:
+        if answer.providers is not None and not answer.strayed:
+            devices = [self._choice(document, provider) for provider in answer.providers]
+            return Claim(slots=answer.slots, devices=tuple(devices))
+        needs = [need for slot in answer.slots for need in self._groups[slot]]
+        families = {need.family for need in needs}
+        # Admission is exact about devices that placement does not track: here any will do. So may
+        # one that was attached later, which stands in no request.
+        any_device = tuple(any_of((device.accepts for device in document.devices), families))
+        if answer.providers is None:
+            devices = [any_device] * len(needs)
+            return Claim(slots=answer.slots, devices=tuple(devices), order=Order.GIVEN)
+        devices = [self._choice(document, provider) for provider in answer.providers]
+        devices += [any_device] * (len(needs) - len(devices))
+        return Claim(slots=answer.slots, devices=tuple(devices))
 
-    def _claimed(self, document: wire.HostDocument, provider: str) -> Judge:
+    @staticmethod
+    def _choice(document: wire.HostDocument, provider: str) -> Choice:
         accepts = document.by_provider.get(provider)
         if accepts is not None:
-            return self._judge_of(accepts)
+            return (accepts,)
         # Right after its first start a host does not know its providers' UUIDs yet.
-        unplaced = [self._judge_of(dev.accepts) for dev in document.devices if not dev.providers]
-        if not unplaced:
-            return no_offer
-        return lambda need: judge_each([need], unplaced, self._policy)[0]
+        return tuple(device.accepts for device in document.devices if not device.providers)
+
+    def _strangers(
+        self, candidate: Candidate, document: wire.HostDocument | None
+    ) -> tuple[Extra, ...]:
+        """Devices of which nothing is known that the candidate takes beside those of the need.
+
+        :param document: None where nothing of the host can be told: then whatever looks like a
+            device is one
+        """
+        if document is not None and not document.unreadable:
+            return ()
+        claimed = {
+            provider for answer in self._answers(candidate) for provider in answer.providers or ()
+        }
+        known = document.by_provider if document is not None else {}
+        return tuple(
+            Extra(device=NOTHING_KNOWN)
+            for provider, allocation in candidate["allocations"].items()
+            if provider not in known
+            and provider not in claimed
+            and any(map(_DEVICE_CLASS.fullmatch, allocation["resources"]))
+        )
+
+
+def _judged(candidates: Sequence[Candidate], rulings: Sequence[Ruling]) -> Judged:
+    """What is left of candidates, and the first ruling against one."""
+    against = next((ruling for ruling in rulings if ruling.refused), None)
+    reported = next((ruling for ruling in rulings if ruling.reported), _NOTHING_AGAINST)
+    if against is None:
+        return ACCEPTED if reported is _NOTHING_AGAINST else Judged(None, reported)
+    left = [
+        candidate
+        for candidate, ruling in zip(candidates, rulings, strict=False)
+        if not ruling.refused
+    ]
+    return Judged(left, against)
 
 
 def _allocated(resource_class: str, candidate: Candidate) -> list[str]:

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nova import context as nova_context
@@ -16,25 +15,22 @@ from nova.compute import task_states
 from nova.scheduler import utils
 from oslo_log import log as logging
 
-from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin, has_pins
+from nova_devcompat.compat.ruling import NO_RECORD, Doubt, Guest, doubt_of_pin, unreadable_pins
 from nova_devcompat.compat.verdict import Actor, Code, Reason
+from nova_devcompat.stores import records
+from nova_devcompat.stores.assigned import asks_for_devices
 
 if TYPE_CHECKING:
     from nova.objects import RequestSpec
 
 LOG = logging.getLogger(__name__)
 
-# A flavor that has devices assigned by allocation names their class: VGPU, or a custom one
-# ([mdev_<type>] mdev_class, cyborg). Suffixes as nova/scheduler/utils.py knows them.
-_DEVICE_RESOURCE = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(?:V?P?GPU|CUSTOM_[A-Z0-9_]+)")
-_DEVICE_PROFILE = "accel:device_profile"
-
 _MEMO = "_devcompat_lookup"
 
-#: What a flavor's extra specs pin; raises BadPin.
-PinsOf = Callable[[Mapping[str, str]], Need]
+#: What a flavor's extra specs pin, and the pins that cannot be read.
+PinsOf = Callable[[Mapping[str, str]], tuple[Need, Sequence[BadPin]]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,33 +38,30 @@ class Lookup:
     """What was found out about a request.
 
     :param instance_uuid: the instance it is about
-    :param moving: whether a running guest is to be live migrated; all other requests initialise
-        the devices anew and need what the flavor pins
-    :param need: what the guest needs; None where there is no record
-    :param unknown: why the need is not known, though there may be one
-    :param failed: whether that is because the database did not answer
-    :param pins: what the flavor pins
-    :param bad_pin: why that is not known
+    :param guest: what is known of it
     :param pci: whether devices are asked for that placement need not know
-    :param plain: whether neither the request nor a record tells of devices or pins
-    :param asks: whether devices are asked for, so that candidates may take some
+    :param plain: whether neither the request nor a record tells of devices or pins, so that every
+        host will do
     """
 
     instance_uuid: str
-    moving: bool = False
-    need: Need | None = None
-    unknown: Reason | None = None
-    failed: bool = False
-    pins: Need = dataclasses.field(default_factory=Need)
-    bad_pin: Reason | None = None
+    guest: Guest
     pci: bool = False
     plain: bool = False
-    asks: bool = True
 
     @property
-    def keeps_devices(self) -> bool:
-        """Whether the guest's record, or that it has none, decides."""
-        return self.moving and self.unknown is None
+    def moving(self) -> bool:
+        """Whether a running guest is to be live migrated; all other requests initialise the
+        devices anew and need what the flavor pins.
+        """
+        return self.guest.keeps_devices
+
+    @property
+    def decides(self) -> bool:
+        """Whether there is anything to decide by."""
+        return not self.plain and bool(
+            self.moving or self.guest.pins.devices or self.guest.bad_pins
+        )
 
 
 def concerns_us(spec: RequestSpec) -> bool:
@@ -80,7 +73,9 @@ def concerns_us(spec: RequestSpec) -> bool:
     """
     if not _has_pins(spec):
         leaves = "ignore_hosts" in spec and spec.ignore_hosts
-        if utils.request_is_rebuild(spec) or not (leaves or _asks_for_devices(spec)):
+        if utils.request_is_rebuild(spec) or not (
+            leaves or asks_for_devices(_extra_specs(spec), spec.pci_requests)
+        ):
             return False
     return bool(spec.instance_uuid)
 
@@ -99,15 +94,16 @@ def of(context: Any, spec: RequestSpec, pins_of: PinsOf, hosts: Callable[[], boo
         if not known.moving:
             # A boot of many instances carries another UUID at each turn; none of them is moving.
             return dataclasses.replace(known, instance_uuid=spec.instance_uuid)
-    if utils.request_is_rebuild(spec):
-        found = Lookup(spec.instance_uuid)
+    asks = asks_for_devices(_extra_specs(spec), spec.pci_requests)
+    guest = Guest(keeps_devices=False, assigned=asks)
+    if not utils.request_is_rebuild(spec):
+        guest = _look_up(context, spec.instance_uuid, asks)
+    nothing = guest.record in (Need(), NO_RECORD) and not guest.assigned
+    if not _has_pins(spec) and nothing and not (guest.keeps_devices and hosts()):
+        found = Lookup(spec.instance_uuid, guest, plain=True)
     else:
-        found = _look_up(context, spec.instance_uuid)
-        told = found.need is not None or found.unknown is not None
-        moves = found.moving and hosts()
-        if not (told or moves or _has_pins(spec) or _asks_for_devices(spec)):
-            found = Lookup(spec.instance_uuid, plain=True)
-    found = _with_pins(found, spec, pins_of)
+        guest = _with_pins(guest, spec, pins_of)
+        found = Lookup(spec.instance_uuid, guest, pci=_has_pci_requests(spec))
     # Not a field of the object, so it is neither sent on nor stored.
     setattr(spec, _MEMO, found)
     return found
@@ -124,40 +120,31 @@ def _has_pins(spec: RequestSpec) -> bool:
     return has_pins(_extra_specs(spec))
 
 
-def _asks_for_devices(spec: RequestSpec) -> bool:
-    specs = _extra_specs(spec)
-    return _has_pci_requests(spec) or (
-        _DEVICE_PROFILE in specs or any(map(_DEVICE_RESOURCE.fullmatch, specs))
-    )
-
-
 def _has_pci_requests(spec: RequestSpec) -> bool:
     return bool(spec.pci_requests and spec.pci_requests.requests)
 
 
-def _with_pins(found: Lookup, spec: RequestSpec, pins_of: PinsOf) -> Lookup:
-    found = dataclasses.replace(found, pci=_has_pci_requests(spec), asks=_asks_for_devices(spec))
+def _with_pins(guest: Guest, spec: RequestSpec, pins_of: PinsOf) -> Guest:
     try:
-        return dataclasses.replace(found, pins=pins_of(_extra_specs(spec)))
-    except BadPin as error:
-        detail = str(error)
+        pins, bad = pins_of(_extra_specs(spec))
     except Exception as error:
         # A rule of a third party, at most: nothing in Nova catches it here.
         LOG.exception("Reading the pins of the flavor of instance %s failed", spec.instance_uuid)
         detail = f"nova-scheduler's log has the error: {type(error).__name__}"
-    reason = Reason(code=Code.PIN_UNREADABLE, actor=Actor.OPERATOR, detail=detail)
-    return dataclasses.replace(found, bad_pin=reason)
+        return dataclasses.replace(guest, bad_pins=(unreadable_pins(detail),))
+    return dataclasses.replace(guest, pins=pins, bad_pins=tuple(map(doubt_of_pin, bad)))
 
 
-def _look_up(context: Any, uuid: str) -> Lookup:
+def _look_up(context: Any, uuid: str, asks: bool) -> Guest:
     try:
         instance = _instance(context, uuid)
         if instance is None or instance.task_state != task_states.MIGRATING:
-            return Lookup(uuid)
-        return Lookup(uuid, moving=True, need=wire.load_record(instance.system_metadata))
-    except wire.WireError as error:
-        reason = Reason(code=Code.RECORD_UNREADABLE, actor=Actor.OPERATOR, detail=str(error))
-        return Lookup(uuid, moving=True, unknown=reason)
+            return Guest(keeps_devices=False, assigned=asks)
+        record = records.read(instance)
+        if isinstance(record, Need):
+            return Guest(record=record, assigned=asks or bool(record.assigned))
+        # A port that was attached later stands in no request.
+        return Guest(record=record, assigned=asks or bool(instance.pci_devices))
     except Exception as error:
         # Whatever the database layer raises: nothing in Nova catches it here.
         LOG.exception("Looking up instance %s failed", uuid)
@@ -166,7 +153,7 @@ def _look_up(context: Any, uuid: str) -> Lookup:
             actor=Actor.OPERATOR,
             detail=f"looking up the instance failed: {type(error).__name__}",
         )
-        return Lookup(uuid, moving=True, unknown=reason, failed=True)
+        return Guest(record=Doubt(reason=reason, always_counts=True))
 
 
 def _instance(context: Any, uuid: str) -> Any:

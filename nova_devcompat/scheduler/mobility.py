@@ -15,8 +15,9 @@ from typing import Any
 
 from nova_devcompat import wire
 from nova_devcompat.compat.accepts import AcceptSet
-from nova_devcompat.compat.judging import PolicyOf, judge_pins_loosely, no_offer
 from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.policy import Policies
+from nova_devcompat.compat.ruling import Given, Guest, judge_part, rule
 from nova_devcompat.compat.verdict import Reason
 
 # How many verdicts a request may cost, some 5 us each: a fleet of hundreds of versions is judged
@@ -53,23 +54,21 @@ class Mobility:
 
     Call :meth:`group` for each host, count it in the group's ``hosts``, then :meth:`weigh`.
 
-    :param need: what the guest needs wherever it goes; None where its devices are initialised
-        anew, so that it will need what the devices of its next host are
-    :param pins: what its flavor wants its devices to act as
-    :param policy: the policy of each family, which says whether UNKNOWN will do
+    :param guest: who is to be placed. Where its devices are initialised anew, it will need what
+        the devices of its next host are
+    :param policies: the policy of each family, which says whether UNKNOWN will do
     :param pci: IDs of the PCI requests, which placement need not know
     """
 
     def __init__(
         self,
-        need: Need | None,
-        pins: Need,
-        policy: PolicyOf,
+        guest: Guest,
+        policies: Policies,
         pci: Iterable[str | None] = (),
     ) -> None:
-        self._need = need
-        self._pins = pins
-        self._policy = policy
+        self._guest = guest
+        self._need = guest.need if guest.keeps_devices else None
+        self._policies = policies
         self._pci = frozenset(pci)
         self._pci_untold: bool | None = None
         # Keyed by identity, which is cheap and right as long as the objects live: hence the first.
@@ -176,7 +175,8 @@ class Mobility:
     def _frozen(self, accepts: AcceptSet) -> DeviceNeed:
         frozen = self._freezes.get(id(accepts))
         if frozen is None:
-            pin = next((one for one in self._pins.devices if one.family == accepts.family), None)
+            pins = self._guest.pins.devices
+            pin = next((pin for pin in pins if pin.family == accepts.family), None)
             frozen = self._freezes[id(accepts)] = accepts.freeze(pin=pin)
         return frozen
 
@@ -187,15 +187,15 @@ class Mobility:
         return count
 
     def _acts_as_pinned(self, group: Group) -> bool:
-        if not self._pins.devices:
-            return True
         families = {accepts.family for accepts in group.taken}
-        pins = tuple(pin for pin in self._pins.devices if pin.family in families)
-        verdicts = judge_pins_loosely(Need(devices=pins), group.taken, self._policy)
-        return not any(
-            self._policy(pin.family).refuses(verdict)
-            for pin, verdict in zip(pins, verdicts, strict=True)
-        )
+        pins = tuple(pin for pin in self._guest.pins.assigned if pin.family in families)
+        if not pins:
+            return True
+        # Of several devices it may be given any.
+        guest = Guest(pins=Need(devices=pins), keeps_devices=False)
+        given = Given(others=tuple(group.taken), complete=True)
+        ruling = rule(guest, given, self._policies)
+        return not (ruling.refused or ruling.reported)
 
     def _accepting(self, groups: list[Group], needs: set[DeviceNeed]) -> dict[DeviceNeed, int]:
         """The hosts that have a device which accepts a need, a bit each."""
@@ -211,15 +211,15 @@ class Mobility:
                     having[key] = having.get(key, 0) | group.bits
         accepting = {}
         for need in needs:
-            refuses = self._policy(need.family).refuses
+            refuses = self._policies(need.family).refuses
             judged = offers.get(need.family, {})
             if len(judged) * len(needs) > _VERDICTS:
                 judged = _most_common(judged, having, _VERDICTS // len(needs))
             found = 0
             for key, accepts in judged.items():
-                if not refuses(accepts.judge(need)):
+                if not refuses(judge_part(need, (accepts,))):
                     found |= having[key]
-            if not refuses(no_offer(need)):
+            if not refuses(judge_part(need, ())):
                 found |= ((1 << count) - 1) & ~having.get(need.family, 0)
             accepting[need] = found
         return accepting

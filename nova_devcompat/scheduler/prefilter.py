@@ -29,8 +29,7 @@ from nova.scheduler.client import report
 from oslo_log import log as logging
 
 from nova_devcompat.compat import traits
-from nova_devcompat.compat.judging import required_atoms
-from nova_devcompat.compat.need import Need
+from nova_devcompat.compat.ruling import required_atoms
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.scheduler import explain, lookup
 from nova_devcompat.scheduler.state import CONF, SchedulerState
@@ -68,17 +67,12 @@ class Prefilter:
     def __call__(self, context: Any, spec: Any) -> bool:
         """Whether anything was required.
 
-        :raises RequestFilterFailed: the database or placement did not say what is needed for a
-            decision, and the mode is ``enforce``
+        :raises RequestFilterFailed: placement did not take a trait that a family asks for which is
+            in the mode ``enforce``
         """
         if not CONF.devcompat.prefilter or not lookup.concerns_us(spec):
             return False
         found = self._state.look_up(context, spec)
-        if found.failed and found.unknown and self._state.refuses_unknown(found, found.unknown):
-            explain.unknown(found.instance_uuid, found.unknown, refused=True)
-            raise exception.RequestFilterFailed(
-                reason="nova-devcompat could not look up what the instance needs"
-            )
         names = self._names(found)
         if not names:
             return False
@@ -94,9 +88,7 @@ class Prefilter:
 
     def _names(self, found: lookup.Lookup) -> frozenset[str]:
         names = set()
-        policy = self._state.policy()
-        atoms = required_atoms(found.need or Need(), policy) | required_atoms(found.pins, policy)
-        for atom in atoms:
+        for atom in required_atoms(found.guest, self._state.policies()):
             try:
                 names.add(traits.encode(atom))
             except traits.TraitTooLong as error:

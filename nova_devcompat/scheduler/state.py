@@ -17,9 +17,10 @@ from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
 from nova_devcompat.catalog import stages
 from nova_devcompat.catalog.keeper import CatalogKeeper
-from nova_devcompat.compat.judging import PolicyOf
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
+from nova_devcompat.compat.pins import BadPin
+from nova_devcompat.compat.policy import Policies
+from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.scheduler import lookup
 from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
 from nova_devcompat.service import problem_at_start
@@ -42,8 +43,8 @@ class SchedulerState:
             sys.exit(1)
         self._reader = wire.StatsReader()
 
-    def policy(self) -> PolicyOf:
-        """The policy of each family, as it is now."""
+    def policies(self) -> Policies:
+        """The policies of all families, as they are now."""
         return self._keeper.current().policies(devcompat_conf.default_policy(CONF), stages.now())
 
     def judge_host(self, request: RequestJudge, host: Any) -> Judged:
@@ -81,40 +82,22 @@ class SchedulerState:
         request: RequestJudge, document: wire.HostDocument | Reason, candidates: list[Candidate]
     ) -> Judged:
         if isinstance(document, Reason):
-            return request.silent(document)
+            return request.silent(document, candidates)
         return request.judge(document, candidates)
 
     def look_up(self, context: Any, spec: Any) -> lookup.Lookup:
         """What a request needs, its pins by the catalog as it is now; looked up once."""
         return lookup.of(context, spec, self._pins_of, self._has_host_families)
 
-    def _pins_of(self, extra_specs: Mapping[str, str]) -> Need:
-        return self._keeper.current().pins(extra_specs)
+    def _pins_of(self, extra_specs: Mapping[str, str]) -> tuple[Need, tuple[BadPin, ...]]:
+        return self._keeper.current().read_pins(extra_specs)
 
     def _has_host_families(self) -> bool:
         return self._keeper.current().has_host_families
 
     def request(self, found: lookup.Lookup) -> RequestJudge:
         """A judge for one request."""
-        return RequestJudge(
-            found.need or Need(),
-            self.policy(),
-            pins=found.pins,
-            keeps_devices=found.keeps_devices,
-            pci=found.pci,
-            asks=found.asks,
-        )
-
-    def refuses_unknown(self, found: lookup.Lookup, reason: Reason) -> bool:
-        """Whether a request is refused of which something is not known.
-
-        :param reason: why it is not
-        """
-        policy = devcompat_conf.default_policy(CONF)
-        # A database that does not answer is no fact about the guest: on_unknown does not apply.
-        if found.failed and reason is found.unknown:
-            return policy.enforced
-        return policy.enforced and policy.refuses(Verdict.unknown(reason))
+        return RequestJudge(found.guest, self.policies(), pci=found.pci)
 
 
 _SILENT = Reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR)

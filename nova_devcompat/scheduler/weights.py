@@ -59,15 +59,14 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
 
     def _weigh(self, hosts: list[Any], spec: Any) -> list[float]:
         found = self._state.look_up(spec._context, spec)
-        if found.plain or (found.moving and not (found.need and found.need.assigned)):
+        if found.plain or (found.moving and not found.guest.need.assigned):
             # It needs nothing of a device; or nobody knows what, and the closest fit may be too
             # close.
             return [0.0] * len(hosts)
         requests = spec.pci_requests.requests if spec.pci_requests else ()
         mobility = Mobility(
-            found.need if found.moving else None,
-            found.pins,
-            self._state.policy(),
+            found.guest,
+            self._state.policies(),
             pci=[request.request_id for request in requests],
         )
         groups = self._grouped(hosts, mobility)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -13,6 +14,35 @@ from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot, resource_slot
 
 if TYPE_CHECKING:
     from nova.objects import Instance
+
+
+# A flavor that has devices assigned by allocation names their class: VGPU, or a custom one
+# ([mdev_<type>] mdev_class, cyborg). Suffixes as nova/scheduler/utils.py knows them.
+_DEVICE_RESOURCE = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(?:V?P?GPU|CUSTOM_[A-Z0-9_]+)")
+_DEVICE_PROFILE = "accel:device_profile"
+
+
+def asks_for_devices(extra_specs: Mapping[str, str], pci_requests: Any) -> bool:
+    """Whether a flavor and its PCI requests may have devices assigned.
+
+    A custom resource class may stand for something else; nothing tells. Whoever answers so for a
+    guest must do it everywhere: a guest that has devices always has a record.
+
+    :param extra_specs: of the flavor
+    :param pci_requests: Nova's InstancePCIRequests, None without any
+    """
+    return (
+        bool(pci_requests and pci_requests.requests)
+        or _DEVICE_PROFILE in extra_specs
+        or any(map(_DEVICE_RESOURCE.fullmatch, extra_specs))
+    )
+
+
+def has_devices(instance: Instance) -> bool:
+    """Whether an instance has assigned devices, or may have: see :func:`asks_for_devices`."""
+    return bool(instance.pci_devices) or asks_for_devices(
+        instance.flavor.extra_specs or {}, instance.pci_requests
+    )
 
 
 class Device(Protocol):

@@ -11,6 +11,8 @@ from oslo_log import log as logging
 
 from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
+from nova_devcompat.compat.ruling import NO_RECORD, Doubt
+from nova_devcompat.compat.verdict import Actor, Code, Reason
 
 if TYPE_CHECKING:
     from nova.objects import Instance
@@ -55,3 +57,14 @@ def load(instance: Instance) -> Need | None:
     :raises WireError: there is one that cannot be read
     """
     return wire.load_record(instance.system_metadata)
+
+
+def read(instance: Instance) -> Need | Doubt:
+    """The recorded need; a doubt where there is no record or it cannot be read. Never raises."""
+    try:
+        recorded = load(instance)
+    except wire.WireError as error:
+        return Doubt(
+            reason=Reason(code=Code.RECORD_UNREADABLE, actor=Actor.OPERATOR, detail=str(error))
+        )
+    return NO_RECORD if recorded is None else recorded

@@ -14,6 +14,7 @@ from typing import Any
 
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
 from nova_devcompat.compat.need import DeviceNeed
+from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.kit.text import is_printable, printable
 from nova_devcompat.wire import checks
 
@@ -107,9 +108,21 @@ class HostDocument:
         by_family = {part.family: part.accepts for part in self.host}
         object.__setattr__(self, "by_family", by_family)
 
-    def why_unreadable(self, family: str) -> str:
-        """Why the host may have devices of a family that cannot be read, '' if it has none."""
-        return self.unreadable.get(family) or self.unreadable.get("", "")
+    @property
+    def problems(self) -> dict[str, Reason]:
+        """Why what the host says of a family cannot be read; '' where the family cannot either."""
+        return {
+            family: Reason(
+                code=Code.HOST_UNREADABLE, actor=Actor.OPERATOR, family=family, detail=why
+            )
+            for family, why in self.unreadable.items()
+        }
+
+    def problem_of(self, family: str) -> Reason | None:
+        """Why what the host says of a family cannot be read, or may not; None where it can."""
+        problems = self.problems
+        reason = problems.get(family) or problems.get("")
+        return None if reason is None else dataclasses.replace(reason, family=family)
 
 
 def dump_stats(document: HostDocument) -> str:

@@ -32,6 +32,7 @@ from nova_devcompat import wire  # noqa: E402
 from nova_devcompat.compat.family import Family, Subject  # noqa: E402
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot  # noqa: E402
 from nova_devcompat.compat.rules import OneOf, Semver, Superset  # noqa: E402
+from nova_devcompat.compat.ruling import Guest  # noqa: E402
 from nova_devcompat.compat.traits import Atom  # noqa: E402
 from nova_devcompat.scheduler import filters, lookup  # noqa: E402
 
@@ -46,13 +47,13 @@ class _State:
     """The filter's state without a catalog on disk."""
 
     def __new__(cls):
-        from nova_devcompat.compat.policy import Policy
+        from nova_devcompat.compat.policy import Policies, Policy
         from nova_devcompat.scheduler.state import SchedulerState
 
         state = object.__new__(SchedulerState)
         state._reader = wire.StatsReader()
-        policy = Policy()
-        state.policy = lambda: lambda family: policy
+        policies = Policies(Policy(), {"gpu": Policy()})
+        state.policies = lambda: policies
         return state
 
 
@@ -130,7 +131,7 @@ def using(*devices: DeviceNeed) -> dict[str, object]:
         for name in ("libvirt", "qemu", "qemu_machine")
     ]
     need = Need(devices=(*devices, *of_host))
-    return {"moving": True, "need": need, "asks": bool(devices)}
+    return {"guest": Guest(record=need, assigned=bool(need.assigned))}
 
 
 def make_spec() -> objects.RequestSpec:
@@ -148,12 +149,13 @@ def make_spec() -> objects.RequestSpec:
 def moving(slot: str) -> dict[str, object]:
     """What is known of a request for a guest in live migration."""
     need = DeviceNeed.of("gpu", {"version": ["1.2"], "caps": ["migration"]}, slot=slot)
-    return {"moving": True, "need": Need(devices=(need,))}
+    return {"guest": Guest(record=Need(devices=(need,)))}
 
 
 def booting() -> dict[str, object]:
     """The same for the first boot of a guest whose flavor pins the version."""
-    return {"pins": Need(devices=(DeviceNeed.of("gpu", {"version": ["1.2"]}),))}
+    pins = Need(devices=(DeviceNeed.of("gpu", {"version": ["1.2"]}),))
+    return {"guest": Guest(pins=pins, keeps_devices=False)}
 
 
 def looked_up(spec: objects.RequestSpec, found: dict[str, object]) -> objects.RequestSpec:
@@ -191,7 +193,7 @@ def run(count: int, rounds: int) -> list[dict[str, object]]:
         ("guest with a vGPU", gpu, alike),
         ("guest with a PCI device not in placement", pci, {"tracked": False}),
         ("guest with a vGPU, hosts with unlike devices", gpu, unlike),
-        ("guest with a vGPU, host families", using(*gpu["need"].devices), parts),
+        ("guest with a vGPU, host families", using(*gpu["guest"].need.devices), parts),
         ("guest without devices, host families", using(), parts),
         ("boot with a pinned vGPU", booting(), alike),
         ("boot with a pinned vGPU, hosts with unlike devices", booting(), unlike),

@@ -34,8 +34,9 @@ from nova.scheduler.weights import ram  # noqa: E402
 from nova_devcompat import wire  # noqa: E402
 from nova_devcompat.compat.family import Family  # noqa: E402
 from nova_devcompat.compat.need import DeviceNeed, Need  # noqa: E402
-from nova_devcompat.compat.policy import Policy  # noqa: E402
+from nova_devcompat.compat.policy import Policies, Policy  # noqa: E402
 from nova_devcompat.compat.rules import Semver, Superset  # noqa: E402
+from nova_devcompat.compat.ruling import Guest  # noqa: E402
 from nova_devcompat.scheduler import lookup, weights  # noqa: E402
 from nova_devcompat.scheduler.state import SchedulerState  # noqa: E402
 
@@ -53,9 +54,8 @@ class _State(SchedulerState):
     def __init__(self) -> None:
         self._reader = wire.StatsReader()
 
-    def policy(self):
-        policy = Policy()
-        return lambda family: policy
+    def policies(self):
+        return Policies(Policy())
 
 
 def make_hosts(count, *, versions, families):
@@ -104,7 +104,8 @@ def make_spec(need):
         instance_group=None,
     )
     spec.scheduler_hints = {}
-    found = lookup.Lookup(spec.instance_uuid, moving=need is not None, need=need)
+    guest = Guest(record=need or Need(), keeps_devices=need is not None)
+    found = lookup.Lookup(spec.instance_uuid, guest)
     setattr(spec, lookup._MEMO, found)
     return spec
 

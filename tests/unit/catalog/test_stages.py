@@ -15,10 +15,10 @@ from nova_devcompat.catalog.loader import load_catalog
 from nova_devcompat.catalog.model import Catalog, CatalogFamily
 from nova_devcompat.catalog.stages import Moment, Stage, mode_at, parse_stages
 from nova_devcompat.compat.family import Family
-from nova_devcompat.compat.judging import required_atoms
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy, Ruling
 from nova_devcompat.compat.rules import Semver, Superset
+from nova_devcompat.compat.ruling import Guest, required_atoms
 from tests.unit.catalog.test_loader import catalog_of, family, problems_of, write
 
 __all__ = ["write"]
@@ -319,7 +319,7 @@ def test_time_only_makes_it_stricter(of_family, of_rules, default, when, source,
     for day in when:
         policy = catalog.policies(default, Moment(day=day))
         rulings.append(Ruling.of([(policy("gpu"), verdict)]))
-        asked.append(required_atoms(need, policy))
+        asked.append(required_atoms(Guest(record=need), policy))
         # The chain, on one day.
         assert not rulings[-1].accepts or asked[-1] <= root
         for name, mode in policy("gpu").attributes:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nova_devcompat.compat import rules
 from nova_devcompat.compat.family import Family, Offer
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason, Verdict
 
@@ -199,6 +199,11 @@ class Fleet:
 
     def policy(self, family: str) -> Policy:
         return self.policies[family]
+
+    @property
+    def all_policies(self) -> Policies:
+        """The policies of a catalog that has just these families."""
+        return Policies(Policy(), self.policies)
 
     @property
     def atoms(self) -> frozenset[Atom]:

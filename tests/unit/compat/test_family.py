@@ -8,10 +8,11 @@ import pytest
 from nova_devcompat.compat import judging
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
 from nova_devcompat.compat.family import Family
-from nova_devcompat.compat.judging import no_offer, required_atoms
+from nova_devcompat.compat.judging import no_offer
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.policy import Mode, OnUnknown, Policy, Ruling
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy, Ruling
 from nova_devcompat.compat.rules import Semver, Superset
+from nova_devcompat.compat.ruling import Guest, required_atoms
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Code, Outcome
 from tests.unit.compat.support import judge_any_order, judge_claim, judge_each
@@ -329,7 +330,7 @@ def test_judge_any_order(needs, devices, outcome, expected):
 )
 def test_required_atoms(policy, asked):
     need = Need(devices=(NEED_NEW, NEED_OLD, gpu("1.0").freeze()))
-    atoms = required_atoms(need, lambda family: policy if family == "vf" else STRICT)
+    atoms = required_atoms(Guest(record=need), Policies(STRICT, {"vf": policy}))
     assert atoms == {atom for atom in need.atoms if atom.family in asked}
 
 
@@ -337,5 +338,5 @@ def test_required_atoms(policy, asked):
 def test_of_placement_only_what_is_enforced_is_asked(mode):
     need = Need(devices=(NEED_NEW,))
     policy = Policy(attributes=(("caps", mode),))
-    asked = {atom.attribute for atom in required_atoms(need, lambda family: policy)}
+    asked = {atom.attribute for atom in required_atoms(Guest(record=need), Policies(policy))}
     assert asked == {"fw"}

@@ -6,11 +6,11 @@
 import pytest
 
 from nova_devcompat.compat.family import Family
-from nova_devcompat.compat.judging import judge_pins, judge_pins_loosely
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.pins import BadPin, is_pin, parse_pins
-from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.rules import AtLeast, OneOf, Semver, Superset
+from nova_devcompat.compat.ruling import Extra, Given, Guest, verdicts
 from nova_devcompat.compat.verdict import Code, Outcome
 
 GPU = Family(name="gpu", rules={"version": Semver(), "caps": Superset()})
@@ -31,17 +31,28 @@ def pins(**texts):
     return parse_pins(specs, FAMILIES)
 
 
-def accept_sets(pinned, *offers):
-    return [None if one is None else one.accept_set(pinned.atoms) for one in offers]
-
-
-def judged(pinned, *offers):
-    (verdict,) = judge_pins(pinned, accept_sets(pinned, *offers))
+def judged(pinned, *offers, policy=STRICT):
+    """The verdict on a guest that is given just these devices, None for one of no family."""
+    (verdict,) = verdicts_on(pinned, *offers, policy=policy)
     return verdict
 
 
+def verdicts_on(pinned, *offers, policy=STRICT):
+    extras = tuple(
+        Extra(device=() if offer is None else (offer.accept_set(pinned.atoms),))
+        for offer in offers
+    )
+    guest = Guest(pins=pinned, keeps_devices=False)
+    given = Given(extras=extras, complete=True)
+    return [verdict for _, verdict in verdicts(guest, given, Policies(policy))]
+
+
 def judged_loosely(pinned, *offers, policy=STRICT):
-    (verdict,) = judge_pins_loosely(pinned, accept_sets(pinned, *offers), lambda name: policy)
+    """The same where it may be given any of these."""
+    guest = Guest(pins=pinned, keeps_devices=False)
+    others = tuple(offer.accept_set(pinned.atoms) for offer in offers if offer is not None)
+    given = Given(others=others, complete=None not in offers)
+    ((_, verdict),) = verdicts(guest, given, Policies(policy))
     return verdict
 
 
@@ -114,8 +125,8 @@ class TestJudging:
 
     def test_a_verdict_for_each_family(self):
         pinned = pins(gpu__version="2.3", nic__queues="4")
-        given = accept_sets(pinned, gpu("2.4"), NIC.offer({"queues": 2}))
-        outcomes = [verdict.outcome for verdict in judge_pins(pinned, given)]
+        both = verdicts_on(pinned, gpu("2.4"), NIC.offer({"queues": 2}))
+        outcomes = [verdict.outcome for verdict in both]
         assert outcomes == [Outcome.ACCEPT, Outcome.REJECT]
 
     def test_another_family_is_no_fit(self):
@@ -136,7 +147,10 @@ class TestJudgingLoosely:
 
     def test_unknown_will_do_where_the_policy_says_so(self):
         pinned = pins(gpu__version="2.3")
-        assert codes(judged_loosely(pinned, gpu("2.1"), None)) == [Code.DEVICE_UNKNOWN]
+        # What is known to be wrong says more than what is not known.
+        assert codes(judged_loosely(pinned, gpu("2.1"), None)) == [Code.MINOR_TOO_OLD]
+        unknown = judged_loosely(pinned, gpu("2.1"), None, policy=LENIENT)
+        assert codes(unknown) == [Code.DEVICE_UNKNOWN]
         lenient = judged_loosely(pinned, gpu("2.1"), gpu("banana"), policy=LENIENT)
         assert lenient.outcome is Outcome.UNKNOWN
         report = Policy(mode=Mode.REPORT)

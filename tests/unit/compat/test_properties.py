@@ -16,14 +16,12 @@ from nova_devcompat.compat.judging import (
     judge_any_order,
     judge_claim,
     judge_each,
-    judge_pins,
-    judge_pins_loosely,
     no_offer,
-    required_atoms,
 )
 from nova_devcompat.compat.need import DeviceNeed, assign
 from nova_devcompat.compat.policy import Ruling
 from nova_devcompat.compat.rules import Ordered
+from nova_devcompat.compat.ruling import Extra, Given, Guest, required_atoms, rule
 from nova_devcompat.compat.traits import PREFIX, Atom, TraitTooLong, decode, encode
 from nova_devcompat.compat.verdict import Outcome, Verdict
 from tests.unit.compat import strategies as mine
@@ -116,7 +114,7 @@ def test_admission_filter_prefilter(data, fleet):
     admitted = rule_on(need, claim, admission, fleet.policy).accepts
     filtered = rule_on(need, claim, by_what_is_published, fleet.policy).accepts
     union = frozenset().union(*(accepts.atoms for accepts in published.values()))
-    prefiltered = required_atoms(need, fleet.policy) <= union
+    prefiltered = required_atoms(Guest(record=need), fleet.all_policies) <= union
 
     assert not admitted or filtered
     assert not filtered or prefiltered
@@ -142,7 +140,7 @@ def test_prefilter_is_sound(data, fleet):
     )
     published = (offer.accept_set(fleet.atoms | need.atoms).atoms for offer in host)
     union = frozenset(atom for accepted in published for atom in accepted)
-    assert not would_accept or required_atoms(need, fleet.policy) <= union
+    assert not would_accept or required_atoms(Guest(record=need), fleet.all_policies) <= union
 
 
 @given(st.data(), mine.fleets())
@@ -151,7 +149,7 @@ def test_what_is_left_to_the_filter_is_not_asked(data, fleet):
     nothing and leaves the decision to the filter."
     """
     need, _ = data.draw(mine.guests(data.draw(st.sampled_from(fleet.hosts))))
-    asked = {atom.family for atom in required_atoms(need, fleet.policy)}
+    asked = {atom.family for atom in required_atoms(Guest(record=need), fleet.all_policies)}
     for family in asked:
         assert fleet.policy(family).enforced
         assert fleet.policy(family).refuses(no_offer(DeviceNeed.of(family, {})))
@@ -196,25 +194,27 @@ def test_the_lines_of_defence_of_pins(data, fleet):
     given_devices = data.draw(st.lists(st.sampled_from([*host, None]), max_size=4))
     known = fleet.atoms | pinned.atoms
     published = {id(offer): offer.accept_set(known) for offer in host}
+    guest = Guest(pins=pinned, keeps_devices=False)
 
-    def ruling(verdicts):
-        return Ruling.of(
-            (fleet.policy(pin.family), verdict)
-            for pin, verdict in zip(pinned.devices, verdicts, strict=True)
-        ).accepts
+    def ruling(choices, **given):
+        extras = tuple(Extra(device=choice) for choice in choices)
+        return rule(guest, Given(extras=extras, **given), fleet.all_policies)
 
-    own = [one and one.accept_set(pinned.atoms) for one in given_devices]
-    said = [one and published[id(one)] for one in given_devices]
-    anything = [*published.values(), *([None] if None in given_devices else [])]
-    admitted = judge_pins(pinned, own)
-    filtered = judge_pins(pinned, said)
-    loosely = judge_pins_loosely(pinned, anything, fleet.policy)
+    def own(device):
+        return () if device is None else (device.accept_set(pinned.atoms),)
+
+    def said(device):
+        return () if device is None else (published[id(device)],)
+
+    admitted = ruling(map(own, given_devices), complete=True)
+    filtered = ruling(map(said, given_devices), complete=True)
+    anything = ruling([], others=tuple(published.values()), complete=None not in given_devices)
     union = frozenset().union(*(accepts.atoms for accepts in published.values()))
-    prefiltered = required_atoms(pinned, fleet.policy) <= union
+    prefiltered = required_atoms(guest, fleet.all_policies) <= union
 
     assert admitted == filtered
-    assert not ruling(admitted) or ruling(loosely)
-    assert not ruling(loosely) or prefiltered
+    assert not admitted.accepts or anything.accepts
+    assert not anything.accepts or prefiltered
 
 
 # --- Where a guest can stay, and where it can go back --------------------------------------------

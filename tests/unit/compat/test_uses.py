@@ -7,9 +7,10 @@ import pytest
 
 from nova_devcompat.compat import rules, uses
 from nova_devcompat.compat.family import Family, Subject
-from nova_devcompat.compat.judging import judge_host, judge_host_pins
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.pins import parse_pins
+from nova_devcompat.compat.policy import Policies, Policy
+from nova_devcompat.compat.ruling import Given, Guest, verdicts
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.uses import Use
 from nova_devcompat.compat.verdict import Code, Outcome
@@ -147,24 +148,29 @@ def test_needs_of_the_host_stand_beside_those_of_devices():
     assert whole.completed(whole) == whole
 
 
-def test_judge_host():
+def on_host(guest, *offers):
+    """The verdicts on a guest on a host that is this."""
+    atoms = guest.need.atoms | guest.pins.atoms
+    host = {offer.family.name: offer.accept_set(atoms) for offer in offers}
+    return [verdict for _, verdict in verdicts(guest, Given(host=host), Policies(Policy()))]
+
+
+def test_what_a_guest_needs_of_its_host():
     taken = need(machine=["pc-q35-8.2"])
+    guest = Guest(record=Need(devices=(taken,)))
     new, old = HYPERVISOR.offer(FACTS), HYPERVISOR.offer({**FACTS, "machine": ["pc-q35-8.1"]})
-    assert judge_host([taken], {"hypervisor": new.judge}, complete=True) == {
-        "hypervisor": new.judge(taken)
-    }
-    refused = judge_host([taken], {"hypervisor": old.judge}, complete=True)["hypervisor"]
-    assert [reason.code for reason in refused.reasons] == [Code.NOT_IN_SET]
-    unknown = judge_host([taken], {}, complete=True)["hypervisor"]
-    assert [reason.code for reason in unknown.reasons] == [Code.DEVICE_UNKNOWN]
-    missing = judge_host([], {"hypervisor": new.judge}, complete=True)["hypervisor"]
+    assert on_host(guest, new) == [new.judge(taken)]
+    for offers, code in (([old], Code.NOT_IN_SET), ([], Code.DEVICE_UNKNOWN)):
+        (verdict,) = on_host(guest, *offers)
+        assert [reason.code for reason in verdict.reasons] == [code]
+    (missing,) = on_host(Guest(), new)
     assert [reason.code for reason in missing.reasons] == [Code.NEED_MISSING]
-    assert judge_host([], {"hypervisor": new.judge}, complete=False) == {}
+    assert on_host(Guest(keeps_devices=False), new) == []
 
 
 def test_pins():
     pins = parse_pins({"devcompat:hypervisor.machine": "pc-q35-8.2"}, {"hypervisor": HYPERVISOR})
     assert [pin.slot for pin in pins.host] == [SLOT]
-    new = HYPERVISOR.offer(FACTS).accept_set(pins.atoms)
-    assert judge_host_pins(pins.host, {"hypervisor": new})["hypervisor"].outcome is Outcome.ACCEPT
-    assert judge_host_pins(pins.host, {})["hypervisor"].outcome is Outcome.UNKNOWN
+    guest = Guest(pins=pins, keeps_devices=False)
+    assert [verdict.outcome for verdict in on_host(guest, HYPERVISOR.offer(FACTS))] == ["accept"]
+    assert [verdict.outcome for verdict in on_host(guest)] == ["unknown"]

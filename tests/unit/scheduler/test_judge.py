@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from nova_devcompat import wire
 from nova_devcompat.compat.family import Family, Subject
-from nova_devcompat.compat.judging import required_atoms
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
-from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.rules import Equal, OneOf, Ordered, Semver, Superset
+from nova_devcompat.compat.ruling import Guest, required_atoms, rule
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Code, Reason
 from nova_devcompat.compute import admit
@@ -30,9 +30,45 @@ PCI = f"pci:{REQUEST}"
 VGPU = "rc:VGPU"
 ROOT = "root"
 
+NOTHING = Need()
 ENFORCE = Policy()
 LENIENT = Policy(on_unknown=OnUnknown.ACCEPT)
 REPORT = Policy(mode=Mode.REPORT)
+
+
+def every(policy, **of_families):
+    """The policies of a catalog with these families, all the same unless stated."""
+    of = {name: of_families.get(name, policy) for name in FAMILIES}
+    return Policies(policy, of, {"qemu": policy})
+
+
+def of_each(policies):
+    """The policies that a strategy drew."""
+    return Policies(ENFORCE, policies, {"qemu": ENFORCE})
+
+
+def guest_with(need=NOTHING, pins=NOTHING, keeps_devices=True):
+    return Guest(record=need, pins=pins, keeps_devices=keeps_devices)
+
+
+def asking(need, policies, *, pins=NOTHING, keeps_devices=True, **options):
+    """A judge for a guest with this record."""
+    if isinstance(policies, Policy):
+        policies = every(policies)
+    return RequestJudge(guest_with(need, pins, keeps_devices), policies, **options)
+
+
+def rule_on_claim(need, source, moves, claimed, policies, pins=NOTHING, host=None):
+    """Admission's ruling on devices that were claimed."""
+    guest = guest_with(need, pins)
+    given = admit.given_by_claims(guest, source, moves, claimed, host or {})
+    return rule(guest, given, policies)
+
+
+def rule_on_pins(pins, given_devices, policies):
+    """The ruling on devices that are given to a new guest."""
+    guest = guest_with(pins=pins, keeps_devices=False)
+    return rule(guest, admit.given_devices(guest, given_devices, {}), policies)
 
 
 def gpu(version, caps=("migration",)):
@@ -90,7 +126,7 @@ def atoms_of(*offers):
 
 def judge(need, offers, candidates, *, policy=ENFORCE, **options):
     known = atoms_of(*offers) | need.atoms
-    request = RequestJudge(need, lambda family: policy)
+    request = asking(need, policy)
     return request.judge(publish(offers, known=known, **options), candidates)
 
 
@@ -184,7 +220,7 @@ class TestCandidates:
         assert [reason.code for reason in judged.ruling.reported] == ["minor-too-old"]
 
     def test_an_atom_that_the_host_has_not_evaluated(self):
-        request = RequestJudge(need_of(gpu("1.2")), lambda family: ENFORCE)
+        request = asking(need_of(gpu("1.2")), ENFORCE)
         document = publish([gpu("1.4")], known=atoms_of(gpu("1.4")))
         judged = request.judge(document, [vgpu_candidate("p0")])
         assert [reason.code for reason in judged.ruling.refused] == [Code.NOT_EVALUATED]
@@ -192,7 +228,7 @@ class TestCandidates:
     def test_a_silent_host(self):
         reason = Reason(code=Code.HOST_SILENT, actor="operator")
         for policy, fits in ((ENFORCE, False), (LENIENT, True), (REPORT, True)):
-            request = RequestJudge(need_of(gpu("1.2")), lambda family, p=policy: p)
+            request = asking(need_of(gpu("1.2")), policy)
             judged = request.silent(reason)
             assert (judged.candidates is None) is fits
             if not fits:
@@ -200,7 +236,7 @@ class TestCandidates:
 
     def test_verdicts_are_remembered_by_shape_alone(self):
         """The second host of a shape is answered without its candidates."""
-        request = RequestJudge(need_of(gpu("1.2")), lambda family: ENFORCE)
+        request = asking(need_of(gpu("1.2")), ENFORCE)
         reader = wire.StatsReader()
         known = atoms_of(gpu("1.2"), gpu("1.4"))
 
@@ -233,9 +269,7 @@ class TestPins:
         options.setdefault("policy", ENFORCE)
         policy = options.pop("policy")
         pins = Need(devices=(DeviceNeed.of("gpu", {"version": [version]}),))
-        return RequestJudge(
-            Need(), lambda family: policy, pins=pins, keeps_devices=False, **options
-        )
+        return asking(Need(), policy, pins=pins, keeps_devices=False, **options)
 
     def document(self, *offers, **options):
         pin = atoms_of(gpu("2.3"))
@@ -323,7 +357,7 @@ class TestPins:
             (gpu("2.1", caps=["p2p"]), False),
             (gpu("2.4", caps=[]), False),
         ):
-            request = RequestJudge(need, lambda family: ENFORCE, pins=pins)
+            request = asking(need, ENFORCE, pins=pins)
             judged = request.judge(publish([offer], known=known | need.atoms), candidates)
             assert bool(left(judged, candidates)) is fits
 
@@ -371,7 +405,7 @@ def test_admission_accepts_then_filter_accepts_then_prefilter_accepts(
     need = need_of(*source, slot=slot)
     if forget:
         need = Need(devices=need.devices[1:])
-    policy_of = policy.__getitem__
+    policy_of = of_each(policy)
 
     # Admission, on the devices really claimed.
     claimed = [
@@ -383,7 +417,7 @@ def test_admission_accepts_then_filter_accepts_then_prefilter_accepts(
         order = data.draw(st.permutations(range(len(source))), label="order of the claim")
         moves = {f"s{index}": f"d{order[index]}" for index in range(len(source))}
         addresses = {f"s{index}": slot for index in range(len(source))}
-    admitted = admit.rule_on_claim(need, addresses, moves, claimed, policy_of).accepts
+    admitted = rule_on_claim(need, addresses, moves, claimed, policy_of).accepts
 
     # The filter, on the candidate that those were allocated from.
     known = atoms_of(*source, *here) | need.atoms
@@ -399,12 +433,12 @@ def test_admission_accepts_then_filter_accepts_then_prefilter_accepts(
         placed=placed and how != "untracked",
         whole=data.draw(st.booleans(), label="whole") and placed,
     )
-    judged = RequestJudge(need, policy_of).judge(document, [candidate])
+    judged = asking(need, policy_of).judge(document, [candidate])
     filtered = judged.candidates is None or bool(judged.candidates)
 
     # The prefilter, on the traits of the root provider.
     root = {atom for offer in here for atom in offer.accept_set(known).atoms}
-    prefiltered = required_atoms(need, policy_of) <= root
+    prefiltered = required_atoms(guest_with(need), policy_of) <= root
 
     assert filtered or not admitted
     assert prefiltered or not filtered
@@ -453,8 +487,8 @@ def test_a_build_accepts_a_pin_then_filter_accepts_then_prefilter_accepts(
         else Assigned(PCI, f"d{index}", None)
         for index, one in enumerate(taken)
     ]
-    policy_of = policy.__getitem__
-    admitted = admit.rule_on_pins(pins, given_devices, policy_of).accepts
+    policy_of = of_each(policy)
+    admitted = rule_on_pins(pins, given_devices, policy_of).accepts
 
     known = atoms_of(*here) | pins.atoms
     providers = [f"p{one}" for one in taken]
@@ -470,7 +504,7 @@ def test_a_build_accepts_a_pin_then_filter_accepts_then_prefilter_accepts(
     # Whole is what names all that placement can allocate.
     strange = how in ("vgpu", "pci") and any(one == len(here) for one in taken)
     whole = not strange and data.draw(st.booleans(), label="whole")
-    request = RequestJudge(
+    request = asking(
         Need(), policy_of, pins=pins, keeps_devices=False, pci=how in ("pci", "untracked")
     )
     document = publish(here, known=known, placed=placed, whole=whole)
@@ -478,7 +512,7 @@ def test_a_build_accepts_a_pin_then_filter_accepts_then_prefilter_accepts(
     filtered = judged.candidates is None or bool(judged.candidates)
 
     root = {atom for offer in here for atom in offer.accept_set(known).atoms}
-    prefiltered = required_atoms(pins, policy_of) <= root
+    prefiltered = required_atoms(guest_with(pins=pins, keeps_devices=False), policy_of) <= root
 
     assert filtered or not admitted
     assert prefiltered or not filtered
@@ -504,8 +538,8 @@ def test_what_is_remembered_changes_no_ruling(source, hosts, pins, policy, keeps
     reader = wire.StatsReader()
 
     def new():
-        return RequestJudge(
-            need, policy.__getitem__, pins=pins, keeps_devices=keeps, pci=make is pci_candidate
+        return asking(
+            need, of_each(policy), pins=pins, keeps_devices=keeps, pci=make is pci_candidate
         )
 
     seasoned = new()
@@ -549,9 +583,7 @@ def test_a_guest_can_always_stay_where_it_started(source, policy):
         for index, offer in enumerate(source)
     ]
     moves = {one.address: one.address for one in claimed}
-    ruling = admit.rule_on_claim(
-        need, dict.fromkeys(moves, PCI), moves, claimed, policy.__getitem__
-    )
+    ruling = rule_on_claim(need, dict.fromkeys(moves, PCI), moves, claimed, of_each(policy))
     unknown = any(values is None for device in need.devices for _, values in device.values)
     assert ruling.accepts or unknown
 
@@ -566,12 +598,12 @@ def test_the_order_of_a_claim_matters_where_it_is_known():
         ({"s0": "d0", "s1": "d1"}, True),
         ({"s0": "d1", "s1": "d0"}, False),
     ):
-        ruling = admit.rule_on_claim(need, addresses, moves, claimed, lambda family: ENFORCE)
+        ruling = rule_on_claim(need, addresses, moves, claimed, every(ENFORCE))
         assert ruling.accepts is accepted
     # Where the record's addresses are not the guest's any more, no order may be relied on.
     stale = Need(devices=tuple(one.moved("elsewhere") for one in need.devices))
     moves = {"s0": "d0", "s1": "d1"}
-    assert not admit.rule_on_claim(stale, addresses, moves, claimed, lambda f: ENFORCE).accepts
+    assert not rule_on_claim(stale, addresses, moves, claimed, every(ENFORCE)).accepts
 
 
 def test_relocate_keeps_the_need_and_forgets_rather_than_lies():
@@ -587,7 +619,7 @@ def test_relocate_keeps_the_need_and_forgets_rather_than_lies():
 
 def test_a_slot_without_any_claim():
     need = Need(devices=(DeviceNeed.of("nic", {"mode": ["a"]}, slot=PCI, address="s0"),))
-    ruling = admit.rule_on_claim(need, {"s0": PCI}, {}, [], lambda family: ENFORCE)
+    ruling = rule_on_claim(need, {"s0": PCI}, {}, [], every(ENFORCE))
     assert [reason.code for reason in ruling.refused] == [Code.NO_DEVICE]
 
 
@@ -658,9 +690,7 @@ def test_hosts_of_a_host_family(source, of_host, pin, hosts, policy, keeps, whol
     reader = wire.StatsReader()
 
     def new():
-        return RequestJudge(
-            need, lambda family: policy, pins=pins, keeps_devices=keeps, asks=bool(source)
-        )
+        return asking(need, policy, pins=pins, keeps_devices=keeps)
 
     seasoned = new()
     for number, (part, devices) in enumerate(hosts):
@@ -671,7 +701,7 @@ def test_hosts_of_a_host_family(source, of_host, pin, hosts, policy, keeps, whol
         assert judged == new().judge(document, candidates)
         if not keeps or len(taken) < len(source):
             continue
-        ruling = admit.rule_on_claim(
+        ruling = rule_on_claim(
             need,
             {},
             {},
@@ -679,7 +709,7 @@ def test_hosts_of_a_host_family(source, of_host, pin, hosts, policy, keeps, whol
                 Assigned(VGPU, one, HostDevice(one, devices[index]))
                 for index, one in enumerate(taken)
             ],
-            lambda family: policy,
+            every(policy),
             pins,
             {"qemu": HostDevice("qemu", part)} if part else {},
         )
@@ -694,7 +724,7 @@ def test_a_plain_guest_is_settled_by_the_host_alone():
     """On hosts without devices, of which most have the same QEMU."""
     need = Need(devices=(DeviceNeed.of("qemu", {"machine": ["q2"]}, slot=host_slot("qemu")),))
     family = Family(name="qemu", rules={"machine": OneOf()}, subject=Subject.HOST)
-    request = RequestJudge(need, lambda family: ENFORCE)
+    request = asking(need, ENFORCE)
     reader = wire.StatsReader()
     for machines, accepted in ((["q1", "q2"], True), (["q1"], False)):
         part = family.offer({"machine": machines})

@@ -14,8 +14,9 @@ from nova.scheduler.weights import WeighedHost
 from nova_devcompat import wire
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.rules import Equal, OneOf, Semver
+from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.scheduler import mobility, weights
 from tests.unit.providers import uuid_of
@@ -76,7 +77,8 @@ class Cloud:
 
     def weigh(self, *, need=None, pins=None, policy=ENFORCE, pci=(), candidates=None, shapes=True):
         """The group of each host, by its name."""
-        request = mobility.Mobility(need, pins or Need(), lambda family: policy, pci)
+        guest = Guest(record=need or Need(), pins=pins or Need(), keeps_devices=need is not None)
+        request = mobility.Mobility(guest, Policies(policy), pci)
         groups = {}
         for name, document in self.documents.items():
             shape = getattr(document, "shape", None)
