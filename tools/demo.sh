@@ -11,4 +11,4 @@ tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 python=$(find_python)
 python=$(make_venv "$python" test)
-exec "$python" "$tools/demo.py" "$@"
+run_rig "$python" demo "$@"

@@ -10,4 +10,4 @@ tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$tools/lib/python.sh"
 
 python=$(find_python)
-PYTHONPATH="$tools/lib" exec "$python" -m nova_suite "$@"
+run_rig "$python" nova_suite "$@"

@@ -6,7 +6,7 @@
 #
 #   tools/refresh-constraints.sh [--nova RELEASE] [UPPER_CONSTRAINTS]
 #
-# RELEASE is one of tools/lib/releases.py, by default its newest; which Nova and Placement are
+# RELEASE is one of rigs/releases.py, by default its newest; which Nova and Placement are
 # installed stands there. UPPER_CONSTRAINTS is the file or URL of that OpenStack release's
 # upper-constraints; without it the newest versions are taken that fit together, which for an older
 # release can be too new. Run ./tools/test.sh --nova RELEASE before you commit the result.
@@ -32,7 +32,7 @@ case "${1:-}" in
 esac
 
 python=$(find_python)
-release=$("$python" "$tools/lib/releases.py" "${wanted[@]}")
+release=$(run_rig "$python" releases "${wanted[@]}")
 read -r name nova placement target <<< "$release"
 cd "$tools/.."
 scratch=$(mktemp -d)

@@ -9,4 +9,4 @@ tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$tools/lib/python.sh"
 
 python=$(find_python)
-exec "$python" "$tools/lib/run_tests.py" "$@"
+run_rig "$python" run_tests "$@"

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""tools/demo.py, as a user runs it: in a process of its own."""
+"""rigs/demo.py, as a user runs it: in a process of its own."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -14,10 +13,10 @@ import tempfile
 
 import pytest
 
+from rigs import demo
 from tests.functional import bootstrap
 
 ROOT = pathlib.Path(__file__).parents[2]
-DEMO = ROOT / "tools" / "demo.py"
 
 # The demo chooses its own concurrency: once is enough.
 pytestmark = pytest.mark.skipif(
@@ -29,8 +28,9 @@ NEED = ["nic.fw_version=1.2"]
 
 def start(*arguments, python=(sys.executable,), **environ):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OS_")} | environ
+    environment["PYTHONPATH"] = str(ROOT)
     return subprocess.Popen(
-        [*python, str(DEMO), *arguments],
+        [*python, "-P", "-m", "rigs.demo", *arguments],
         cwd="/",
         env=environment,
         stdout=subprocess.PIPE,
@@ -43,18 +43,6 @@ def run(*arguments, **kwargs):
     process = start(*arguments, **kwargs)
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
-
-
-@pytest.fixture(scope="module")
-def demo():
-    """The script as a module, for what it does when things go wrong."""
-    spec = importlib.util.spec_from_file_location("nova_devcompat_demo", DEMO)
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look there for the module of a class.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
 
 
 def test_json_and_nothing_else():
@@ -139,7 +127,7 @@ class _Story:
         return [(step, step.__name__.title()) for step in self._steps]
 
 
-def test_ends_at_what_was_not_expected(demo, capsys):
+def test_ends_at_what_was_not_expected(capsys):
     def good(details):
         details["seen"] = 1
 
@@ -162,7 +150,7 @@ def test_ends_at_what_was_not_expected(demo, capsys):
     assert "got       'cmp1'" in captured.err
 
 
-def test_ends_at_an_error(demo, capsys):
+def test_ends_at_an_error(capsys):
     def broken(details):
         raise TimeoutError("waited 30 s")
 
@@ -176,7 +164,7 @@ def test_ends_at_an_error(demo, capsys):
     assert "demo.sh -v" in err
 
 
-def test_table(demo):
+def test_table():
     lines = demo.tabulate(["a", "why"], [["x", "one two three four five six"], ["yy", ""]], 30)
     assert lines == [
         "     a   why",

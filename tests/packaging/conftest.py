@@ -17,7 +17,7 @@ import zipfile
 
 import pytest
 
-from tools.lib import releases
+from rigs import releases
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 #: What tools/test.sh --packaging --nova names.

@@ -57,7 +57,8 @@ def imported(*, beside_nova):
     return {canonical(name) for module in modules for name in distributions.get(module, [module])}
 
 
-def test_carries_every_file_of_the_package(wheel_names):
+def test_carries_every_file_of_the_package_and_no_other(wheel_names):
+    """Neither rigs nor tests, which are for the tree."""
     tree = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "nova_devcompat").rglob("*")

@@ -5,7 +5,7 @@
 
 import pytest
 
-from tools.lib import driver_signatures
+from rigs import driver_signatures
 
 RECORDED = driver_signatures.recorded()
 

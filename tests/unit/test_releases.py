@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""What names the supported releases of OpenStack says the same as tools/lib/releases.py."""
+"""What names the supported releases of OpenStack says the same as rigs/releases.py."""
 
 from __future__ import annotations
 
 import configparser
-import importlib
 import pathlib
 import re
-import subprocess
-import sys
-from typing import Any
 
 import pytest
 
 from nova_devcompat.fleet import upgrade
-from tools.lib import driver_signatures, releases
+from rigs import driver_signatures, releases
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMES = [release.name for release in releases.RELEASES]
@@ -108,65 +104,3 @@ def test_the_documentation_has_them():
 def test_the_span_is_told(path):
     span = f"{OLDEST.series} ({OLDEST.name}) to {NEWEST.series} ({NEWEST.name})"
     assert span in (ROOT / path).read_text()
-
-
-# --- tools/test.sh -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def tools(monkeypatch):
-    """Imports modules of tools/lib as the scripts there do."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools" / "lib"))
-    yield importlib.import_module
-    for name in ("run_tests", "interrupts", "venvs", "releases", "junit"):
-        sys.modules.pop(name, None)
-
-
-def test_environments_of_releases_are_apart(tools, tmp_path, monkeypatch):
-    monkeypatch.setenv("NOVA_DEVCOMPAT_VENVS", str(tmp_path))
-    environment = tools("venvs").environment
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert environment("test") == environment("test", NEWEST.series)
-    assert environment("test").path == tmp_path / f"test-{version}"
-    older = environment("test", OLDEST.series)
-    assert older.path == tmp_path / f"test-{OLDEST.name}-{version}"
-    assert older.constraints == OLDEST.constraints
-
-
-def functional_suites(tools: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
-    run_tests = tools("run_tests")
-    monkeypatch.setattr(run_tests, "WORKERS", 2)
-    parsed = run_tests.parse(["--functional", *arguments])
-    (group,) = run_tests.choose(parsed, pathlib.Path())
-    return [(suite.name, suite.arguments, suite.shared) for suite in group]
-
-
-@pytest.mark.parametrize("release", releases.RELEASES, ids=NAMES)
-def test_all_functional_tests_run_once_at_least(release, tools, monkeypatch):
-    suites = functional_suites(tools, monkeypatch, "--nova", release.name)
-    if release.native:
-        assert suites == [("native", (), True), ("eventlet", ("-m", "threads"), False)]
-    else:
-        assert suites == [
-            ("eventlet-1", ("--share=1/2",), False),
-            ("eventlet-2", ("--share=2/2",), False),
-        ]
-
-
-def test_a_selection_runs_in_one_process(tools, monkeypatch):
-    suites = functional_suites(tools, monkeypatch, "--nova", OLDEST.name, "--", "-x")
-    assert suites == [("eventlet", (), False)]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--nova", "2024.2"], f"there are {OLDEST.name} (Nova {OLDEST.series}), "),
-        (["--nova", OLDEST.name, "--native"], f"Nova {OLDEST.series} know eventlet only"),
-    ],
-)
-def test_what_cannot_be_run_is_refused(arguments, told):
-    command = [sys.executable, ROOT / "tools" / "lib" / "run_tests.py", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert told in done.stderr

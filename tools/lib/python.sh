@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 #
-# Sourced by tools/*.sh and .ci/run: finds a Python, and asks venvs.py for an environment.
+# Sourced by tools/*.sh and .ci/run: finds a Python, has rigs.venvs make an environment, and runs
+# other modules of rigs.
 
-_lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 # What another project's environment may have set must not reach ours.
 unset PYTHONHOME PYTHONPATH
@@ -66,5 +67,11 @@ EOF
 
 # make_venv PYTHON NAME: print the path of the python of environment NAME, made first if needed.
 make_venv() {
-    "$1" "$_lib/venvs.py" "$2"
+    (run_rig "$1" venvs "$2")
+}
+
+# run_rig PYTHON MODULE [ARGUMENT...]: go on as a module of rigs, whatever folder we are in; nothing
+# is imported from there (-P).
+run_rig() {
+    PYTHONPATH=$_root exec "$1" -P -m "rigs.$2" "${@:3}"
 }

@@ -9,7 +9,7 @@ import ast
 import inspect
 from typing import Any
 
-from tools.lib import driver_signatures
+from rigs import driver_signatures
 
 RELEASES = driver_signatures.recorded()
 

@@ -18,8 +18,8 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from cloud import waiting
-from cloud.layout import Cloud, CloudError, tail, write
+from rigs.cloud import waiting
+from rigs.cloud.layout import Cloud, CloudError, tail, write
 
 #: Seconds that a process has to end after SIGTERM.
 GRACE = 50.0

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-from cloud.layout import ADDRESS, CloudError
+from rigs.cloud.layout import ADDRESS, CloudError
 
 #: Seconds of waiting before it is worth a line.
 PATIENCE = 3.0

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import pathlib
 
-from cloud import waiting
-from cloud.layout import ADDRESS, ROOT, Cloud
-from cloud.packages import Debian
-from cloud.processes import Service
-from cloud.rest import Client
+from rigs.cloud import waiting
+from rigs.cloud.layout import ADDRESS, ROOT, Cloud
+from rigs.cloud.packages import Debian
+from rigs.cloud.processes import Service
+from rigs.cloud.rest import Client
 
 #: WSGI modules of the APIs.
 APIS = {

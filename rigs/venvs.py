@@ -26,9 +26,9 @@ import time
 import venv
 from collections.abc import Iterator, Mapping, Sequence
 
-import releases
+from rigs import releases
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 #: What our own environments are made from.
 _OURS = {
     "test": ("requirements.txt", "test-requirements.txt"),
@@ -114,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--nova", metavar="RELEASE", default=releases.DEFAULT, help="2025.1 or 31, for example"
     )
     arguments = parser.parse_args(argv)
+    # For this process alone: what it starts finds its modules by itself.
+    os.environ.pop("PYTHONPATH", None)
     if arguments.link_shim:
         _link_shim(arguments.link_shim)
         return 0

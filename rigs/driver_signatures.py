@@ -3,7 +3,7 @@
 
 """Read the signatures of Nova's virt drivers from its wheels, and record them for a test.
 
-    python tools/lib/driver_signatures.py 31 32 33 34
+    python -m rigs.driver_signatures 31 32 33 34
 
 downloads the newest release of each of these series with pip and writes
 tests/unit/compute/nova_signatures.json, which tests/unit/compute/test_contract.py compares
@@ -21,7 +21,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "tests" / "unit" / "compute" / "nova_signatures.json"
 
 #: The classes that are recorded, with their files in a wheel. The first is the interface.

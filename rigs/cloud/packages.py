@@ -18,10 +18,8 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-import releases
-import venvs
-
-from cloud.layout import CannotInstall, Cloud, CloudError, write
+from rigs import releases, venvs
+from rigs.cloud.layout import CannotInstall, Cloud, CloudError, write
 
 #: What is run, and the package that has it.
 PROGRAMS = {
@@ -36,7 +34,7 @@ PROGRAMS = {
 #: Seconds that a command may take that sets something up.
 LIMIT = 300
 _FOLDERS = ("usr/sbin", "usr/bin", "usr/lib/rabbitmq/bin", "bin")
-REQUIREMENTS = ("requirements.txt", "tools/lib/cloud/requirements.txt")
+REQUIREMENTS = ("requirements.txt", "rigs/cloud/requirements.txt")
 CONSTRAINTS = f"constraints/cloud-{releases.DEFAULT}.txt"
 
 

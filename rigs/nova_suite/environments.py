@@ -8,8 +8,7 @@ Nothing of our tree is on their path, unlike in those of tools/test.sh.
 
 import pathlib
 
-import releases
-import venvs
+from rigs import releases, venvs
 
 #: What is installed beside Nova and Placement, by variant.
 REQUIREMENTS = {

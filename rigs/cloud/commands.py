@@ -16,11 +16,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import interrupts
-
-from cloud import packages
-from cloud.configuration import Files
-from cloud.layout import (
+from rigs import interrupts
+from rigs.cloud import packages
+from rigs.cloud.configuration import Files
+from rigs.cloud.layout import (
     ADDRESS,
     CONTROLLER,
     DEFAULT_COMPUTES,
@@ -31,10 +30,10 @@ from cloud.layout import (
     Cloud,
     CloudError,
 )
-from cloud.packages import Debian
-from cloud.processes import Process, Service, Supervisor, locked
-from cloud.services import Services
-from cloud.setup import Setup
+from rigs.cloud.packages import Debian
+from rigs.cloud.processes import Process, Service, Supervisor, locked
+from rigs.cloud.provision import Setup
+from rigs.cloud.services import Services
 
 #: What ``--devcompat`` means when nothing follows it.
 ALL = "all"

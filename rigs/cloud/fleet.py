@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import pathlib
 
-from cloud.layout import Cloud
+from rigs.cloud.layout import Cloud
 
 #: See ``nova_virt_playground``.
 DRIVER = "playground.PlaygroundDriver"

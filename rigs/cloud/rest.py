@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from cloud.layout import Cloud, CloudError
+from rigs.cloud.layout import Cloud, CloudError
 
 
 class Client:

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from nova_suite.runner import Outcome
+from rigs.nova_suite.runner import Outcome
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,12 +24,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 
-import interrupts
-import releases
-import venvs
-
-from nova_suite import compare, environments
-from nova_suite.runner import Group, Outcome, Runner, WorkerError
+from rigs import interrupts, releases, venvs
+from rigs.nova_suite import compare, environments
+from rigs.nova_suite.runner import Group, Outcome, Runner, WorkerError
 
 PREFIX = "nova.tests.functional."
 #: What is run by default: patterns of module, class and test, after PREFIX.

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 #: Everything listens here and nowhere else.
 ADDRESS = "127.0.0.1"
 REGION = "RegionOne"

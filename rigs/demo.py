@@ -30,8 +30,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-
 #: What the hosts have when the story begins, and what cmp1 has at its end.
 VERSIONS = {"cmp1": "1.0", "cmp2": "1.2", "cmp3": "1.4", "cmp4": "2.0"}
 UPGRADED = "1.4"
@@ -720,7 +718,6 @@ def _check_environment() -> None:
     """Leave with advice if what the demo needs is not there."""
     if sys.version_info < (3, 11):  # noqa: UP036 - this is run by any Python there is
         _cannot(f"this is Python {sys.version_info[0]}.{sys.version_info[1]}, not 3.11 or newer")
-    sys.path[0] = str(ROOT)  # in place of this script's folder
     # Fixed by Nova's first import. Nova 34's own default is still eventlet.
     os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", "true")
     # Left from a test run, they would make Nova's fixtures swallow what is printed.

@@ -3,7 +3,7 @@
 
 """Count what pytest wrote as JUnit XML.
 
-    python junit.py FOLDER
+    python -m rigs.junit FOLDER
 
 prints how many tests passed and how many failed in all the files of a folder.
 """

@@ -12,8 +12,8 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from cloud import fleet
-from cloud.layout import ADDRESS, CONTROLLER, REGION, Cloud, write
+from rigs.cloud import fleet
+from rigs.cloud.layout import ADDRESS, CONTROLLER, REGION, Cloud, write
 
 Value = str | int | bool | Sequence[str]
 Sections = Mapping[str, Mapping[str, Value]]

@@ -3,14 +3,12 @@
 
 """What tools/nova-suite.sh makes of the outcomes of Nova's tests."""
 
-import importlib
 import json
-import pathlib
-import sys
 
 import pytest
 
-FOLDER = pathlib.Path(__file__).resolve().parents[3] / "tools" / "lib"
+from rigs.nova_suite import __main__ as suite
+
 DRIVEN = {"drivers": 1, "stats documents": 1, "provider trees": 2}
 MOVED = {
     "filter calls": 1,
@@ -27,39 +25,24 @@ DID = DRIVEN | MOVED
 A, B, C = (f"nova.tests.functional.test_x.TestX.test_{name}" for name in "abc")
 
 
-@pytest.fixture(scope="module")
-def suite():
-    """The modules of the tool."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield importlib.import_module("nova_suite.__main__")
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in set(sys.modules) - before:
-            if name.partition(".")[0] in ("interrupts", "nova_suite", "releases", "venvs"):
-                del sys.modules[name]
-
-
 class Variant:
     """Stands in for a runner: tests come to what is said here, one status a time.
 
     :param statuses: by test, of its first run and those after it
     """
 
-    def __init__(self, suite, did, statuses):
-        self._suite = suite
+    def __init__(self, did, statuses):
         self._did = did
         self._statuses = {test: list(words) for test, words in statuses.items()}
         self.installed = {"files": [], "path": []}
 
     def list_tests(self):
-        group = self._suite.Group(module="test_x", tests=tuple(self._statuses))
+        group = suite.Group(module="test_x", tests=tuple(self._statuses))
         return {"TestX": group}
 
     def run(self, groups, jobs, tell=lambda outcomes: None):
         return {
-            test: self._suite.Outcome(
+            test: suite.Outcome(
                 status=self._statuses[test].pop(0),
                 why="logged\nTraceback (most recent call last):\nE: why",
                 ours=self._did,
@@ -70,11 +53,11 @@ class Variant:
 
 
 @pytest.fixture
-def compared(suite, tmp_path, capsys):
+def compared(tmp_path, capsys):
     """Compare two variants; the exit status and the lines that are printed."""
 
     def compared(stock, ours, did=DID, installed=None, arguments=("--all",)):
-        variants = {"stock": Variant(suite, {}, stock), "ours": Variant(suite, did, ours)}
+        variants = {"stock": Variant({}, stock), "ours": Variant(did, ours)}
         if installed:
             variants["ours"].installed = installed
         status = suite._Suite(variants, tmp_path, suite.parse(arguments)).run()
@@ -137,7 +120,7 @@ def test_what_somebody_selects_need_not_move_a_guest(compared):
     )
 
 
-def test_the_tree_is_not_what_was_to_be_tested(compared, suite):
+def test_the_tree_is_not_what_was_to_be_tested(compared):
     tree = str(suite.venvs.ROOT)
     status, lines = compared(
         {A: ["pass"]}, {A: ["pass"]}, installed={"files": [], "path": ["/usr", tree]}
@@ -146,20 +129,20 @@ def test_the_tree_is_not_what_was_to_be_tested(compared, suite):
     assert lines[-1].startswith(f"FAILED: {tree} is on the path")
 
 
-def test_too_many_to_be_run_again(compared, suite):
+def test_too_many_to_be_run_again(compared):
     tests = [f"{A}_{number}" for number in range(suite.AGAIN + 1)]
     status, lines = compared({t: ["pass"] for t in tests}, {t: ["fail"] for t in tests})
     assert (status, lines[-1]) == (1, f"FAILED: tests that differ: {len(tests)}")
 
 
-def test_selection(suite):
+def test_selection():
     classes = {"TestX": suite.Group(module="test_x", tests=(A, B, C))}
     (group,) = suite.select(classes, [r"test_x\..*_[ab]$"], {r"_b$": "why"})
     assert group.tests == (A,)
     assert suite.select(classes, ["functional"], {"never": "why"}) == []
 
 
-def test_the_patterns_are_regular_expressions(suite, capsys):
+def test_the_patterns_are_regular_expressions(capsys):
     with pytest.raises(SystemExit) as ended:
         suite.parse(["test_(x"])
     assert ended.value.code == 2

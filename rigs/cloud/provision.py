@@ -12,11 +12,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from cloud import packages, waiting
-from cloud.layout import CONTROLLER, REGION, Cloud, write
-from cloud.processes import Supervisor
-from cloud.rest import Client
-from cloud.services import Services
+from rigs.cloud import packages, waiting
+from rigs.cloud.layout import CONTROLLER, REGION, Cloud, write
+from rigs.cloud.processes import Supervisor
+from rigs.cloud.rest import Client
+from rigs.cloud.services import Services
 
 #: Endpoints: name, type, service that answers, path.
 ENDPOINTS = (

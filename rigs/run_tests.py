@@ -24,10 +24,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-import interrupts
-import junit
-import releases
-import venvs
+from rigs import interrupts, junit, releases, venvs
 
 ROOT = venvs.ROOT
 #: The pure core: decided without a host, so there is no excuse for a branch not tested.
@@ -206,6 +203,8 @@ def choose(arguments: argparse.Namespace, scratch: pathlib.Path) -> list[list[Su
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
+    # For this process alone: what it starts finds its modules by itself.
+    os.environ.pop("PYTHONPATH", None)
     with tempfile.TemporaryDirectory(prefix="nova-devcompat-test-") as scratch_name:
         scratch = pathlib.Path(scratch_name)
         groups = choose(arguments, scratch)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""``python -m cloud``, which ``tools/cloud`` runs."""
+"""``python -m rigs.cloud``, which ``tools/cloud`` runs."""
 
 import sys
 
-from cloud import commands
+from rigs.cloud import commands
 
 if __name__ == "__main__":
     sys.exit(commands.main())
