@@ -1,131 +1,107 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""Run the test suites, each in a process of its own, and end with a summary.
+"""Run the test suites, as many at a time as keep the processors busy, and end with a summary.
 
 Without options: the unit tests with the branch coverage of the pure core, the tests against real
 programs where these can be had, the functional tests on native threads, and on eventlet those of
 them that the marker ``threads`` names; before OpenStack 2026.2 all of them on eventlet.
+
+With PATHs, which are taken from where you are, or else from the top of the tree: only the tests
+there; functional ones on native threads where Nova can, unless --eventlet says otherwise.
 Only the standard library is used here.
 """
 
+from __future__ import annotations
+
 import argparse
-import contextlib
-import dataclasses
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
-from typing import TextIO
+from collections.abc import Sequence
 
-from rigs import interrupts, junit, releases, venvs
+from rigs import coverage, interrupts, junit, releases, runner, selection, suites, venvs
+from rigs.runner import Outcome
+from rigs.suites import Suite, Wanted
 
-ROOT = venvs.ROOT
-#: The pure core: decided without a host, so there is no excuse for a branch not tested.
-COVERED = "nova_devcompat.compat"
-COVERAGE = 100
-#: More of Nova's services at a time would not fit into the memory of a small machine.
-WORKERS = min(os.cpu_count() or 1, 8)
 #: Among the results: the suites of which nothing ran, and why.
 SKIPPED = "skipped.txt"
 #: pytest's exit status when nothing was collected.
 NOTHING_COLLECTED = 5
+#: The suites by the option that names them.
+FOLDERS = {
+    "unit": "tests/unit",
+    "real": "tests/real",
+    "functional": "tests/functional",
+    "packaging": "tests/packaging",
+}
+_USAGE = "%(prog)s [options] [PATH[::TEST] ...] [-- pytest arguments]"
+#: The examples in it are tried by a test.
+EPILOG = """\
+examples:
+  tools/test.sh --quick
+  tools/test.sh tests/unit/catalog tests/unit/test_wire.py
+  tools/test.sh tests/functional/test_lines_of_defence.py::ForcedTest
+  tools/test.sh --eventlet tests/functional/test_concurrency.py
+  tools/test.sh --functional --native -- -k refused_by_admission -x
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Suite:
-    """One run of pytest over one folder."""
-
-    name: str
-    folder: str
-    environ: dict[str, str] = dataclasses.field(default_factory=dict)
-    arguments: tuple[str, ...] = ()
-    #: whether its tests can be shared out to several processes
-    shared: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of a suite."""
-
-    suite: Suite
-    status: int
-    seconds: float
-    counts: junit.Counts
-    #: Why nothing of it ran, where all of it was skipped.
-    skipped: str = ""
-
-
-def native_suite() -> Suite:
-    return Suite(
-        name="native",
-        folder="tests/functional",
-        environ={"OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"},
-        shared=True,
-    )
-
-
-def eventlet_suites(*, whole: bool, shares: int = 1) -> list[Suite]:
-    """The functional tests on eventlet, as suites that can run at the same time.
-
-    :param whole: all of them, rather than those that depend on what threads do
-    :param shares: how many suites; see --share in tests/functional/conftest.py
-    """
-    selected = () if whole else ("-m", "threads")
-    return [
-        Suite(
-            name="eventlet" if shares == 1 else f"eventlet-{share}",
-            folder="tests/functional",
-            environ={"OS_NOVA_DISABLE_EVENTLET_PATCHING": "false"},
-            arguments=selected if shares == 1 else (*selected, f"--share={share}/{shares}"),
-        )
-        for share in range(1, shares + 1)
-    ]
-
-
-def real_suite() -> Suite:
-    return Suite(name="real", folder="tests/real")
-
-
-def packaging_suite(release: releases.Release) -> Suite:
-    return Suite(
-        name="packaging",
-        folder="tests/packaging",
-        environ={"NOVA_DEVCOMPAT_RELEASE": release.name},
-    )
-
-
-def unit_suite(*, coverage: bool, scratch: pathlib.Path) -> Suite:
-    arguments: tuple[str, ...] = ()
-    if coverage:
-        arguments = (
-            f"--cov={COVERED}",
-            "--cov-branch",
-            f"--cov-fail-under={COVERAGE}",
-            "--cov-report=term-missing:skip-covered",
-        )
-    return Suite(
-        name="unit",
-        folder="tests/unit",
-        environ={"COVERAGE_FILE": str(scratch / "coverage")},
-        arguments=arguments,
-        shared=True,
-    )
+Arguments for pytest are read as in the top of the tree. With them each suite runs in one process,
+and all that they select runs on eventlet, too, unless --native or PATH says otherwise.
+"""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line.
+
+    :returns: beside what the options say, ``wanted`` and ``pytest``
+    :raises SystemExit: it is wrong, and stderr says how
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    # What follows "--" is pytest's, whatever it looks like.
+    end = given.index("--") if "--" in given else len(given)
+    parser = _parser()
+    arguments = parser.parse_args(given[:end])
+    arguments.pytest = given[end + 1 :]
+    try:
+        arguments.release = releases.find(arguments.nova)
+    except releases.UnknownRelease as error:
+        parser.error(f"--nova {arguments.nova}: {error}")
+    if arguments.native and not arguments.release.native:
+        parser.error(
+            f"--native: the test fixtures of Nova {arguments.release.series} know eventlet only; "
+            "leave it out"
+        )
+    named = {name for name in FOLDERS if getattr(arguments, name)}
+    modes = {name for name in ("native", "eventlet") if getattr(arguments, name)}
+    if arguments.quick and (named or modes or arguments.paths or arguments.pytest):
+        parser.error("--quick is a choice of its own: leave out the others")
+    arguments.wanted = Wanted(
+        release=arguments.release,
+        kinds=frozenset(modes if arguments.paths else _kinds(named, modes)),
+        tests=_tests(parser, arguments.paths, named),
+        quick=arguments.quick,
+        alone=bool(arguments.pytest),
+    )
+    _refuse_paths(parser, arguments.pytest)
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tools/test.sh",
         description=__doc__,
-        usage="%(prog)s [options] [-- pytest arguments]",
-        epilog="example: tools/test.sh --functional --native -- -k no_ratchet -x",
+        usage=_USAGE,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="the pure core, and a functional test for each line of defence and for records: "
+        "what fails soonest, in two minutes",
     )
     parser.add_argument("--unit", action="store_true", help="the unit tests")
     parser.add_argument(
@@ -153,52 +129,56 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="build the wheel and test it in fresh environments; not run by default",
     )
     parser.add_argument(
-        "--serial",
-        action="store_true",
-        help="one functional run after the other (default: both at the same time)",
+        "--serial", action="store_true", help="one suite after the other, nothing beside it"
     )
     parser.add_argument(
-        "--junit", metavar="FOLDER", type=pathlib.Path, help="keep the results as JUnit XML"
+        "--coverage",
+        action="store_true",
+        help="measure line and branch coverage of the whole package over all that runs",
     )
-    parser.add_argument("pytest", nargs="*", metavar="-- pytest arguments")
-    arguments = parser.parse_args(argv)
-    try:
-        arguments.release = releases.find(arguments.nova)
-    except releases.UnknownRelease as error:
-        parser.error(f"--nova {arguments.nova}: {error}")
-    if arguments.native and not arguments.release.native:
-        parser.error(
-            f"--native: the test fixtures of Nova {arguments.release.series} know eventlet only; "
-            "leave it out"
-        )
-    if arguments.native or arguments.eventlet:
-        arguments.functional = True
-    if not (arguments.unit or arguments.real or arguments.functional or arguments.packaging):
-        arguments.unit = arguments.real = arguments.functional = True
-    return arguments
+    parser.add_argument(
+        "--junit",
+        metavar="FOLDER",
+        type=pathlib.Path,
+        help="keep the results as JUnit XML, and data of coverage",
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH[::TEST]", help="only these tests")
+    return parser
 
 
-def choose(arguments: argparse.Namespace, scratch: pathlib.Path) -> list[list[Suite]]:
-    """The suites to run: a list of groups, the suites of a group at the same time."""
-    groups = []
-    if arguments.unit:
-        # A selection of tests cannot cover everything.
-        groups.append([unit_suite(coverage=not arguments.pytest, scratch=scratch)])
-    if arguments.real:
-        groups.append([real_suite()])
-    if arguments.functional:
-        both = arguments.native == arguments.eventlet
-        native = arguments.release.native and (both or arguments.native)
-        functional = [native_suite()] if native else []
-        if both or arguments.eventlet:
-            whole = not native or arguments.eventlet or bool(arguments.pytest)
-            # As with pytest-xdist: one process for somebody who looks for something.
-            alone = native or arguments.pytest or arguments.serial
-            functional += eventlet_suites(whole=whole, shares=1 if alone else WORKERS)
-        groups += [[suite] for suite in functional] if arguments.serial else [functional]
-    if arguments.packaging:
-        groups.append([packaging_suite(arguments.release)])
-    return groups
+def _kinds(named: set[str], modes: set[str]) -> set[str]:
+    """The kinds of suites that options name; see :func:`suites.choose`."""
+    if modes:
+        named = (named - {"functional"}) | modes
+    return named or {"unit", "real", "functional"}
+
+
+def _tests(
+    parser: argparse.ArgumentParser, paths: Sequence[str], named: set[str]
+) -> tuple[selection.Selected, ...]:
+    selected: list[selection.Selected] = []
+    for path in paths:
+        try:
+            found = selection.select(path, pathlib.Path.cwd())
+        except selection.UnknownTest as error:
+            parser.error(str(error))
+        folders = {FOLDERS[name] for name in named}
+        if folders and not folders & {one.suite for one in found}:
+            options = " ".join(f"--{name}" for name in sorted(named))
+            parser.error(f"{path} is none of the tests that {options} is about")
+        selected += [one for one in found if not folders or one.suite in folders]
+    return tuple(dict.fromkeys(selected))
+
+
+def _refuse_paths(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """A path among pytest's arguments would be run beside everything else."""
+    before = ""
+    for argument in arguments:
+        names_file = "/" in argument or argument.partition("::")[0].endswith(".py")
+        # It may be the value of the option before it.
+        if names_file and not argument.startswith("-") and not before.startswith("-"):
+            parser.error(f"give {argument} before --, which arguments of pytest follow")
+        before = argument
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -206,113 +186,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     # For this process alone: what it starts finds its modules by itself.
     os.environ.pop("PYTHONPATH", None)
     with tempfile.TemporaryDirectory(prefix="nova-devcompat-test-") as scratch_name:
-        scratch = pathlib.Path(scratch_name)
-        groups = choose(arguments, scratch)
-        suites = [suite for group in groups for suite in group]
-        if missing := sorted({s.folder for s in suites if not (ROOT / s.folder).is_dir()}):
+        results = (arguments.junit or pathlib.Path(scratch_name)).resolve()
+        chosen = suites.choose(arguments.wanted)
+        if missing := sorted({s.folder for s in chosen if not (venvs.ROOT / s.folder).is_dir()}):
             print(f"There is no {' and no '.join(missing)}: nothing was run.", file=sys.stderr)
             return 2
         try:
-            python = venvs.ensure(venvs.environment("test", arguments.nova))
+            pythons = _pythons(chosen, arguments.release)
         except venvs.InstallError as error:
             print(error, file=sys.stderr)
             return 1
-        results = (arguments.junit or scratch).resolve()
         results.mkdir(parents=True, exist_ok=True)
-        runner = Runner(python, results, arguments.pytest, arguments.release)
+        if arguments.coverage:
+            chosen = [coverage.measured(suite, results) for suite in chosen]
+        running = runner.Runner(
+            pythons,
+            results,
+            cache=arguments.release.name,
+            extra=arguments.pytest,
+            serial=arguments.serial,
+        )
         started = time.monotonic()
-        outcomes = []
-        for group in groups:
-            outcomes += runner.run(group)
+        outcomes = running.run(chosen)
+        seconds = time.monotonic() - started
         lines = [f"{one.suite.folder}: {one.skipped}" for one in outcomes if one.skipped]
         (results / SKIPPED).write_text("".join(f"{line}\n" for line in lines))
-    return summarise(outcomes, time.monotonic() - started, selected=bool(arguments.pytest))
+        covered = None
+        if arguments.coverage:
+            data = [running.coverage_data(suite) for suite in chosen]
+            covered = coverage.report(pythons["test"], data, results / "coverage")
+    status = summarise(outcomes, seconds, selected=bool(arguments.pytest))
+    if covered is not None:
+        print(f"Coverage of {coverage.PACKAGE}: {covered}")
+    return status
 
 
-class Runner:
-    """Runs suites with one interpreter."""
+def _pythons(chosen: Sequence[Suite], release: releases.Release) -> dict[str, pathlib.Path]:
+    """The interpreters of the suites' environments, which are made unless they are there.
 
-    def __init__(
-        self,
-        python: pathlib.Path,
-        results: pathlib.Path,
-        extra: Sequence[str],
-        release: releases.Release,
-    ) -> None:
-        self._python = python
-        self._results = results
-        self._extra = extra
-        self._release = release
-
-    def run(self, group: Sequence[Suite]) -> list[Outcome]:
-        """Run the suites of a group at the same time and wait for all of them."""
-        started = time.monotonic()
-        together = len(group) > 1
-        processes: list[subprocess.Popen[str]] = []
-        relays = []
-        with _terminated_on_exit(processes):
-            for suite in group:
-                print(f"\n=== {suite.name}: {suite.folder}", flush=True)
-                # Interleaved output needs whole lines: -v prints one a test.
-                process = self._start(suite, ["-v"] if together else [], piped=together)
-                processes.append(process)
-                if together:
-                    assert process.stdout is not None
-                    relay = threading.Thread(target=_relay, args=(suite.name, process.stdout))
-                    relay.start()
-                    relays.append(relay)
-            outcomes = []
-            # In the order in which they end, so that each has its own time.
-            waiting = list(zip(group, processes, strict=True))
-            while waiting:
-                for suite, process in waiting:
-                    if process.poll() is not None:
-                        outcome = Outcome(
-                            suite=suite,
-                            status=process.returncode,
-                            seconds=time.monotonic() - started,
-                            counts=junit.count(self._junit(suite)),
-                            skipped=_why_skipped(self._junit(suite)),
-                        )
-                        outcomes.append(outcome)
-                        waiting.remove((suite, process))
-                        break
-                else:
-                    time.sleep(0.1)
-            for relay in relays:
-                relay.join()
-        return sorted(outcomes, key=lambda outcome: group.index(outcome.suite))
-
-    def _start(self, suite: Suite, verbose: list[str], *, piped: bool) -> subprocess.Popen[str]:
-        junit = self._junit(suite)
-        junit.unlink(missing_ok=True)
-        environ = os.environ | suite.environ | {"PYTHONUNBUFFERED": "1"}
-        # A test that hangs ends with a traceback (nova.test and oslotest read this).
-        environ.setdefault("OS_TEST_TIMEOUT", "300")
-        return subprocess.Popen(
-            [
-                self._python,
-                *("-m", "pytest", suite.folder, f"--junitxml={junit}", *verbose),
-                # Suites that run at the same time must not share it.
-                *("-o", f"cache_dir=.pytest_cache/{self._release.name}/{suite.name}"),
-                *suite.arguments,
-                # With pytest arguments somebody looks for something, perhaps with a debugger.
-                *(("-n", str(WORKERS), "--dist", "worksteal") if self._shares(suite) else ()),
-                *self._extra,
-            ],
-            cwd=ROOT,
-            env=environ,
-            text=True,
-            errors="replace",
-            stdout=subprocess.PIPE if piped else None,
-            stderr=subprocess.STDOUT if piped else None,
-        )
-
-    def _shares(self, suite: Suite) -> bool:
-        return suite.shared and WORKERS > 1 and not self._extra
-
-    def _junit(self, suite: Suite) -> pathlib.Path:
-        return self._results / f"{suite.name}.xml"
+    :raises venvs.InstallError: one cannot be made
+    """
+    # What needs no Nova is the same whatever Nova is tested.
+    names = {"test": release.name, "check": releases.DEFAULT}
+    return {
+        name: venvs.ensure(venvs.environment(name, names[name]))
+        for name in sorted({suite.environment for suite in chosen})
+    }
 
 
 def summarise(outcomes: Sequence[Outcome], seconds: float, *, selected: bool) -> int:
@@ -337,6 +256,9 @@ def summarise(outcomes: Sequence[Outcome], seconds: float, *, selected: bool) ->
             f"{outcome.suite.name:<14}{counts.passed:>8}{counts.failed:>8}{counts.skipped:>9}"
             f"{outcome.seconds:>7.0f} s{remark}"
         )
+    for outcome in outcomes:
+        for name in outcome.failed:
+            print(f"failed: {outcome.suite.name}: {name}")
     text = f"{total.passed} passed, {total.failed} failed"
     if total.skipped:
         text += f", {total.skipped} skipped"
@@ -351,40 +273,9 @@ def _explain(outcome: Outcome) -> str:
         return f": no test ran, pytest ended with status {outcome.status}"
     if outcome.counts.failed:
         return ""
-    if outcome.status == 1 and outcome.suite.name == "unit":
-        return f": branch coverage of {COVERED} is below {COVERAGE} %"
+    if outcome.status == 1 and suites.CORE_COVERAGE[0] in outcome.suite.arguments:
+        return f": branch coverage of {suites.CORE} is below 100 %"
     return f": pytest ended with status {outcome.status}"
-
-
-def _why_skipped(path: pathlib.Path) -> str:
-    """The reasons for which all tests of a suite were skipped; "" if some ran."""
-    counts = junit.count(path)
-    if counts.passed or counts.failed or not counts.skipped:
-        return ""
-    reasons = [mark.get("message", "") for mark in ET.parse(path).iter("skipped")]
-    return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or "no reason given"
-
-
-def _relay(name: str, lines: TextIO) -> None:
-    """Print the lines of one of several processes under its name."""
-    for line in lines:
-        print(f"[{name}] {line}", end="", flush=True)
-
-
-@contextlib.contextmanager
-def _terminated_on_exit(processes: list[subprocess.Popen[str]]) -> Iterator[None]:
-    """Leave no process behind, however this one ends."""
-    try:
-        yield
-    except BaseException:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        raise
 
 
 if __name__ == "__main__":

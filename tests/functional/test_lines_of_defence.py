@@ -5,6 +5,8 @@
 
 import logging
 
+import pytest
+
 from tests.functional import base
 from tests.functional.base import VF_BY_CLASS, VF_BY_ID, VF_SPEC
 from tests.functional.devcompat import (
@@ -191,6 +193,7 @@ class AdmissionAloneNotInPlacementTest(AdmissionAlone, NotInPlacement, DeviceCom
 class ForcedTest(NotInPlacement, DeviceCompatFleet):
     """``force`` goes past the scheduler; Nova refuses it for nested allocations by itself."""
 
+    @pytest.mark.quick
     def test_refused_by_admission(self):
         self.start_hosts(old="1.0", mid="1.2", new="1.4")
         server = self.boot("mid", VF)

@@ -209,6 +209,7 @@ class TwoFamiliesTest(DeviceCompatFleet):
         self.set_devices(name, gpu(gpu_version), nic(nic_version))
         self.start_host(name, gpus=[base.Gpu()], pfs=[base.Pf()])
 
+    @pytest.mark.quick
     def test_both_must_fit(self):
         self.start("home", "1.2", "2.2")
         self.start("gpu-only", "1.4", "2.0")
@@ -227,6 +228,7 @@ class TwoFamiliesTest(DeviceCompatFleet):
         self.assertEqual({"home", "fits"}, self.offered_hosts(calls.candidates[0]))
         self.assert_moved("home", self.live_migrate(server))
 
+    @pytest.mark.quick
     def test_the_filter_says_the_same(self):
         self.flags(prefilter=False, group="devcompat")
         self.start("home", "1.2", "2.2")

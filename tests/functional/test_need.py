@@ -8,6 +8,7 @@ to 1.4; host b has 1.2 and host c has 1.4. Where the guest may go next shows wha
 """
 
 import fixtures
+import pytest
 from nova import exception
 from nova.tests.functional.api import client as api_client
 from nova.virt.libvirt import driver as libvirt_driver
@@ -106,6 +107,7 @@ class RestartTest(LifeTest):
     def test_create(self):
         self.assert_goes_where_kept()
 
+    @pytest.mark.quick
     def test_hard_reboot(self):
         self.act({"reboot": {"type": "HARD"}})
         self.assert_record(self.AFTER, "a")

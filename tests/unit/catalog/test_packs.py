@@ -23,8 +23,7 @@ from nova_devcompat import conf as devcompat_conf
 from nova_devcompat.catalog import CatalogKeeper, load_catalog, nvidia, packs, xpaths
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.pins import BadPin
-from nova_devcompat.compat.undecided import Undecided
-from nova_devcompat.compat.verdict import Actor, Code, Outcome
+from nova_devcompat.compat.verdict import Outcome
 from nova_devcompat.host.inventory import Inventory
 from nova_devcompat.sources import SourceOptions, nvml_reader
 from nova_devcompat.sources.devlink import DevlinkSource
@@ -569,11 +568,6 @@ def test_undecided_says_why_not():
         "pds_vf.fw: offered 1.60.0-73, what the guest uses is not known "
         "[undecided, need-unknown; guest can act]"
     )
-
-
-def test_undecided_accepts_nothing():
-    refusal = Undecided().check("1.60.0-73", "1.60.0-73")
-    assert (refusal.code, refusal.actor) == (Code.NO_RULE, Actor.OPERATOR)
 
 
 def test_undecided_takes_no_pin():

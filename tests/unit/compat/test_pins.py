@@ -7,7 +7,7 @@ import pytest
 
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.pins import BadPin, is_pin, parse_pins
+from nova_devcompat.compat.pins import BadPin, has_pins, is_pin, parse_pins
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.rules import AtLeast, OneOf, Semver, Superset
 from nova_devcompat.compat.ruling import Extra, Given, Guest, verdicts
@@ -70,6 +70,11 @@ class TestParsing:
 
     def test_others_extra_specs_are_passed_over(self):
         assert parse_pins({"hw:cpu_policy": "dedicated", "resources:VGPU": "1"}, {}) == Need()
+
+    @pytest.mark.parametrize("specs", [{}, {"hw:cpu_policy": "dedicated"}])
+    def test_a_flavor_without_pins(self, specs):
+        assert not has_pins(specs)
+        assert has_pins({**specs, "devcompat:gpu.version": "2.3"})
 
     @pytest.mark.parametrize(
         ("key", "ours"),

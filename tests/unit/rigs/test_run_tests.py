@@ -6,17 +6,39 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
-from rigs import releases, run_tests, venvs
+from rigs import releases, run_tests, suites, venvs
+from rigs.suites import Suite
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 NAMES = [release.name for release in releases.RELEASES]
 OLDEST, NEWEST = releases.RELEASES[0], releases.RELEASES[-1]
+#: A file of functional tests, and a class and a test in it.
+FILE = "tests/functional/test_lines_of_defence.py"
+
+
+def chosen(*arguments: str, workers: int = 2) -> list[Suite]:
+    return suites.choose(run_tests.parse(arguments).wanted, workers)
+
+
+def summary(found: list[Suite]) -> list[tuple[str, tuple[str, ...], bool]]:
+    return [(suite.name, suite.selected or suite.arguments, suite.shared) for suite in found]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What is said of wrong arguments."""
+    with pytest.raises(SystemExit) as ended:
+        run_tests.parse(arguments)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+# --- environments --------------------------------------------------------------------------------
 
 
 def test_environments_of_releases_are_apart(tmp_path, monkeypatch):
@@ -30,39 +52,175 @@ def test_environments_of_releases_are_apart(tmp_path, monkeypatch):
     assert older.constraints == OLDEST.constraints
 
 
-def functional_suites(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
-    monkeypatch.setattr(run_tests, "WORKERS", 2)
-    parsed = run_tests.parse(["--functional", *arguments])
-    (group,) = run_tests.choose(parsed, pathlib.Path())
-    return [(suite.name, suite.arguments, suite.shared) for suite in group]
+# --- whole suites --------------------------------------------------------------------------------
+
+
+def test_all_suites_by_default():
+    """Those that cannot be shared out begin first, so that none is alone at the end."""
+    assert [suite.name for suite in chosen()] == ["eventlet", "core", "unit", "native", "real"]
+    older = [suite.name for suite in chosen("--nova", OLDEST.name)]
+    assert older == ["eventlet-1", "eventlet-2", "core", "unit", "real"]
+
+
+def test_every_unit_test_is_run_once():
+    """All but those of the core, and those of the core."""
+    core, unit = chosen("--unit")
+    assert f"--ignore={core.folder}" in unit.arguments
+    assert core.folder.startswith(f"{unit.folder}/")
+    assert core.arguments == suites.CORE_COVERAGE
 
 
 @pytest.mark.parametrize("release", releases.RELEASES, ids=NAMES)
-def test_all_functional_tests_run_once_at_least(release, monkeypatch):
-    suites = functional_suites(monkeypatch, "--nova", release.name)
+def test_all_functional_tests_run_once_at_least(release):
+    found = summary(chosen("--functional", "--nova", release.name))
     if release.native:
-        assert suites == [("native", (), True), ("eventlet", ("-m", "threads"), False)]
+        assert found == [("eventlet", ("-m", "threads"), False), ("native", (), True)]
     else:
-        assert suites == [
+        assert found == [
             ("eventlet-1", ("--share=1/2",), False),
             ("eventlet-2", ("--share=2/2",), False),
         ]
 
 
-def test_a_selection_runs_in_one_process(monkeypatch):
-    suites = functional_suites(monkeypatch, "--nova", OLDEST.name, "--", "-x")
-    assert suites == [("eventlet", (), False)]
+def test_one_way_of_concurrency():
+    assert summary(chosen("--native")) == [("native", (), True)]
+    shares = [("eventlet-1", ("--share=1/2",), False), ("eventlet-2", ("--share=2/2",), False)]
+    assert summary(chosen("--eventlet")) == shares
+    both = summary(chosen("--functional", "--native", "--eventlet"))
+    assert both == [("eventlet", (), False), ("native", (), True)]
+
+
+def test_a_selection_runs_in_one_process_and_need_not_cover_all():
+    found = chosen("--nova", OLDEST.name, "--", "-x")
+    assert [suite.name for suite in found] == ["eventlet", "core", "unit", "real"]
+    assert not any(suite.shared for suite in found)
+    assert not any(set(suite.arguments) & set(suites.CORE_COVERAGE) for suite in found)
+    # All that is selected, whatever its marks.
+    assert found[0].arguments == ()
+
+
+def test_quick():
+    assert summary(chosen("--quick")) == [("native", ("-m", "quick"), False), ("core", (), True)]
+    older = chosen("--quick", "--nova", OLDEST.name)
+    assert [suite.name for suite in older] == ["eventlet", "core"]
+    assert older[0].arguments == ("-m", "quick")
+
+
+# --- paths ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
+    [
+        ([FILE], [("native", (FILE,), False)]),
+        ([f"{FILE}::ForcedTest"], [("native", (f"{FILE}::ForcedTest",), False)]),
+        (
+            [f"{FILE}::ForcedTest::test_x[1]"],
+            [("native", (f"{FILE}::ForcedTest::test_x[1]",), False)],
+        ),
+        (["--nova", OLDEST.name, FILE], [("eventlet", (FILE,), False)]),
+        (["--eventlet", FILE], [("eventlet", (FILE,), False)]),
+        (
+            ["--native", "--eventlet", FILE],
+            [("eventlet", (FILE,), False), ("native", (FILE,), False)],
+        ),
+        (["--functional", FILE, FILE], [("native", (FILE,), False)]),
+        (["tests/functional"], [("native", ("tests/functional",), True)]),
+        (["tests/unit/compat"], [("unit", ("tests/unit/compat",), True)]),
+        (
+            ["tests/real", "tests/unit/rigs/test_run_tests.py", "tests/unit/test_docs.py"],
+            [
+                ("unit", ("tests/unit/rigs/test_run_tests.py", "tests/unit/test_docs.py"), False),
+                ("real", ("tests/real",), False),
+            ],
+        ),
+        (["tests/packaging/"], [("packaging", ("tests/packaging",), False)]),
+        (["tests/devstack/test_zuul.py"], [("devstack", ("tests/devstack/test_zuul.py",), False)]),
+        (
+            ["tests"],
+            [
+                ("unit", ("tests/unit",), True),
+                ("real", ("tests/real",), False),
+                ("native", ("tests/functional",), True),
+            ],
+        ),
+    ],
+)
+def test_a_path_is_run_in_its_suite(arguments, expected):
+    found = chosen(*arguments)
+    assert summary(found) == expected
+    # Some tests cannot cover everything, and none that is named is left out.
+    assert all(suite.arguments == () for suite in found)
+
+
+def test_environments_of_paths():
+    assert [suite.environment for suite in chosen("tests/devstack")] == ["check"]
+    assert [suite.environment for suite in chosen("tests/unit")] == ["test"]
+
+
+def test_a_path_from_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT / "tests" / "unit" / "rigs")
+    here = "tests/unit/rigs/test_run_tests.py"
+    assert chosen("test_run_tests.py")[0].selected == (here,)
+    assert chosen(str(ROOT / here))[0].selected == (here,)
+    assert chosen("../../functional/test_need.py")[0].selected == (
+        "tests/functional/test_need.py",
+    )
+    # As the documentation writes it, from anywhere.
+    monkeypatch.chdir(tmp_path)
+    assert chosen(f"{here}::test_quick")[0].selected == (f"{here}::test_quick",)
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        (
+            "tests/unit/test_wires.py",
+            r"there is no tests/unit/test_wires.py; in tests/unit are .*",
+        ),
+        ("tests/unit/rigs/test_run_test.py", r"in tests/unit/rigs are test_run_tests.py"),
+        ("nonsense", "there is no nonsense; in . are .*tests"),
+        (f"{FILE}::ForceTest", "test_lines_of_defence.py has no ForceTest; it has ForcedTest"),
+        (f"{FILE}::Nix::test_x", "has no Nix; it has .*ForcedTest"),
+        ("tests/unit::test_x", "unit is no file of tests, so it has no test_x"),
+        (
+            "tests/e2e/test_cells.py",
+            "a command of its own: tools/cloud test tests/e2e/test_cells.py",
+        ),
+        ("tests/bench", "a command of its own: python -m tests.bench.filter"),
+        ("rigs", "rigs has no tests; they are in tests/unit, tests/functional,"),
+        ("/", "/ is not in "),
+    ],
+)
+def test_an_unknown_path_is_refused_with_what_there_is(path, error, capsys):
+    assert re.search(error, refused(capsys, path))
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
     [
         (["--nova", "2024.2"], f"there are {OLDEST.name} (Nova {OLDEST.series}), "),
         (["--nova", OLDEST.name, "--native"], f"Nova {OLDEST.series} know eventlet only"),
+        (["--quick", "--unit"], "--quick is a choice of its own"),
+        (["--quick", FILE], "--quick is a choice of its own"),
+        (["--quick", "--", "-x"], "--quick is a choice of its own"),
+        (["--unit", FILE], f"{FILE} is none of the tests that --unit is about"),
+        (["--unit", "--", "tests/unit/cli"], "give tests/unit/cli before --"),
     ],
 )
-def test_what_cannot_be_run_is_refused(arguments, told):
-    command = [sys.executable, "-m", "rigs.run_tests", *arguments]
+def test_what_cannot_be_run_is_refused(arguments, error, capsys):
+    assert error in refused(capsys, *arguments)
+
+
+def test_the_value_of_an_option_is_no_path():
+    assert run_tests.parse(["--", "--deselect", "tests/unit/cli"]).pytest[-1] == "tests/unit/cli"
+
+
+def test_it_fails_where_nothing_can_be_run():
+    command = [sys.executable, "-m", "rigs.run_tests", "--nova", "2024.2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert "no supported release" in done.stderr
