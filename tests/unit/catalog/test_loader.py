@@ -31,6 +31,7 @@ from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit import plugins
 from nova_devcompat.kit.documents import DocumentError
 from nova_devcompat.sources import Device, sysfs
+from tests.budget import scaled
 from tests.unit.distributions import install
 
 META = "meta: {schema_version: '1.0'}\n"
@@ -629,7 +630,6 @@ NAMES = st.from_regex(rf"\A{traits.NAME_PATTERN}\Z").filter(lambda name: len(nam
 
 @ONE_LOOK
 @given(NAMES, NAMES)
-@settings(max_examples=100, deadline=None)
 def test_names_that_are_taken_can_become_traits(tmp_path_factory, one, other):
     """What os-traits would make of each name is that name, so nothing is lost in a trait."""
     path = tmp_path_factory.mktemp("names") / "c.yaml"
@@ -682,7 +682,7 @@ FAMILIES = st.dictionaries(
     )
     | TREES,
 )
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=scaled(100))
 def test_anything_is_a_catalog_or_a_catalog_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
     path.write_text(yaml.dump(content, allow_unicode=True), encoding="utf-8")

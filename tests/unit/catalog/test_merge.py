@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nova_devcompat.catalog import AmbiguousDevice, Catalog, UnknownFamily, load_catalog
@@ -207,7 +207,6 @@ DEVICES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["devlink", "sysfs", "nvml", "static"]), DEVICES, min_size=1)
 )

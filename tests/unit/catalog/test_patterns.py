@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat.catalog import patterns
+from tests.budget import scaled
 
 ALPHABET = "ab"
 PATTERNS = st.text(alphabet="abAB*?", max_size=5)
@@ -33,7 +34,7 @@ def all_texts(length: int) -> list[str]:
 
 
 @given(PATTERNS, PATTERNS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=scaled(100))
 def test_common_text_against_brute_force(left, right):
     """All texts of up to seven characters are tried; a longer answer only has to match."""
     found = patterns.common_text(left, right)
@@ -53,7 +54,7 @@ def test_common_text_against_brute_force(left, right):
 
 
 @given(PATTERNS, st.text(alphabet="abABc\n", max_size=6))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=scaled(200))
 def test_matches_is_the_regular_expression(pattern, text):
     expected = re.compile(regex(pattern).pattern, re.DOTALL).fullmatch(text.lower())
     assert patterns.matches(pattern, text) == bool(expected)

@@ -52,7 +52,6 @@ ROWS_OF_TEXTS = st.lists(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS), max_size=6)
 @given(ROWS_OF_TEXTS, st.booleans())
 @example(ROWS, True)
 @example(ROWS, False)
-@settings(max_examples=200, deadline=None)
 def test_json(rows, noindent):
     text = printed(formatters.Json(), rows, noindent=noindent)
     assert text == printed(json_format.JSONFormatter(), rows, noindent=noindent)
@@ -61,7 +60,6 @@ def test_json(rows, noindent):
 
 @given(ROWS_OF_TEXTS)
 @example(ROWS)
-@settings(max_examples=200, deadline=None)
 def test_yaml_means_the_same(rows):
     text = printed(formatters.Yaml(), rows)
     theirs = yaml.safe_load(printed(yaml_format.YAMLFormatter(), rows))
@@ -80,7 +78,6 @@ PLAIN = st.text("ab c-", max_size=40).map(str.strip)
 @example(ROWS)
 @example([("a\nbc", "d", "e\r\nf\n", "g\rh"), ("", "", "", "")])
 @example([("日本", "é", "x", "y"), ("abc", "d", "e", "f")])
-@settings(max_examples=200, deadline=None)
 def test_table(rows):
     assert printed(formatters.Table(), rows) == printed(table.TableFormatter(), rows)
 
@@ -89,7 +86,6 @@ def test_table(rows):
 @example(ROWS, 60)
 @example(ROWS, 100)
 @example(ROWS, 400)
-@settings(max_examples=200, deadline=None)
 def test_table_of_limited_width(rows, max_width):
     ours = printed(formatters.Table(), rows, max_width=max_width)
     assert ours == printed(table.TableFormatter(), rows, max_width=max_width)

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from nova_devcompat.cli.main import main
+from tests import budget
 
 CATALOG = """\
 meta: {schema_version: '1.0'}
@@ -233,8 +234,14 @@ def test_debug_shows_where_it_failed(run):
 
 
 @pytest.mark.parametrize("form", ["json", "yaml", "csv", "value", "table"])
-def test_matrix_of_a_thousand_hosts(matrix, files, form):
-    """The budget is 10 s; CPU time, so that a busy machine does not fail it."""
+def test_time_of_a_matrix_of_many_hosts(matrix, files, form):
+    """The budget of 1000 hosts is 10 s, for a million of rows, and by day 400 hosts are enough.
+
+    It is of CPU time, so that a busy machine does not fail it; what traces each line may take
+    some more.
+    """
+    count = 1000 if budget.NAME == "night" else 400
+    seconds = 10 * (count / 1000) ** 2 * (4 if sys.gettrace() else 1)
     hosts = {
         f"cmp{number:04}": {
             "devices": [
@@ -248,19 +255,19 @@ def test_matrix_of_a_thousand_hosts(matrix, files, form):
                 }
             ]
         }
-        for number in range(1000)
+        for number in range(count)
     }
     content = {"meta": {"schema_version": "1.0"}, "hosts": hosts}
     (files / "i.yaml").write_text(yaml.dump(content, Dumper=yaml.CSafeDumper))
     began = time.process_time()
     status, out, _ = matrix("-f", form)
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < seconds
     assert status == 0
     # Each row has one of them, whatever the form.
-    assert (
-        out.count("accept") + out.count("minor-too-old") + out.count("feature-missing") >= 999_000
-    )
-    assert out.count("cmp0999") == 2 * 999
+    assert out.count("accept") + out.count("minor-too-old") + out.count(
+        "feature-missing"
+    ) >= count * (count - 1)
+    assert out.count(f"cmp{count - 1:04}") == 2 * (count - 1)
 
 
 # --- catalog validate ---------------------------------------------------------------------------

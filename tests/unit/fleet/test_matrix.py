@@ -17,6 +17,7 @@ from nova_devcompat.compat.verdict import Verdict
 from nova_devcompat.fleet.matrix import Matrix, Move, UnknownName
 from nova_devcompat.sources import Device
 from nova_devcompat.sources.static import Inventory
+from tests.budget import scaled
 
 
 def family(name: str, match: str, **rules) -> CatalogFamily:
@@ -224,7 +225,7 @@ def slowly(inventory: Inventory) -> list[Move]:
 
 
 @given(HOSTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=scaled(100))
 def test_matrix_is_what_the_core_says(hosts):
     inventory = Inventory(
         hosts={

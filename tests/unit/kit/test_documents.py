@@ -23,6 +23,7 @@ from nova_devcompat.kit.documents import (
     parse,
     read,
 )
+from tests.budget import scaled
 
 ANY = Schema({"type": "object"})
 
@@ -306,7 +307,7 @@ VALUES = st.recursive(
 
 
 @given(st.binary(max_size=200) | YAMLISH.map(str.encode))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=scaled(300))
 def test_nothing_but_document_errors(raw):
     try:
         document = parse(raw, "f.yaml")
@@ -320,7 +321,7 @@ def test_nothing_but_document_errors(raw):
 
 
 @given(st.dictionaries(st.text(), VALUES, min_size=1, max_size=5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=scaled(100))
 def test_reads_what_yaml_reads(content):
     """What PyYAML writes, it and we read alike: no value gets lost, none changes its type."""
     text = yaml.safe_dump(content, allow_unicode=True)

@@ -19,6 +19,7 @@ from nova_devcompat.compute import admit
 from nova_devcompat.host.inventory import HostDevice
 from nova_devcompat.scheduler.judge import ACCEPTED, RequestJudge
 from nova_devcompat.stores.assigned import Assigned
+from tests.budget import scaled
 from tests.unit.providers import uuid_of
 
 GPU = Family(name="gpu", rules={"version": Semver(), "caps": Superset()})
@@ -384,7 +385,7 @@ policies = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=scaled(150))
 @given(
     source=offers,
     here=offers,
@@ -461,7 +462,7 @@ pinned_values = st.fixed_dictionaries(
 ).map(lambda drawn: Need(devices=tuple(DeviceNeed.of(family, drawn[family]) for family in drawn)))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=scaled(150))
 @given(
     here=offers,
     pins=pinned_values,
@@ -518,7 +519,7 @@ def test_a_build_accepts_a_pin_then_filter_accepts_then_prefilter_accepts(
     assert prefiltered or not filtered
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=scaled(100))
 @given(
     source=offers,
     hosts=st.lists(st.tuples(offers, st.booleans(), st.booleans()), min_size=1, max_size=4),
@@ -573,7 +574,6 @@ def test_what_is_remembered_changes_no_ruling(source, hosts, pins, policy, keeps
         assert seasoned.judge(document, candidates) == new().judge(document, candidates)
 
 
-@settings(max_examples=300, deadline=None)
 @given(source=offers, policy=policies)
 def test_a_guest_can_always_stay_where_it_started(source, policy):
     """design: for a need N frozen on offer O: O accepts N. Through Nova's own map of addresses."""
@@ -668,7 +668,7 @@ def publish_host(part, devices, number, *, whole):
     return wire.dump_stats(document)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=scaled(100))
 @given(
     source=st.lists(st.sampled_from([gpu("1.2"), gpu("1.4")]), max_size=2),
     of_host=host_needs,

@@ -5,22 +5,21 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Sequence
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-#: Inputs a test; ``DEVCOMPAT_FUZZ=100000`` for a thorough run.
-INPUTS = int(os.environ.get("DEVCOMPAT_FUZZ", "1000"))
+from tests.budget import scaled
 
+#: Inputs a test.
+INPUTS = scaled(1000)
+#: Of these for each example of hypothesis.
 EACH = 50
 
 #: For tests where hypothesis finds the shapes that matter; numbers are for those of :func:`fuzz`.
-shapes = settings(
-    max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+shapes = settings(max_examples=scaled(150), database=None, suppress_health_check=list(HealthCheck))
 
 
 def fuzz(test: Callable[[random.Random], None]) -> Callable[[], None]:
@@ -36,7 +35,7 @@ def fuzz(test: Callable[[random.Random], None]) -> Callable[[], None]:
         test.__module__,
     )
     seeds = given(seed=st.integers(0, 2**64 - 1))
-    return settings(max_examples=max(1, INPUTS // EACH), deadline=None)(seeds(run))
+    return settings(max_examples=INPUTS // EACH)(seeds(run))
 
 
 def mutate(generator: random.Random, text: bytes, words: Sequence[bytes]) -> bytes:

@@ -16,7 +16,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nova_devcompat.compat.rules import OneOf, Ordered
@@ -542,7 +542,6 @@ def test_fuzz_node_device(generator):
     check_node_device(as_text(generator, mutate(generator, NODE_DEVICE, WORDS)))
 
 
-@settings(deadline=None)
 @given(st.text())
 @example("<capabilities>" * 300)
 @example("<device><name>a</name><capability><capability type='mdev_types'><type/></capability>")
@@ -551,7 +550,6 @@ def test_text_that_is_no_xml(text):
     check_node_device(text)
 
 
-@settings(deadline=None)
 @given(st.one_of(st.integers(), st.none(), st.text(), st.floats()))
 def test_any_version(number):
     device = component("libvirt", getVersion=number)

@@ -21,6 +21,7 @@ from nova_devcompat.compat.rules import Equal, Range
 from nova_devcompat.kit.bounded import Bounded
 from nova_devcompat.sources import Device, SourceError, SourceOptions, nvml, nvml_reader
 from nova_devcompat.sources.nvml import Answers, NvmlSource, ask, parse
+from tests.budget import scaled
 from tests.unit.sources import fake_nvml
 from tests.unit.sources.fake_nvml import Gpu, Library, Vgpu, two_gpus
 from tests.unit.sources.fuzzing import fuzz, mutate
@@ -623,7 +624,7 @@ def check(found):
         assert problem.isprintable()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=scaled(100))
 @given(st.lists(RECORDS, max_size=12), st.booleans(), st.none() | st.just("crashed (SIGSEGV)"))
 def test_answers_of_any_shape(records, started, ending):
     lines = [json.dumps(record) for record in (START if started else []) + records]

@@ -15,6 +15,7 @@ from nova_devcompat.catalog import load_catalog
 from nova_devcompat.kit.documents import DocumentError
 from nova_devcompat.sources import Device, SourceError, SourceOptions
 from nova_devcompat.sources.static import Inventory, StaticSource, load_inventory
+from tests.budget import scaled
 
 META = "meta: {schema_version: '1.0'}\n"
 DESIGN = (
@@ -397,7 +398,7 @@ HOSTS = st.dictionaries(
     st.fixed_dictionaries({"meta": st.just({"schema_version": "1.0"}), "hosts": HOSTS | TREES})
     | TREES
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=scaled(150))
 def test_anything_is_an_inventory_or_a_document_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "inv.yaml"
     path.write_text(yaml.dump(content, allow_unicode=True), encoding="utf-8")

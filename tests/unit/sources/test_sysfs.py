@@ -27,6 +27,7 @@ from nova_devcompat.sources.sysfs import (
     parse_count,
     parse_id,
 )
+from tests.budget import scaled
 from tests.unit.sources import sysfs_trees
 from tests.unit.sources.fuzzing import fuzz, mutate, shapes
 
@@ -808,7 +809,7 @@ def test_check_pattern_and_expand(pattern):
         assert path.count("/") <= 3 + pattern.count("/") + 1
 
 
-@settings(shapes, max_examples=50)
+@settings(shapes, max_examples=scaled(50))
 @given(
     st.dictionaries(
         st.sampled_from(
