@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rigs import nightly
 from tests.devstack.conftest import ROOT
 
 # What we take from elsewhere, as of August 2026, by the repository that defines it.
@@ -87,7 +88,7 @@ def test_no_job_is_defined_twice():
 def test_every_job_is_run():
     (project,) = objects("project")
 
-    used = {name for stage in ("check", "gate") for name in project[stage]["jobs"]}
+    used = {name for stage in ("check", "gate", "periodic") for name in project[stage]["jobs"]}
 
     assert used <= JOBS.keys() | ELSEWHERE.keys()
     concrete = {name for name, job in JOBS.items() if not job.get("abstract")}
@@ -117,3 +118,14 @@ def test_plugin_is_enabled_by_the_name_of_its_folder():
         if name == "nova-devcompat"
     }
     assert url == "https://opendev.org/openstack/nova-devcompat"
+
+
+def test_every_part_of_the_night_is_run_once():
+    named = [
+        part for job in JOBS.values() for part in job.get("vars", {}).get("nightly_parts", ())
+    ]
+    assert sorted(named) == sorted(part.name for part in nightly.parts())
+    (project,) = objects("project")
+    assert {job for job in JOBS if job.startswith("nova-devcompat-nightly-")} == set(
+        project["periodic"]["jobs"]
+    )
