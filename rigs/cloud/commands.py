@@ -148,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         if name != "start":
             command.add_argument("--kill", action="store_true", help="with SIGKILL")
 
+    _command(commands, "install", _install, "fetch the programs that it needs, and start nothing")
     _command(commands, "test", _test, "run tests/e2e; what follows is for pytest")
     _command(commands, "freeze", _freeze, "print constraints of what is installed")
     return parser
@@ -436,9 +437,14 @@ def _restart(cloud: Cloud, arguments: argparse.Namespace) -> int:
     return _stop(cloud, arguments) or _start(cloud, arguments)
 
 
-def _test(cloud: Cloud, arguments: argparse.Namespace) -> int:
+def _install(cloud: Cloud, arguments: argparse.Namespace) -> int:
     with locked(cloud):
         _programs(cloud, Debian(cloud), _Clock())
+    return 0
+
+
+def _test(cloud: Cloud, arguments: argparse.Namespace) -> int:
+    _install(cloud, arguments)
     python = cloud.program("python")
     # Of the other suites nothing could be imported here.
     options = ["-o", "testpaths=tests/e2e", "-o", "faulthandler_timeout=1800"]
