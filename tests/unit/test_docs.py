@@ -26,9 +26,7 @@ from typing import Any
 
 import pytest
 import yaml
-from oslo_config import cfg, generator
 
-import nova_devcompat.conf
 from nova_devcompat.catalog import load_catalog, stages
 from nova_devcompat.cli.main import main
 from nova_devcompat.compat import rules
@@ -37,7 +35,6 @@ from nova_devcompat.compat.policy import Mode, Policy
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason
 from nova_devcompat.kit.plugins import RULES, SOURCES
 from nova_devcompat.sources import SourceOptions, load_source
-from nova_devcompat.sources.static import load_inventory
 from tests.unit import distributions
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -133,92 +130,11 @@ def test_every_example_is_on_a_page():
     assert [path.name for path in files if path.relative_to(PAGES).as_posix() not in text] == []
 
 
-def test_samples():
-    catalog = load_catalog([SAMPLES / "devcompat.yaml"])
-    inventory = load_inventory(SAMPLES / "devcompat-inventory.yaml", catalog)
-    found = {
-        (host, device.address): catalog.classify(device).name
-        for host, devices in inventory.hosts.items()
-        for device in devices
-    }
-    assert found == {
-        ("cmp1", "0000:81:00.0"): "mlx5_vf",
-        ("cmp2", "0000:81:00.0"): "mlx5_vf",
-        ("cmp2", "0000:41:00.0"): "nvidia_vgpu",
-        ("cmp3", "0000:81:00.0"): "mlx5_vf",
-        ("cmp3", "0000:41:00.0"): "nvidia_vgpu",
-    }
-
-
 def test_a_later_file_overrides_the_whole_family():
     catalog = load_catalog([SAMPLES / "devcompat.yaml", EXAMPLES / "site.yaml"])
-    assert sorted(catalog.families) == ["mlx5_vf", "nvidia_vgpu", "qat_vf"]
-    assert sorted(catalog.families["mlx5_vf"].family.rules) == ["fw_version"]
-    assert catalog.policy("mlx5_vf", Policy(), stages.now()).mode is Mode.REPORT
-
-
-# --- nova.conf ----------------------------------------------------------------------------------
-
-
-def parsed(text: str) -> dict[str, dict[str, list[str]]]:
-    sections: dict[str, dict[str, list[str]]] = {}
-    parser = cfg.ConfigParser("nova.conf", sections)
-    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
-        file.write(text)
-        file.flush()
-        parser.filename = file.name
-        parser.parse()
-    return sections
-
-
-def test_sample_nova_conf_states_options_that_exist(tmp_path):
-    conf = cfg.ConfigOpts()
-    nova_devcompat.conf.register_opts(conf)
-    conf([], default_config_files=[str(SAMPLES / "nova.conf")], default_config_dirs=[])
-    stated = parsed((SAMPLES / "nova.conf").read_text())
-    assert stated["devcompat"].keys() <= {option.name for option in nova_devcompat.conf.OPTS}
-    assert conf.devcompat.mode == "report"
-    assert conf.devcompat.catalog == ["/etc/nova/devcompat.yaml"]
-
-
-def test_nova_conf_names_what_exists():
-    stated = parsed((SAMPLES / "nova.conf").read_text())
-    functions = [
-        *stated["filter_scheduler"]["available_filters"],
-        *stated["filter_scheduler"]["weight_classes"][0].split(","),
-    ]
-    ours = [name for name in functions if name.startswith("nova_devcompat.")]
-    assert len(ours) == 2
-    for name in ours:
-        module, _, function = name.rpartition(".")
-        tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())
-        assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
-def test_the_readme_says_the_same():
-    readme = (ROOT / "README.rst").read_text()
-    (block,) = re.findall(r"code-block:: ini\n\n((?:    .*\n|\n)+)", readme)
-    shown = parsed(re.sub("(?m)^    ", "", block))
-    sample = parsed((SAMPLES / "nova.conf").read_text())
-    for group, options in shown.items():
-        for name, values in options.items():
-            if name == "enabled_filters":  # an operator's own list, with ours at its end
-                assert values[0].endswith(",DeviceCompatFilter")
-            else:
-                assert sample[group][name] == values, name
-
-
-def test_the_config_generator_knows_the_options(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    conf = cfg.ConfigOpts()
-    generator.register_cli_opts(conf)
-    output = tmp_path / "sample.conf"
-    files = ["--config-file", str(SAMPLES / "config-generator.conf")]
-    conf([*files, "--output-file", str(output)], default_config_files=[])
-    assert conf.namespace == ["nova_devcompat"]
-    generator.generate(conf)
-    for option in nova_devcompat.conf.OPTS:
-        assert f"#{option.name} =" in output.read_text()
+    assert sorted(catalog.families) == ["acme_accelerator", "acme_crypto_vf", "acme_nic_vf"]
+    assert sorted(catalog.families["acme_nic_vf"].family.rules) == ["fw_version"]
+    assert catalog.policy("acme_nic_vf", Policy(), stages.now()).mode is Mode.REPORT
 
 
 # --- the tables of rules.rst --------------------------------------------------------------------
