@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=["stop-and-copy", "pre-check", "never"],
         help="when the pretended hardware notices a device that does not fit",
     )
+    up.add_argument("--kill", action="store_true", help="restart with SIGKILL what is out of date")
 
     status = _command(commands, "status", _status, "what runs, since when, in how much memory")
     status.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true", help="go on until interrupted")
 
     down = _command(commands, "down", _down, "stop it; data stay")
+    down.add_argument("--kill", action="store_true", help="with SIGKILL")
     down.add_argument(
         "--wipe", action="store_true", help="remove all but the programs, for a cloud made anew"
     )
@@ -212,14 +214,12 @@ def _up(cloud: Cloud, arguments: argparse.Namespace) -> int:
         setup.identities()
         supervisor.wait(apis[1:])
 
-        clock.say("nova")
-        nova = services.nova()
-        _start_all(supervisor, nova)
+        nova, computes = services.nova(), services.computes()
+        clock.say(f"nova, with {len(computes)} computes")
+        # Computes wait for a conductor by themselves.
+        _start_all(supervisor, [*nova, *computes], kill=arguments.kill)
         supervisor.wait(nova)
         setup.contents()
-        computes = services.computes()
-        _start_all(supervisor, computes)
-        clock.say(f"{len(computes)} computes")
         setup.hosts()
         _stop_leftovers(supervisor, services)
         setup.forget_hosts()
@@ -316,8 +316,8 @@ def _both(first: Callable[[], None], second: Callable[[], None]) -> None:
         raise errors[0]
 
 
-def _start_all(supervisor: Supervisor, services: Sequence[Service]) -> None:
-    started = supervisor.start(services)
+def _start_all(supervisor: Supervisor, services: Sequence[Service], *, kill: bool = False) -> None:
+    started = supervisor.start(services, kill=kill)
     if started:
         print(f"         started {', '.join(started)}", flush=True)
 
@@ -387,7 +387,7 @@ def _down(cloud: Cloud, arguments: argparse.Namespace) -> int:
             [p for p in processes if p not in openstack and p.name != "epmd"],
             [p for p in processes if p.name == "epmd"],
         ):
-            supervisor.stop(list(reversed(group)))
+            supervisor.stop(list(reversed(group)), kill=arguments.kill)
         if arguments.wipe:
             for path in cloud.data.iterdir():
                 if path.name.startswith("cloud-3.") or path.name in ("debian", "cloud.lock"):

@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from rigs.cloud import fleet
-from rigs.cloud.layout import ADDRESS, CONTROLLER, REGION, Cloud, write
+from rigs.cloud.layout import ADDRESS, CONTROLLER, REGION, SCHEDULERS, Cloud, write
 
 Value = str | int | bool | Sequence[str]
 Sections = Mapping[str, Mapping[str, Value]]
@@ -230,13 +230,13 @@ class Files:
 
     def _nova(self) -> None:
         cloud = self._cloud
-        central = {**self._nova_common("nova", CONTROLLER), **self._devcompat(CONTROLLER)}
+        # Without our filter too: nova-api checks our extra specs, and our command reads it.
+        central = {**self._nova_common("nova", CONTROLLER), **self._devcompat()}
         central["api_database"] = self._database("nova_api")
         central["database"] = self._database("nova_cell0")
         central["pci"] = {"alias": ALIAS}
         central["conductor"] = {"workers": 1}
-        # Two, so that a request may meet either.
-        central["scheduler"] = {"workers": 2}
+        central["scheduler"] = {"workers": SCHEDULERS}
         central["filter_scheduler"] = self._filter_scheduler()
         self._ini("nova/nova.conf", central)
         paste = self._shipped("nova/api-paste.ini").read_text()
@@ -253,12 +253,12 @@ class Files:
 
     def _compute(self, host: str, cell: str) -> None:
         cloud = self._cloud
-        compute = {**self._nova_common(cell, host), **self._devcompat(host)}
+        compute = dict(self._nova_common(cell, host))
         driver = {"compute_driver": fleet.DRIVER}
         if cloud.has_devcompat(host):
             driver = {"compute_driver": "devcompat.DeviceCompatDriver"}
             compute["devcompat"] = {
-                **compute["devcompat"],
+                **self._devcompat()["devcompat"],
                 "virt_driver": fleet.DRIVER,
                 "inventory": str(fleet.inventory_path(cloud, host)),
             }
@@ -320,9 +320,7 @@ class Files:
             "oslo_messaging_notifications": {"driver": "noop"},
         }
 
-    def _devcompat(self, host: str) -> dict[str, Mapping[str, Value]]:
-        if not self._cloud.has_devcompat(host):
-            return {}
+    def _devcompat(self) -> dict[str, Mapping[str, Value]]:
         return {
             "devcompat": {
                 "catalog": str(self._cloud / "etc/devcompat.yaml"),

@@ -35,6 +35,8 @@ LISTENERS = (
 DEFAULT_PORT_BASE = 21700
 #: The host of the scheduler and the API.
 CONTROLLER = "controller"
+#: Workers of the scheduler: two, so that a request may meet either.
+SCHEDULERS = 2
 #: Computes in cell1, cell2, ...
 DEFAULT_COMPUTES = (4, 2)
 

@@ -33,6 +33,11 @@ PROGRAMS = {
 }
 #: Seconds that a command may take that sets something up.
 LIMIT = 300
+#: Large packages, and tests, that no service imports: not compiled before they are needed.
+_UNUSED = (
+    *("tests?", "networkx", "numpy", "os_ken", "paramiko", "pip", "prompt_toolkit", "pygments"),
+    *("redis", "rich", "setuptools", "wcwidth"),
+)
 _FOLDERS = ("usr/sbin", "usr/bin", "usr/lib/rabbitmq/bin", "bin")
 REQUIREMENTS = ("requirements.txt", "rigs/cloud/requirements.txt")
 CONSTRAINTS = f"constraints/cloud-{releases.DEFAULT}.txt"
@@ -182,7 +187,10 @@ def _compile(python: pathlib.Path) -> None:
     (packages,) = (python.parent.parent / "lib").glob("python*/site-packages")
     # Some packages ship templates that are no Python: no failure.
     subprocess.run(
-        [python, "-m", "compileall", "-qq", "-j", "2", "-x", "/tests?/", packages],
+        [
+            *(python, "-m", "compileall", "-qq", "-j", "2"),
+            *("-x", f"/({'|'.join(_UNUSED)})/", packages),
+        ],
         stdout=subprocess.DEVNULL,
     )
     write(done, "")
@@ -217,12 +225,12 @@ def run(
     *,
     log: pathlib.Path,
     environ: dict[str, str] | None = None,
-    accept: Sequence[int] = (0,),
+    text: str = "",
 ) -> None:
     """Run a command that sets something up, its output in a log.
 
     :param environ: added to the environment
-    :param accept: exit statuses that are no failure
+    :param text: what it can read
     :raises CloudError: it failed
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -232,7 +240,7 @@ def run(
         try:
             status = subprocess.run(
                 command,
-                stdin=subprocess.DEVNULL,
+                input=text.encode(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environ or {})},
@@ -240,7 +248,7 @@ def run(
             ).returncode
         except subprocess.TimeoutExpired as error:
             raise CloudError(f"{name} did not end within {LIMIT} s; see {log}") from error
-    if status not in accept:
+    if status:
         lines = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise CloudError(
             f"{lines}\n{name} failed; the end of its output is above, all of it in {log}."

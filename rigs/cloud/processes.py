@@ -33,6 +33,8 @@ class Service:
     :param command: what to run; it must stay in the foreground
     :param environ: added to the environment
     :param reads: the files whose change asks for a restart
+    :param skips: what is not for it in the configuration files among them: sections, or
+        ``section.option``
     :param ready: tells when it can be used
     :param limit: seconds until it must be ready
     """
@@ -41,6 +43,7 @@ class Service:
     command: Sequence[str]
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
     reads: Sequence[pathlib.Path] = ()
+    skips: Sequence[str] = ()
     ready: waiting.Check | None = None
     limit: float = 90.0
 
@@ -48,8 +51,20 @@ class Service:
         """Changes with whatever makes a restart necessary."""
         digest = hashlib.sha256(json.dumps([self.command, sorted(self.environ.items())]).encode())
         for path in self.reads:
-            digest.update(path.read_bytes())
+            text = path.read_text()
+            digest.update((self._read_of(text) if path.suffix == ".conf" else text).encode())
         return digest.hexdigest()
+
+    def _read_of(self, text: str) -> str:
+        """What a service reads of a configuration file, as :func:`configuration.ini` writes it."""
+        section, kept = "", []
+        for line in text.splitlines():
+            if line.startswith("["):
+                section = line.strip("[]")
+            option = f"{section}.{line.partition(' = ')[0]}"
+            if section not in self.skips and option not in self.skips:
+                kept.append(line)
+        return "\n".join(kept)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +80,8 @@ class Process:
     started: int
     boot: str
     digest: str
+    #: How long its log was before, in bytes.
+    logged: int = 0
 
     def alive(self) -> bool:
         return self.boot == _boot() and _started(self.pid) == self.started
@@ -127,19 +144,24 @@ class Supervisor:
         except (OSError, ValueError, TypeError) as error:
             raise CloudError(f"pid file of {name}: {error}") from error
 
-    def start(self, services: Sequence[Service]) -> list[str]:
+    def start(self, services: Sequence[Service], *, kill: bool = False) -> list[str]:
         """Start services unless they run as they should; what is out of date is restarted.
 
+        :param kill: do not ask those that are restarted to end
         :returns: the names of those that were started
         """
         digests = {service.name: service.digest() for service in services}
-        known = [process for name in digests if (process := self.find(name)) is not None]
-        good = {p.name for p in known if p.alive() and p.digest == digests[p.name]}
-        self.stop([process for process in known if process.name not in good])
-        missing = [service for service in services if service.name not in good]
-        for service in missing:
-            self._start(service, digests[service.name])
-        return [service.name for service in missing]
+        known = {name: found for name in digests if (found := self.find(name)) is not None}
+        good = {p.name for p in known.values() if p.alive() and p.digest == digests[p.name]}
+        missing = {service.name: service for service in services if service.name not in good}
+        for name, service in missing.items():
+            if name not in known:
+                self._start(service, digests[name])
+        # The first that ends starts again while others take seconds to end.
+        old = [known[name] for name in missing if name in known]
+        for process in self._stopped(old, kill=kill):
+            self._start(missing[process.name], digests[process.name])
+        return list(missing)
 
     def _start(self, service: Service, digest: str) -> None:
         log = self.log(service.name)
@@ -147,6 +169,7 @@ class Supervisor:
         self._run.mkdir(parents=True, exist_ok=True)
         environ = {**os.environ, **service.environ}
         with open(log, "ab") as output:
+            logged = output.tell()
             child = subprocess.Popen(
                 service.command,
                 cwd=self._cloud.data,
@@ -161,9 +184,24 @@ class Supervisor:
         if started is None:
             raise CloudError(self._ended(service.name))
         process = Process(
-            name=service.name, pid=child.pid, started=started, boot=_boot(), digest=digest
+            name=service.name,
+            pid=child.pid,
+            started=started,
+            boot=_boot(),
+            digest=digest,
+            logged=logged,
         )
         write(self._run / f"{service.name}.json", json.dumps(dataclasses.asdict(process)))
+
+    def logged(self, name: str, words: str) -> int:
+        """How many lines of its log have these words since a service was started."""
+        process = self.find(name)
+        if process is None:
+            return 0
+        with contextlib.suppress(FileNotFoundError), open(self.log(name), "rb") as file:
+            file.seek(process.logged)
+            return sum(words.encode() in line for line in file)
+        return 0
 
     def wait(self, services: Sequence[Service]) -> None:
         """Wait until services are ready.
@@ -205,24 +243,42 @@ class Supervisor:
         :param grace: seconds they have to end by themselves, together
         :param kill: do not ask, as if the machine had failed
         """
+        for _ in self._stopped(processes, grace=grace, kill=kill):
+            pass
+
+    def _stopped(
+        self, processes: Sequence[Process], *, grace: float = GRACE, kill: bool = False
+    ) -> Iterator[Process]:
+        """End processes, as :meth:`stop` does; yield each when it has ended."""
         for process in processes:
             # Those that are told first may need the others, so each is only told here.
             if process.alive():
                 _signal(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
         deadline = time.monotonic() + (0 if kill else grace)
-        for process in processes:
-            while process.alive() and time.monotonic() < deadline:
+        left = list(processes)
+        while left:
+            late = time.monotonic() >= deadline
+            for process in [one for one in left if late or not one.alive()]:
+                left.remove(process)
+                if process.alive() and not kill:
+                    print(
+                        f"{process.name} did not end within {grace:.0f} s: killed", file=sys.stderr
+                    )
+                self._end_session(process)
+                yield process
+            if left:
                 time.sleep(0.05)
-            if process.alive() and not kill:
-                print(f"{process.name} did not end within {grace:.0f} s: killed", file=sys.stderr)
-            for _ in range(100):
-                members = process.members()
-                if not members:
-                    break
-                for pid in members:
-                    _signal(pid, signal.SIGKILL)
-                time.sleep(0.05)
-            (self._run / f"{process.name}.json").unlink(missing_ok=True)
+
+    def _end_session(self, process: Process) -> None:
+        """Kill what is left of a process, and forget it."""
+        for _ in range(100):
+            members = process.members()
+            if not members:
+                break
+            for pid in members:
+                _signal(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        (self._run / f"{process.name}.json").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

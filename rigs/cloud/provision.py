@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import concurrent.futures
-import datetime
+import json
 import pathlib
 import shutil
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from rigs.cloud import packages, waiting
-from rigs.cloud.layout import CONTROLLER, REGION, Cloud, write
+from rigs.cloud.layout import CONTROLLER, REGION, SCHEDULERS, Cloud, write
 from rigs.cloud.processes import Supervisor
 from rigs.cloud.rest import Client
 from rigs.cloud.services import Services
@@ -25,6 +24,10 @@ ENDPOINTS = (
     ("placement", "placement", "placement", ""),
     ("nova", "compute", "nova-api", "/v2.1"),
 )
+#: What each worker of Nova's services logs when it takes requests.
+READY = "Join ServiceGroup membership"
+#: Seconds in which they must.
+START = 120
 IMAGE = "playground"
 #: Flavors: name, extra specs.
 FLAVORS = {
@@ -87,9 +90,7 @@ class Setup:
 
     def tables(self) -> None:
         """Make or upgrade the tables of all, as many at a time as there are cores."""
-        nova = ["nova-manage", "--config-file", str(self._cloud / "etc/nova/nova.conf")]
         steps: list[tuple[str, list[list[str]]]] = [
-            ("nova_api", [[*nova, "api_db", "sync"]]),
             (
                 "neutron",
                 [
@@ -127,21 +128,49 @@ class Setup:
                     ]
                 ],
             ),
-            ("nova_cell0", [[*nova, "db", "sync", "--local_cell"]]),
+        ]
+        # Nova's take the longest.
+        self._parallel(
+            [
+                self._nova,
+                *(
+                    lambda name=name, commands=commands: self._once(f"tables-{name}", commands)
+                    for name, commands in steps
+                ),
+            ]
+        )
+
+    def _nova(self) -> None:
+        """Make Nova's tables, and make its cells known."""
+        file = ["--config-file", str(self._cloud / "etc/nova/nova.conf")]
+        cell0 = ["--database_connection", self._cloud.database("nova_cell0")]
+        steps: list[tuple[str, list[str], list[int]]] = [
+            ("tables-nova_api", [*file, "api_db", "sync"], [0]),
+            ("tables-nova_cell0", [*file, "db", "sync", "--local_cell"], [0]),
+            ("cell0", [*file, "cell_v2", "map_cell0", *cell0], [0]),
         ]
         for cell in self._cloud.cells:
-            file = str(self._cloud / f"etc/nova/{cell}.conf")
-            steps.append(
-                (
-                    f"nova_{cell}",
-                    [["nova-manage", "--config-file", file, "db", "sync", "--local_cell"]],
-                )
+            own = ["--config-file", str(self._cloud / f"etc/nova/{cell}.conf")]
+            connections = ["--database_connection", self._cloud.database(f"nova_{cell}")]
+            connections += ["--transport-url", self._cloud.transport(cell)]
+            create = [*file, "cell_v2", "create_cell", "--name", cell, *connections]
+            steps.append((f"tables-nova_{cell}", [*own, "db", "sync", "--local_cell"], [0]))
+            # 2: it exists already.
+            steps.append((cell, create, [0, 2]))
+        commands = [
+            {"arguments": arguments, "accept": accept, "done": str(done)}
+            for step, arguments, accept in steps
+            if not (done := self._cloud / f"done/{step}").exists()
+        ]
+        if commands:
+            (self._cloud / "done").mkdir(parents=True, exist_ok=True)
+            script = str(pathlib.Path(__file__).with_name("manage.py"))
+            packages.run(
+                [self._cloud.program("python"), script],
+                log=self._cloud / "log/setup-nova.log",
+                environ=self._services.environ(),
+                text=json.dumps(commands),
             )
-        self._parallel(
-            (lambda name=name, commands=commands: self._once(f"tables-{name}", commands))
-            for name, commands in steps
-        )
-        self._cells()
 
     def _keystone_file(self) -> list[str]:
         return ["--config-file", str(self._cloud / "etc/keystone/keystone.conf")]
@@ -156,29 +185,19 @@ class Setup:
             *("--bootstrap-internal-url", url),
         ]
 
-    def _cells(self) -> None:
-        nova = ["nova-manage", "--config-file", str(self._cloud / "etc/nova/nova.conf"), "cell_v2"]
-        cell0 = ["--database_connection", self._cloud.database("nova_cell0")]
-        self._once("cell0", [[*nova, "map_cell0", *cell0]])
-        for cell in self._cloud.cells:
-            connections = ["--database_connection", self._cloud.database(f"nova_{cell}")]
-            connections += ["--transport-url", self._cloud.transport(cell)]
-            # 2: it exists already.
-            self._once(cell, [[*nova, "create_cell", "--name", cell, *connections]], accept=(0, 2))
-
-    def _once(self, step: str, commands: list[list[str]], accept: tuple[int, ...] = (0,)) -> None:
+    def _once(self, step: str, commands: list[list[str]]) -> None:
         done = self._cloud / f"done/{step}"
         if done.exists():
             return
         log = self._cloud / f"log/setup-{step}.log"
         for command in commands:
-            self._run(*command, log=log, accept=accept)
+            self._run(*command, log=log)
         write(done, "")
 
-    def _run(self, name: str, *arguments: str, log: pathlib.Path, accept: tuple[int, ...]) -> None:
+    def _run(self, name: str, *arguments: str, log: pathlib.Path) -> None:
         """Run one of OpenStack's programs."""
         command = [self._cloud.program(name), *arguments]
-        packages.run(command, log=log, environ=self._services.environ(), accept=accept)
+        packages.run(command, log=log, environ=self._services.environ())
 
     def _parallel(self, steps: Iterable[Callable[[], None]]) -> None:
         with concurrent.futures.ThreadPoolExecutor(max_workers=3) as pool:
@@ -259,7 +278,7 @@ class Setup:
             nova = ["--config-file", str(self._cloud / "etc/nova/nova.conf")]
             command = ["nova-manage", *nova, "cell_v2", "discover_hosts"]
             log = self._cloud / "log/setup-discover.log"
-            self._run(*command, log=log, accept=(0,))
+            self._run(*command, log=log)
         waiting.until(
             "the computes' hypervisors", lambda: expected <= self._mapped(), limit=60, pause=0.5
         )
@@ -291,36 +310,36 @@ class Setup:
         }
 
     def wait_for_reports(self, names: Iterable[str]) -> None:
-        """Wait until services have reported since they were started; others are passed over."""
+        """Wait until services that were started take requests; others are passed over."""
         reporting = {n: which for n, which in self._reporting().items() if n in set(names)}
+        for name in reporting:
+            waiting.until(
+                f"{name} to take requests",
+                lambda name=name: self._takes_requests(name),
+                limit=START,
+                alive=lambda: self._supervisor.check_alive(reporting),
+                pause=0.1,
+            )
+        # Those that were down for long are so to others until they report, which is some seconds
+        # after their start.
         waiting.until(
             "nova's services to report",
-            lambda: self._have_reported(reporting),
-            limit=120,
+            lambda: set(reporting.values()) <= self._up(),
+            limit=60,
             alive=lambda: self._supervisor.check_alive(reporting),
-            pause=0.5,
         )
 
-    def _have_reported(self, services: Mapping[str, tuple[str, str]]) -> bool:
-        """Whether services have reported since they were started.
+    def _takes_requests(self, name: str) -> bool:
+        process = self._supervisor.find(name)
+        if process is not None and process.age() > START:
+            return True  # and its log may be another by now
+        workers = SCHEDULERS if name == "nova-scheduler" else 1
+        return self._supervisor.logged(name, READY) >= workers
 
-        :param services: binary and host, by our name
-        """
+    def _up(self) -> set[tuple[str, str]]:
+        """Binary and host of the services that Nova takes for alive."""
         found = self._client.call("nova-api", "GET", "/v2.1/os-services")["services"]
-        reported = {
-            (one["binary"], one["host"]): datetime.datetime.fromisoformat(one["updated_at"])
-            .replace(tzinfo=datetime.UTC)
-            .timestamp()
-            for one in found
-            if one["state"] == "up" and one["updated_at"]
-        }
-        for name, service in services.items():
-            process = self._supervisor.find(name)
-            started = time.time() - process.age() if process else 0
-            # The database keeps whole seconds.
-            if reported.get(service, 0) < started - 1:
-                return False
-        return True
+        return {(one["binary"], one["host"]) for one in found if one["state"] == "up"}
 
     def _mapped(self) -> set[str]:
         """Computes that the API knows, which it does when they are mapped."""

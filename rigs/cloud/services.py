@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Sequence
 
 from rigs.cloud import waiting
-from rigs.cloud.layout import ADDRESS, ROOT, Cloud
+from rigs.cloud.layout import ADDRESS, CONTROLLER, ROOT, Cloud
 from rigs.cloud.packages import Debian
 from rigs.cloud.processes import Service
 from rigs.cloud.rest import Client
@@ -22,6 +23,8 @@ APIS = {
     "placement": "placement.wsgi.api",
     "nova-api": "nova.wsgi.osapi_compute",
 }
+#: What developers change while the cloud runs.
+_DRIVER, _OURS = pathlib.Path(__file__).with_name("nova_virt_playground"), ROOT / "nova_devcompat"
 
 
 class Services:
@@ -48,15 +51,28 @@ class Services:
             for c in self._cloud.cells
         ]
         return [
-            self._nova("nova-conductor", "nova-conductor", "nova.conf"),
+            # Of the filters it asks only whether those for server groups are there.
+            self._nova(
+                "nova-conductor",
+                "nova-conductor",
+                "nova.conf",
+                skips=["filter_scheduler", "devcompat"],
+            ),
             *cells,
-            self._nova("nova-scheduler", "nova-scheduler", "nova.conf"),
+            self._nova(
+                "nova-scheduler", "nova-scheduler", "nova.conf", code=self._ours(CONTROLLER)
+            ),
             self.api("nova-api"),
         ]
 
     def computes(self) -> list[Service]:
         return [
-            self._nova(f"nova-compute-{host}", "nova-compute", f"../hosts/{host}.conf")
+            self._nova(
+                f"nova-compute-{host}",
+                "nova-compute",
+                f"../hosts/{host}.conf",
+                code=[*_sources(_DRIVER), *self._ours(host)],
+            )
             for host, _ in self._cloud.hosts()
         ]
 
@@ -190,7 +206,9 @@ class Services:
                 str(cloud.port(name)),
             ],
             environ=self.environ(),
-            reads=[cloud / f"etc/{files[name]}", *(self._code() if name == "nova-api" else [])],
+            # nova-api checks our extra specs with or without our filter.
+            reads=[cloud / f"etc/{files[name]}", *(_sources(_OURS) if name == "nova-api" else [])],
+            skips=["filter_scheduler", "devcompat.mode", "devcompat.on_unknown"],
             ready=ready,
         )
 
@@ -198,21 +216,31 @@ class Services:
         """Neutron's first answer to a question for ports would be 500 before one for networks."""
         return Client(self._cloud).succeeds("neutron", "/v2.0/networks")
 
-    def _nova(self, name: str, program: str, file: str) -> Service:
+    def _nova(
+        self,
+        name: str,
+        program: str,
+        file: str,
+        *,
+        code: Sequence[pathlib.Path] = (),
+        skips: Sequence[str] = (),
+    ) -> Service:
         path = (self._cloud / "etc/nova" / file).resolve()
         return Service(
             name=name,
             command=[self._cloud.program(program), "--config-file", str(path)],
             environ=self.environ(),
-            reads=[path, *self._code()],
+            reads=[path, *code],
+            skips=skips,
         )
 
-    def _code(self) -> list[pathlib.Path]:
-        """What a developer may have changed since a service of Nova was started."""
-        folders = [pathlib.Path(__file__).with_name("nova_virt_playground")]
-        if self._cloud.settings.devcompat != []:
-            folders.append(ROOT / "nova_devcompat")
-        return sorted(path for folder in folders for path in folder.rglob("*.py"))
+    def _ours(self, host: str) -> list[pathlib.Path]:
+        """What of ours a developer may have changed since a service was started on a host."""
+        return _sources(_OURS) if self._cloud.has_devcompat(host) else []
+
+
+def _sources(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(folder.rglob("*.py"))
 
 
 def _user() -> list[str]:

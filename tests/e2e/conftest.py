@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import pathlib
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -15,33 +16,63 @@ import pytest
 from tests.e2e import playground
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Scenarios that begin with stock Nova first: a cloud that comes up can begin with it."""
+    items.sort(key=lambda item: "stock" not in getattr(item, "fixturenames", ()))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    used = getattr(item, "funcargs", {}).get("running")
+    if report.failed and used is not None:
+        # Where it ended, services may be stopped that it would have started again.
+        used.doubt()
+    return report
+
+
 @pytest.fixture(scope="session")
 def running() -> Iterator[playground.Cloud]:
-    """A cloud with nova-devcompat in two cells; stopped in the end if it was started here."""
+    """The cloud, which comes up with the first scenario; in the end it is as it was before."""
     data = pathlib.Path(os.environ.get("DEVCOMPAT_CLOUD") or playground.ROOT / ".cloud")
-    tool = [str(playground.ROOT / "tools/cloud"), "--data", str(data)]
-    ran = subprocess.run([*tool, "status", "--quiet"]).returncode == 0
-    done = subprocess.run([*tool, "up", "--devcompat", "--unfit", "stop-and-copy"])
-    if done.returncode:
-        pytest.exit("tools/cloud up failed; it says why above", returncode=1)
     cloud = playground.Cloud(data)
-    cells = cloud.settings()["computes"]
-    if len(cells) < 2 or cells[0] < 4 or cells[1] < 2:
-        pytest.exit("the scenarios want four computes in cell1, two in cell2", returncode=1)
-    try:
-        yield cloud
-    finally:
-        if not ran:
-            subprocess.run([*tool, "down"], check=True)
+    with cloud.reserved():
+        before = cloud.chosen() if cloud.runs() else None
+        with cloud.files_kept():
+            yield cloud
+        if before is None:
+            cloud.tool("down", "--kill")
+        else:
+            cloud.become(before)
 
 
 @pytest.fixture
 def cloud(running: playground.Cloud) -> Iterator[playground.Cloud]:
-    """The cloud, settled and without servers before and after each scenario."""
-    running.delete(*running.servers())
-    running.forget_allocations()
-    running.settle()
-    with playground.versions_restored(running):
+    """The cloud with nova-devcompat on all hosts, which have published what they accept."""
+    with _without_servers(running, playground.DEVCOMPAT):
+        running.settle()
         yield running
-        running.delete(*running.servers())
-        assert running.all_allocations() == {}
+
+
+@pytest.fixture
+def stock(running: playground.Cloud, request: pytest.FixtureRequest) -> Iterator[playground.Cloud]:
+    """The cloud with stock Nova, and no trait of ours left.
+
+    A parameter says when the pretended hardware notices a device that does not fit.
+    """
+    unfit = getattr(request, "param", playground.STOCK.unfit)
+    with _without_servers(running, dataclasses.replace(playground.STOCK, unfit=unfit)):
+        assert running.forget_traits() == set()
+        yield running
+
+
+@contextlib.contextmanager
+def _without_servers(cloud: playground.Cloud, variant: playground.Variant) -> Iterator[None]:
+    """A cloud to begin with, whatever an earlier scenario has left; none may hold anything on."""
+    cloud.become(variant)
+    cloud.delete(*cloud.servers())
+    cloud.forget_allocations()
+    cloud.reset_files()
+    yield
+    cloud.delete(*cloud.servers())
+    assert cloud.all_allocations() == {}

@@ -8,16 +8,22 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import fcntl
+import functools
 import json
 import pathlib
 import re
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import openstack
+import pytest
 import yaml
+
+from tests.e2e.command import nova_devcompat
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 IMAGE = "playground"
@@ -27,7 +33,8 @@ PF_PROVIDER, GPU_PROVIDER = "{}_0000:81:00.0", "{}_pci_0000_41_00_0"
 PREFIX = "CUSTOM_DEVCOMPAT_"
 #: Statuses of a migration that has come to an end.
 ENDED = {"completed", "error", "failed", "cancelled"}
-#: Compute cycles every 10 seconds, twice, and a loaded machine.
+#: Seconds until hosts publish what they accept: compute cycles every 10, twice, and a loaded
+#: machine.
 CYCLE = 60.0
 
 
@@ -51,6 +58,31 @@ class Migrated:
     @property
     def moved(self) -> bool:
         return self.status == "completed"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+    """How Nova is set up.
+
+    :param devcompat: the hosts that it runs on with nova-devcompat; None for all
+    :param mode: of nova-devcompat
+    :param unfit: when the pretended hardware notices a device that does not fit
+    """
+
+    devcompat: tuple[str, ...] | None = None
+    mode: str = "enforce"
+    unfit: str = "stop-and-copy"
+
+    def options(self) -> list[str]:
+        """What makes it, for ``tools/cloud up``."""
+        which = ["--devcompat", *([",".join(self.devcompat)] if self.devcompat else [])]
+        if self.devcompat == ():
+            which = ["--stock"]
+        return [*which, "--mode", self.mode, "--unfit", self.unfit]
+
+
+#: With nova-devcompat, and without it.
+DEVCOMPAT, STOCK = Variant(), Variant(devcompat=())
 
 
 class Logs:
@@ -84,14 +116,16 @@ class Cloud:
 
     def __init__(self, data: pathlib.Path) -> None:
         self.data = data
-        self.connect()
-
-    def connect(self) -> None:
-        """Make a session, at first and after services were restarted."""
-        config = openstack.config.OpenStackConfig(config_files=[str(self.data / "clouds.yaml")])
-        self.api = openstack.connection.Connection(config=config.get_one("devcompat"))
+        #: What it was last made to be, None where something else may have happened to it.
+        self._variant: Variant | None = None
+        self._began_with: dict[pathlib.Path, str] = {}
         self._images: dict[str, str] = {}
         self._flavors: dict[str, str] = {}
+
+    @functools.cached_property
+    def api(self) -> openstack.connection.Connection:
+        config = openstack.config.OpenStackConfig(config_files=[str(self.data / "clouds.yaml")])
+        return openstack.connection.Connection(config=config.get_one("devcompat"))
 
     # --- tools/cloud ----------------------------------------------------------------------------
 
@@ -101,12 +135,91 @@ class Cloud:
         :param timeout: in seconds
         :returns: what it prints
         """
+        if arguments[0] in ("up", "down", "stop"):
+            # What it was, it may not be any more.
+            self.doubt()
+        done = self._tool(*arguments, timeout=timeout)
+        assert done.returncode == 0, f"tools/cloud {arguments}:\n{done.stdout}"
+        return done.stdout
+
+    def _tool(self, *arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
         command = [str(ROOT / "tools/cloud"), "--data", str(self.data), *arguments]
-        done = subprocess.run(
+        return subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
         )
-        assert done.returncode == 0, f"{command}:\n{done.stdout}"
-        return done.stdout
+
+    def runs(self) -> bool:
+        """Whether all of it does."""
+        return self._tool("status", "--quiet", timeout=60.0).returncode == 0
+
+    def chosen(self) -> Variant:
+        """What it was last chosen to be, by whomever."""
+        settings = self.settings()
+        hosts = settings["devcompat"]
+        return Variant(
+            devcompat=None if hosts is None else tuple(hosts),
+            mode=settings["mode"],
+            unfit=settings["unfit"],
+        )
+
+    def become(self, variant: Variant) -> None:
+        """Bring it up as a variant, unless it is that already.
+
+        Without grace: no scenario is about this, and nothing is under way.
+        """
+        if self._variant == variant:
+            return
+        self.doubt()
+        done = self._tool("up", "--kill", *variant.options(), timeout=1200.0)
+        print(done.stdout)
+        if done.returncode:
+            pytest.exit(f"tools/cloud up failed:\n{done.stdout}", returncode=1)
+        cells = self.settings()["computes"]
+        if len(cells) < 2 or cells[0] < 4 or cells[1] < 2:
+            pytest.exit("the scenarios want four computes in cell1, two in cell2", returncode=1)
+        self._variant = variant
+
+    def doubt(self) -> None:
+        """Have the next scenario look whether all that should run does."""
+        self._variant = None
+
+    @contextlib.contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Keep other runs of the scenarios off this cloud.
+
+        :raises pytest.exit.Exception: one goes on
+        """
+        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(self.data / "scenarios.lock", "w") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                pytest.exit(f"other scenarios run on the cloud in {self.data}", returncode=1)
+            yield
+
+    @contextlib.contextmanager
+    def files_kept(self) -> Iterator[None]:
+        """Have tools/cloud write its own inventories and catalog; in the end put back what was."""
+        paths = [*self.data.glob("hosts/*/inventory.yaml"), self._catalog]
+        kept = {path: path.read_text() for path in paths if path.exists()}
+        for path in kept:
+            path.unlink()
+        try:
+            yield
+        finally:
+            for path, text in kept.items():
+                _replace(path, text)
+
+    def reset_files(self) -> None:
+        """Give hosts the devices, and the cloud the catalog, that they began with."""
+        for path in [*map(self._inventory, self.hosts()), self._catalog]:
+            text = path.read_text()
+            if self._began_with.setdefault(path, text) != text:
+                _replace(path, self._began_with[path])
+
+    @property
+    def _catalog(self) -> pathlib.Path:
+        return self.data / "etc/devcompat.yaml"
 
     def settings(self) -> dict[str, Any]:
         return json.loads((self.data / "cloud.json").read_text())
@@ -117,9 +230,7 @@ class Cloud:
 
     # --- servers --------------------------------------------------------------------------------
 
-    def boot(
-        self, name: str, flavor: str, host: str | None = None, metadata: Mapping[str, str] = {}
-    ) -> str:
+    def boot(self, name: str, flavor: str, host: str | None = None) -> str:
         """Boot a server and wait until it is active.
 
         :param host: where, as a request that the scheduler checks; None for anywhere
@@ -133,18 +244,20 @@ class Cloud:
             "imageRef": self._images[IMAGE],
             "flavorRef": self._flavors[flavor],
             "networks": "none",
-            "metadata": dict(metadata),
             **({"host": host} if host else {}),
         }
         answer = self._compute("POST", "/servers", {"server": server}, "2.74")
-        uuid = answer.json()["server"]["id"]
-        until(
-            f"server {name} to be active",
-            lambda: self.show(uuid)["status"] in ("ACTIVE", "ERROR"),
-        )
-        shown = self.show(uuid)
+        number = answer.json()["server"]["id"]
+        shown: dict[str, Any] = {}
+
+        def ended() -> bool:
+            nonlocal shown
+            shown = self.show(number)
+            return shown["status"] in ("ACTIVE", "ERROR")
+
+        until(f"server {name} to be active", ended)
         assert shown["status"] == "ACTIVE", shown.get("fault")
-        return uuid
+        return number
 
     def show(self, server: str) -> dict[str, Any]:
         return self._compute("GET", f"/servers/{server}", None, "2.74").json()["server"]
@@ -155,13 +268,16 @@ class Cloud:
     def delete(self, *servers: str) -> None:
         """Delete servers and wait until they are gone, from placement too."""
         for server in servers:
+            self.let_go(server)
             self.api.compute.delete_server(server, force=True, ignore_missing=True)
         for server in servers:
             until(f"server {server} to go", lambda s=server: not self._exists(s))
             until(f"allocations of {server} to go", lambda s=server: not self.allocations(s))
 
     def _exists(self, server: str) -> bool:
-        return self.api.compute.find_server(server, ignore_missing=True) is not None
+        answer = self.api.compute.get(f"/servers/{server}", microversion="2.74")
+        assert answer.status_code in (200, 404), f"{server}: {answer.status_code} {answer.text}"
+        return answer.status_code == 200
 
     def servers(self) -> list[str]:
         answer = self._compute("GET", "/servers?all_tenants=1", None, "2.74")
@@ -235,6 +351,16 @@ class Cloud:
             seconds=time.monotonic() - begin,
         )
 
+    def hold(self, server: str) -> None:
+        """Let no transfer of a server end until it is let go."""
+        self._held(server).touch()
+
+    def let_go(self, server: str) -> None:
+        self._held(server).unlink(missing_ok=True)
+
+    def _held(self, server: str) -> pathlib.Path:
+        return self.data / f"guests/{server}.hold"
+
     # --- placement ------------------------------------------------------------------------------
 
     def providers(self) -> dict[str, str]:
@@ -244,18 +370,28 @@ class Cloud:
 
     def allocations(self, consumer: str) -> dict[str, dict[str, int]]:
         """What a consumer holds, by the provider's name."""
-        names = {uuid: name for name, uuid in self.providers().items()}
         found = self._placement(f"/allocations/{consumer}")["allocations"]
-        return {names[uuid]: held["resources"] for uuid, held in found.items()}
+        names = {number: name for name, number in self.providers().items()} if found else {}
+        return {names[number]: held["resources"] for number, held in found.items()}
 
     def all_allocations(self) -> dict[str, dict[str, dict[str, int]]]:
-        """What everybody holds, by consumer and the provider's name."""
+        """What everybody holds, by consumer and the provider's name: a request for each provider.
+
+        All servers are of one project, so that where nobody holds anything one request tells.
+        """
+        if not self._usages():
+            return {}
         held: dict[str, dict[str, dict[str, int]]] = collections.defaultdict(dict)
-        for name, uuid in self.providers().items():
-            found = self._placement(f"/resource_providers/{uuid}/allocations")["allocations"]
+        for name, number in self.providers().items():
+            found = self._placement(f"/resource_providers/{number}/allocations")["allocations"]
             for consumer, one in found.items():
                 held[consumer][name] = one["resources"]
         return dict(held)
+
+    def _usages(self) -> dict[str, int]:
+        """What servers and migrations hold together, by resource class."""
+        path = f"/usages?project_id={self.api.current_project_id}"
+        return dict(self._placement(path)["usages"])
 
     def forget_allocations(self) -> None:
         """Delete all allocations, of migrations too that ended in a failed scenario."""
@@ -264,8 +400,10 @@ class Cloud:
 
     def our_traits(self, host: str) -> set[str]:
         """Traits under our prefix on a host, without the prefix."""
-        uuid = self.providers()[host]
-        found = self._placement(f"/resource_providers/{uuid}/traits")["traits"]
+        return self._our_traits(self.providers()[host])
+
+    def _our_traits(self, provider: str) -> set[str]:
+        found = self._placement(f"/resource_providers/{provider}/traits")["traits"]
         return {one.removeprefix(PREFIX) for one in found if one.startswith(PREFIX)}
 
     def forget_traits(self) -> set[str]:
@@ -273,8 +411,8 @@ class Cloud:
 
         :returns: those that a host has all the same
         """
-        for uuid in self.providers().values():
-            path = f"/resource_providers/{uuid}/traits"
+        for number in self.providers().values():
+            path = f"/resource_providers/{number}/traits"
             found = self._placement(path)
             found["traits"] = [one for one in found["traits"] if not one.startswith(PREFIX)]
             self.api.placement.put(path, json=found, microversion="1.36")
@@ -292,10 +430,22 @@ class Cloud:
         :param expected: flavor and host of each server
         """
         wanted = {server: holds(*what) for server, what in expected.items()}
+        total: collections.Counter[str] = collections.Counter()
+        for providers in wanted.values():
+            for resources in providers.values():
+                total.update(resources)
+
+        def so() -> bool:
+            # Where each holds what it should, and they together hold all that is held, nobody
+            # else holds anything.
+            found = {server: self.allocations(server) for server in wanted}
+            return found == wanted and self._usages() == total
+
         # What a migration has held goes a moment after its end.
-        with contextlib.suppress(AssertionError):
-            until("migrations' allocations to go", lambda: self.all_allocations() == wanted, 15)
-        assert self.all_allocations() == wanted
+        try:
+            until("migrations' allocations to go", so, 15)
+        except AssertionError:
+            assert self.all_allocations() == wanted
 
     # --- hosts ----------------------------------------------------------------------------------
 
@@ -321,49 +471,62 @@ class Cloud:
         for device in document["hosts"][host]["devices"]:
             for name in device["attributes"].keys() & versions.keys():
                 device["attributes"][name] = versions[name]
-        aside = path.with_suffix(".new")
-        aside.write_text(yaml.safe_dump(document))
-        aside.replace(path)
+        _replace(path, yaml.safe_dump(document))
 
-    def accepted(self, host: str) -> set[str]:
-        """The traits that a host should have: of all there are and will be, those it accepts."""
-        known = self.known_traits().union(*(own(self.versions(one)) for one in self.hosts()))
-        versions = self.versions(host)
-        return {trait for trait in known if accepts(versions, trait)}
+    def unsettled(self) -> list[str]:
+        """The hosts whose traits are not what they accept of all traits there are or will be."""
+        versions = {host: self.versions(host) for host in self.hosts()}
+        known = self.known_traits().union(*map(own, versions.values()))
+        providers = self.providers()
+        found = []
+        for host, offered in versions.items():
+            accepted = {trait for trait in known if accepts(offered, trait)}
+            if host not in providers or self._our_traits(providers[host]) != accepted:
+                found.append(host)
+        return found
 
-    def settle(self) -> None:
-        """Wait until each host publishes what it accepts, and nothing else."""
-        for host in self.hosts():
+    def settle(self, *, wait: bool = False) -> None:
+        """See to it that each host publishes what it accepts, and nothing else.
+
+        :param wait: for the cycles that come by themselves; else they are asked for
+        """
+        left: list[str] = []
+
+        def settled() -> bool:
+            nonlocal left
+            left = self.unsettled()
+            if left and not wait:
+                # Twice where some must learn of traits that others create.
+                self.cycle(*left)
+            return not left
+
+        until("hosts to publish what they accept", settled, CYCLE, problem=lambda: f"not {left}")
+
+    def cycle(self, *hosts: str) -> None:
+        """Have hosts go through a whole cycle of their resource trackers.
+
+        :param hosts: none for all
+        """
+        number = str(uuid.uuid4())
+        chosen = hosts or self.hosts()
+        for host in chosen:
+            _replace(self.data / f"hosts/{host}/cycle", number)
+        for host in chosen:
+            done = self.data / f"hosts/{host}/cycled"
             until(
-                f"{host} to publish what it accepts",
-                lambda h=host: self.our_traits(h) == self.accepted(h),
+                f"a cycle of {host}",
+                lambda path=done: path.exists() and path.read_text() == number,
                 limit=CYCLE,
+                pause=0.1,
             )
-
-    def cycle(self) -> None:
-        """Wait until each host has gone through a whole cycle that began after this."""
-        logs = self.logs()
-
-        def done(host: str) -> bool:
-            text = "".join(logs.lines(f"nova-compute-{host}"))
-            begin = text.find("Auditing locally available compute resources")
-            return begin >= 0 and "Compute_service record updated" in text[begin:]
-
-        for host in self.hosts():
-            until(f"a cycle of {host}", lambda h=host: done(h), limit=CYCLE)
 
     # --- nova-devcompat's own command -----------------------------------------------------------
 
     def record(self, server: str) -> list[dict[str, Any]]:
         """The needs that are recorded for a server, as the operator's command shows them."""
-        command = [
-            str(next(self.data.glob("cloud-3.*/bin/nova-devcompat"))),
-            *("need", "show", "--config-file", str(self.data / "etc/nova/nova.conf")),
-            *("-f", "json", server),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)["needs"]
+        config = str(self.data / "etc/nova/nova.conf")
+        printed = nova_devcompat("need", "show", "--config-file", config, "-f", "json", server)
+        return json.loads(printed)["needs"]
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -427,22 +590,29 @@ def _hexadecimal(parts: Sequence[str]) -> list[int]:
     return [int(part, 16) for part in parts]
 
 
-def until(what: str, met: Callable[[], bool], limit: float = 90.0) -> None:
-    """Wait in bounded time."""
+def until(
+    what: str,
+    met: Callable[[], bool],
+    limit: float = 90.0,
+    *,
+    pause: float = 0.25,
+    problem: Callable[[], str] = lambda: "",
+) -> None:
+    """Wait in bounded time.
+
+    :param what: what is waited for
+    :param limit: seconds until it must be so
+    :param pause: seconds between two looks
+    :param problem: what to add if it takes too long
+    """
     deadline = time.monotonic() + limit
     while not met():
-        assert time.monotonic() < deadline, f"waited {limit:.0f} s in vain for {what}"
-        time.sleep(0.25)
+        assert time.monotonic() < deadline, f"waited {limit:.0f} s in vain for {what} {problem()}"
+        time.sleep(pause)
 
 
-@contextlib.contextmanager
-def versions_restored(cloud: Cloud) -> Iterator[None]:
-    """Give hosts back what they had, whatever happens."""
-    before = {host: cloud.versions(host) for host in cloud.hosts()}
-    try:
-        yield
-    finally:
-        for host, versions in before.items():
-            if cloud.versions(host) != versions:
-                cloud.set_versions(host, **versions)
-        cloud.settle()
+def _replace(path: pathlib.Path, text: str) -> None:
+    """Write a file at once."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_text(text)
+    aside.replace(path)

@@ -70,16 +70,11 @@ def test_with_nova_devcompat(cloud: Cloud) -> None:
     assert not logs.lines("nova-*", " ERROR nova_devcompat")
 
 
-@pytest.mark.parametrize("unfit", ["stop-and-copy", "pre-check"])
-def test_with_stock_nova(cloud: Cloud, unfit: str) -> None:
+@pytest.mark.parametrize("stock", ["stop-and-copy", "pre-check"], indirect=True)
+def test_with_stock_nova(stock: Cloud) -> None:
     """The same fifty, on hardware that notices when the guest is stopped, or just before."""
-    cloud.tool("up", "--stock", "--unfit", unfit)
-    try:
-        report = fifty(cloud, f"stock-{unfit}")
-    finally:
-        cloud.delete(*cloud.servers())
-        cloud.tool("up", "--devcompat", "--unfit", "stop-and-copy")
-        cloud.settle()
+    unfit = stock.chosen().unfit
+    report = fifty(stock, f"stock-{unfit}")
     # Otherwise there would be nothing to mend.
     assert report["unfit_tried"] > 0
     assert report["unfit_landed"] == 0

@@ -5,24 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from tests.e2e.playground import Cloud, values
 from tests.e2e.transcripts import check
-
-
-@pytest.fixture
-def stock(cloud: Cloud) -> Iterator[Cloud]:
-    """The cloud before the installation, with no trait of ours left."""
-    cloud.tool("up", "--stock")
-    assert cloud.forget_traits() == set()
-    try:
-        yield cloud
-    finally:
-        cloud.delete(*cloud.servers())
-        cloud.tool("up", "--devcompat", "--mode", "enforce")
 
 
 def test_as_documented(stock: Cloud) -> None:
@@ -42,6 +26,7 @@ def test_as_documented(stock: Cloud) -> None:
     assert (moved.status, moved.host) == ("completed", "cmp1")
 
     cloud.tool("up", "--devcompat")
+    cloud.settle()
     check(cloud, "install-controller")
     check(cloud, "install-report")
     # Reporting leaves it to the hardware.

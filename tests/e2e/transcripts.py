@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 
 from tests.e2e.playground import ENDED, ROOT, Cloud, until
@@ -43,10 +44,10 @@ def check(cloud: Cloud, name: str) -> None:
             _wait_for_migrations(cloud)
         elif not _recording():
             # A log line, or what hosts publish, may come a moment later.
-            for _ in range(10):
+            for _ in range(20):
                 if _masked(output) == _masked(expected):
                     break
-                subprocess.run(["sleep", "3"])
+                time.sleep(1)
                 output = _run(cloud, host, command)
             assert _masked(output) == _masked(expected), f"{path}: {shown}{output}"
         printed += shown + output

@@ -26,7 +26,7 @@ from oslo_config import cfg, generator
 
 import nova_devcompat.conf
 from nova_devcompat.catalog import load_catalog, packs, stages
-from nova_devcompat.compat.verdict import Mode, OnUnknown, Policy
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.sources.static import load_inventory
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -11,6 +11,11 @@ what a cloud of several processes needs:
   virtual functions, which Nova's PCI tracker sees, and GPUs with vGPUs, as child providers.
 * Guests outlive nova-compute, as a hypervisor's do: they are files in a folder that all hosts
   share.
+* Whoever changes what a host has need not wait for the next periodic cycle of its resource tracker:
+  one is gone through when something new is written into the host's file ``cycle``, which then is
+  written into ``cycled``.
+* The transfer of a guest does not end before its file ``hold`` is gone, if it has one, so that
+  something can happen meanwhile.
 * The devices of a guest remember the version that they were initialised with. A host whose device
   cannot take that state over fails the migration as hardware does: at the end, when the guest is
   stopped and its state is copied. ``[playground] unfit`` can have the destination find out in its
@@ -25,12 +30,14 @@ import contextlib
 import json
 import os
 import pathlib
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import nova.conf
 import yaml
+from nova import context as nova_context
 from nova import exception
 from nova.compute import power_state
 from nova.virt import fake
@@ -55,10 +62,12 @@ CONF.register_opts(
 )
 
 VFS, VGPUS = 8, 8
-#: A guest whose metadata has it takes so many seconds to transfer.
-SECONDS = "playground:seconds"
+#: Seconds that a guest's transfer can be held, see the module.
+HELD = 120.0
 #: Seconds from the first question about a guest to its coming, at most.
 ARRIVAL = 15.0
+#: Seconds between two looks at a file that somebody else writes.
+LOOK = 0.1
 
 
 class PlaygroundDriver(fake.FakeDriverWithoutFakeNodes):
@@ -76,6 +85,7 @@ class PlaygroundDriver(fake.FakeDriverWithoutFakeNodes):
         #: When guests that are to come were first asked about.
         self._arriving: dict[str, float] = {}
         self._admitted: set[str] = set()
+        self._listens = False
 
     def init_host(self, host: str) -> None:
         super().init_host(host)
@@ -148,6 +158,25 @@ class PlaygroundDriver(fake.FakeDriverWithoutFakeNodes):
             provider_tree.update_inventory(name, {"VGPU": inventory})
             gpus[provider_tree.data(name).uuid] = address
         self._gpus = gpus
+        if not self._listens:
+            # Not before: the first cycle is that of the start.
+            self._listens = True
+            threading.Thread(target=self._cycle_when_asked, daemon=True).start()
+
+    def _cycle_when_asked(self) -> None:
+        """Go through a cycle whenever one is asked for, as nova-compute does now and then."""
+        folder = pathlib.Path(CONF.playground.hosts, self._host)
+        while True:
+            asked, done = _text(folder / "cycle"), _text(folder / "cycled")
+            if asked == done:
+                time.sleep(LOOK)
+                continue
+            try:
+                # What goes wrong with one node is logged there.
+                self.virtapi._compute.update_available_resource(nova_context.get_admin_context())
+            except Exception:
+                LOG.exception("The cycle that was asked for has failed")
+            _write_text(folder / "cycled", asked)
 
     # --- guests ---------------------------------------------------------------------------------
 
@@ -300,7 +329,10 @@ class PlaygroundDriver(fake.FakeDriverWithoutFakeNodes):
         block_migration: bool = False,
         migrate_data: Any = None,
     ) -> None:
-        time.sleep(float(instance.metadata.get(SECONDS, CONF.playground.seconds)))
+        time.sleep(CONF.playground.seconds)
+        until = time.monotonic() + HELD
+        while _path(instance, "hold").exists() and time.monotonic() < until:
+            time.sleep(LOOK)
         problem = "" if CONF.playground.unfit == "never" else self._problem(instance)
         if problem:
             LOG.error("The guest did not survive stop-and-copy: %s", problem, instance=instance)
@@ -383,6 +415,18 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    _write_text(path, json.dumps(content))
+
+
+def _text(path: pathlib.Path) -> str:
+    """What stands in a file, '' if there is none."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content))
+    aside.write_text(text)
     aside.replace(path)
