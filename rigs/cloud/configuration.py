@@ -13,7 +13,15 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from rigs.cloud import fleet
-from rigs.cloud.layout import ADDRESS, CONTROLLER, REGION, SCHEDULERS, Cloud, write
+from rigs.cloud.layout import (
+    ADDRESS,
+    CONTROLLER,
+    REGION,
+    SCHEDULERS,
+    SERVICE_DOWN_TIME,
+    Cloud,
+    write,
+)
 
 Value = str | int | bool | Sequence[str]
 Sections = Mapping[str, Mapping[str, Value]]
@@ -306,7 +314,7 @@ class Files:
                 # Nobody listens on the networks that guests do not have.
                 "vif_plugging_is_fatal": False,
                 "report_interval": 5,
-                "service_down_time": 30,
+                "service_down_time": SERVICE_DOWN_TIME,
             },
             "api": {"auth_strategy": "keystone"},
             "keystone_authtoken": self._authtoken(),

@@ -37,6 +37,8 @@ DEFAULT_PORT_BASE = 21700
 CONTROLLER = "controller"
 #: Workers of the scheduler: two, so that a request may meet either.
 SCHEDULERS = 2
+#: Seconds without a report after which Nova takes a service for dead; a machine can be busy.
+SERVICE_DOWN_TIME = 120
 #: Computes in cell1, cell2, ...
 DEFAULT_COMPUTES = (4, 2)
 

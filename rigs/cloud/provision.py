@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import datetime
 import json
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable
 
 from rigs.cloud import packages, waiting
-from rigs.cloud.layout import CONTROLLER, REGION, SCHEDULERS, Cloud, write
+from rigs.cloud.layout import CONTROLLER, REGION, SCHEDULERS, SERVICE_DOWN_TIME, Cloud, write
 from rigs.cloud.processes import Supervisor
 from rigs.cloud.rest import Client
 from rigs.cloud.services import Services
@@ -337,9 +338,20 @@ class Setup:
         return self._supervisor.logged(name, READY) >= workers
 
     def _up(self) -> set[tuple[str, str]]:
-        """Binary and host of the services that Nova takes for alive."""
-        found = self._client.call("nova-api", "GET", "/v2.1/os-services")["services"]
-        return {(one["binary"], one["host"]) for one in found if one["state"] == "up"}
+        """Binary and host of the services that Nova takes for alive, and will for a while.
+
+        A restart can take so long that the last report from before it is about to be too old.
+        """
+        now = datetime.datetime.now(datetime.UTC)
+        longest = datetime.timedelta(seconds=SERVICE_DOWN_TIME / 2)
+        up = set()
+        for one in self._client.call("nova-api", "GET", "/v2.1/os-services")["services"]:
+            # None before the first report, when the service counts as new.
+            text = one["updated_at"] or now.isoformat()
+            reported = datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC)
+            if one["state"] == "up" and now - reported < longest:
+                up.add((one["binary"], one["host"]))
+        return up
 
     def _mapped(self) -> set[str]:
         """Computes that the API knows, which it does when they are mapped."""

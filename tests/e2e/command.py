@@ -1,61 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""``nova-devcompat`` as it is run often: each run is a fork of a process that has Nova imported.
-
-Nova's modules take seconds to import, and a process can read Nova's configuration only once.
-"""
+"""The ``openstack`` client and ``nova-devcompat``, started as forks: see ``forks``."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import multiprocessing
-import multiprocessing.connection
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
 
-#: Seconds that a run may take.
+from tests.e2e import forks
+
+#: Seconds that a run may take, and the import of the modules.
 LIMIT = 120.0
-#: What the command imports.
-_MODULES = [
-    *("nova.config", "nova.context", "nova.rpc", "nova.db.api.api", "nova.db.main.api"),
-    *("nova.objects.cell_mapping", "nova.objects.instance", "nova.objects.service"),
-    *("pymysql", "nova_devcompat.cli.main", "nova_devcompat.cli.need"),
-]
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(_MODULES)
 
 
-def nova_devcompat(*arguments: str) -> str:
+@contextlib.contextmanager
+def quick() -> Iterator[pathlib.Path]:
+    """A folder with programs that start at once, to be the first in PATH."""
+    script = str(pathlib.Path(forks.__file__))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "socket")
+        for program in forks.PROGRAMS:
+            command = [sys.executable, "-S", "-E", script, "run", str(path), program]
+            executable = pathlib.Path(folder, program)
+            executable.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+            executable.chmod(0o700)
+        with subprocess.Popen(
+            [sys.executable, "-W", "ignore", script, "serve", str(path)],
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        ) as server:
+            try:
+                deadline = time.monotonic() + LIMIT
+                while not path.exists():
+                    assert server.poll() is None, "the modules cannot be imported"
+                    assert time.monotonic() < deadline, f"no programs after {LIMIT:.0f} s"
+                    time.sleep(0.1)
+                yield pathlib.Path(folder)
+            finally:
+                server.kill()
+
+
+def run(folder: pathlib.Path, *command: str, environ: Mapping[str, str] = {}) -> str:
     """Run a command that succeeds.
 
+    :param folder: of the programs
+    :param environ: added to the environment
     :returns: what it prints
     """
-    here, there = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_run, args=(there, arguments))
-    process.start()
-    there.close()
-    try:
-        assert here.poll(LIMIT), f"{arguments} did not end within {LIMIT:.0f} s"
-        status, printed, problems = here.recv()
-    finally:
-        process.kill()
-        process.join()
-        here.close()
-    assert status == 0, f"{arguments}: exit status {status}\n{problems}"
-    return printed
-
-
-def _run(answer: multiprocessing.connection.Connection, arguments: tuple[str, ...]) -> None:
-    """In the fork.
-
-    :param answer: gets the exit status, and what was printed on both streams
-    """
-    printed, problems = io.StringIO(), io.StringIO()
-    status = 1
-    try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(problems):
-            from nova_devcompat.cli.main import main
-
-            status = main(arguments)
-    finally:
-        answer.send((status, printed.getvalue(), problems.getvalue()))
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", **environ},
+    )
+    assert done.returncode == 0, f"{command}: exit status {done.returncode}\n{done.stderr}"
+    return done.stdout

@@ -23,7 +23,7 @@ import openstack
 import pytest
 import yaml
 
-from tests.e2e.command import nova_devcompat
+from tests.e2e import command
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 IMAGE = "playground"
@@ -121,6 +121,12 @@ class Cloud:
         self._began_with: dict[pathlib.Path, str] = {}
         self._images: dict[str, str] = {}
         self._flavors: dict[str, str] = {}
+        self._closing = contextlib.ExitStack()
+
+    @functools.cached_property
+    def programs(self) -> pathlib.Path:
+        """Folder of an ``openstack`` and a ``nova-devcompat`` that start at once."""
+        return self._closing.enter_context(command.quick())
 
     @functools.cached_property
     def api(self) -> openstack.connection.Connection:
@@ -143,9 +149,9 @@ class Cloud:
         return done.stdout
 
     def _tool(self, *arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
-        command = [str(ROOT / "tools/cloud"), "--data", str(self.data), *arguments]
+        line = [str(ROOT / "tools/cloud"), "--data", str(self.data), *arguments]
         return subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
+            line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
         )
 
     def runs(self) -> bool:
@@ -185,7 +191,7 @@ class Cloud:
 
     @contextlib.contextmanager
     def reserved(self) -> Iterator[None]:
-        """Keep other runs of the scenarios off this cloud.
+        """Keep other runs of the scenarios off this cloud, and tidy up in the end.
 
         :raises pytest.exit.Exception: one goes on
         """
@@ -195,7 +201,8 @@ class Cloud:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 pytest.exit(f"other scenarios run on the cloud in {self.data}", returncode=1)
-            yield
+            with self._closing:
+                yield
 
     @contextlib.contextmanager
     def files_kept(self) -> Iterator[None]:
@@ -525,8 +532,8 @@ class Cloud:
     def record(self, server: str) -> list[dict[str, Any]]:
         """The needs that are recorded for a server, as the operator's command shows them."""
         config = str(self.data / "etc/nova/nova.conf")
-        printed = nova_devcompat("need", "show", "--config-file", config, "-f", "json", server)
-        return json.loads(printed)["needs"]
+        arguments = ["need", "show", "--config-file", config, "-f", "json", server]
+        return json.loads(command.run(self.programs, "nova-devcompat", *arguments))["needs"]
 
     # --- requests -------------------------------------------------------------------------------
 

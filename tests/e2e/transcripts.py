@@ -90,7 +90,7 @@ def _run(cloud: Cloud, host: str, command: str) -> str:
     if not link.is_symlink():
         link.symlink_to(cloud.data / "etc/nova", target_is_directory=True)
     done = subprocess.run(
-        ["bash", "-c", f". {cloud.data}/openrc\n{here}"],
+        ["bash", "-c", f". {cloud.data}/openrc\nPATH={cloud.programs}:$PATH\n{here}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

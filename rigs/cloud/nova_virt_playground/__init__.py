@@ -11,9 +11,9 @@ what a cloud of several processes needs:
   virtual functions, which Nova's PCI tracker sees, and GPUs with vGPUs, as child providers.
 * Guests outlive nova-compute, as a hypervisor's do: they are files in a folder that all hosts
   share.
-* Whoever changes what a host has need not wait for the next periodic cycle of its resource tracker:
-  one is gone through when something new is written into the host's file ``cycle``, which then is
-  written into ``cycled``.
+* Whoever changes what a host has need not wait for the next periodic cycle of its resource
+  tracker: one is gone through when something new is written into the host's file ``cycle``, which
+  then is written into ``cycled``.
 * The transfer of a guest does not end before its file ``hold`` is gone, if it has one, so that
   something can happen meanwhile.
 * The devices of a guest remember the version that they were initialised with. A host whose device
