@@ -214,7 +214,7 @@ class Cloud:
         try:
             yield
         finally:
-            for path, text in kept.items():
+            for path, text in {**self._began_with, **kept}.items():
                 _replace(path, text)
 
     def reset_files(self) -> None:
