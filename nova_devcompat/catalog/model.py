@@ -13,6 +13,7 @@ from typing import Any
 from nova_devcompat.catalog import patterns
 from nova_devcompat.catalog.stages import Coming, Moment, Stages, coming, mode_at
 from nova_devcompat.compat import uses
+from nova_devcompat.compat.device import Device
 from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin, has_pins, parse_pins, read_pins
@@ -20,7 +21,6 @@ from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit.documents import near
-from nova_devcompat.sources.base import Device
 
 #: The source of which the inventory stands in for all others.
 STATIC = "static"

@@ -15,8 +15,8 @@ from oslo_log import log as logging
 from nova_devcompat import wire
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.accepts import AcceptSet
+from nova_devcompat.compat.device import normalise_address
 from nova_devcompat.host.inventory import HostDevice, HostDevices, Inventory, is_pci
-from nova_devcompat.sources.base import normalise_address
 from nova_devcompat.stores.placement import Placement
 
 if TYPE_CHECKING:

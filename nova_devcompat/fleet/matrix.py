@@ -18,12 +18,12 @@ from typing import NamedTuple
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.accepts import AcceptSet
+from nova_devcompat.compat.device import Device
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.ruling import judge_part
 from nova_devcompat.compat.verdict import Outcome
 from nova_devcompat.kit.documents import near
-from nova_devcompat.sources.base import Device
 from nova_devcompat.sources.static import Inventory
 
 

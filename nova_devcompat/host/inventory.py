@@ -22,19 +22,14 @@ from nova_devcompat.catalog.model import (
     Merged,
     UnknownFamily,
 )
+from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit.once import Told
 from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import load_source
-from nova_devcompat.sources.base import (
-    Device,
-    Source,
-    SourceError,
-    SourceOptions,
-    normalise_address,
-)
+from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 
 LOG = logging.getLogger(__name__)
 

@@ -28,16 +28,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.compat.traits import check_name
 from nova_devcompat.kit.bounded import Bounded, TimedOut
 from nova_devcompat.sources import sysfs
-from nova_devcompat.sources.base import (
-    Device,
-    Source,
-    SourceError,
-    SourceOptions,
-    normalise_address,
-)
+from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 
 LOG = logging.getLogger(__name__)
 

@@ -46,15 +46,10 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.kit.bounded import Bounded
 from nova_devcompat.kit.once import Told
-from nova_devcompat.sources.base import (
-    Device,
-    Source,
-    SourceError,
-    SourceOptions,
-    normalise_address,
-)
+from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 
 #: The addresses of the components.
 LIBVIRT = "libvirt"

@@ -45,15 +45,10 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
+from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.kit.bounded import Bounded
 from nova_devcompat.kit.once import Told
-from nova_devcompat.sources.base import (
-    Device,
-    Source,
-    SourceError,
-    SourceOptions,
-    normalise_address,
-)
+from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 
 LOG = logging.getLogger(__name__)
 

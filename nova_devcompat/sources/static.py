@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from nova_devcompat.compat.attributes import Unreadable
+from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import check_name
 from nova_devcompat.kit.documents import (
@@ -27,13 +28,7 @@ from nova_devcompat.kit.documents import (
     near,
     read,
 )
-from nova_devcompat.sources.base import (
-    Device,
-    Source,
-    SourceError,
-    SourceOptions,
-    normalise_address,
-)
+from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 
 LOG = logging.getLogger(__name__)
 

@@ -27,15 +27,10 @@ import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.compat.traits import check_name
 from nova_devcompat.kit.bounded import Bounded, TimedOut
-from nova_devcompat.sources.base import (
-    Device,
-    Source,
-    SourceError,
-    SourceOptions,
-    normalise_address,
-)
+from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 
 LOG = logging.getLogger(__name__)
 

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+from __future__ import annotations
+
+import pytest
+
+from nova_devcompat.compat.device import normalise_address
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("0000:81:00.0", "0000:81:00.0"),
+        ("0000:AF:1f.7", "0000:af:1f.7"),
+        (" 0000:81:00.0 ", "0000:81:00.0"),
+        ("81:00.0", "0000:81:00.0"),
+        ("pci_0000_AF_00_3", "0000:af:00.3"),
+        ("10000:01:00.0", "10000:01:00.0"),
+        ("pci_10000_01_00_0", "10000:01:00.0"),
+        # no PCI addresses
+        ("0000:81:00.8", "0000:81:00.8"),
+        ("0000:81:20.0", "0000:81:20.0"),
+        ("0000:81:00", "0000:81:00"),
+        ("QEMU", "QEMU"),
+        ("mdev_4b20d080-1b54-4048-85b3-a6a62d165c01", "mdev_4b20d080-1b54-4048-85b3-a6a62d165c01"),
+        ("net_eth0_AA", "net_eth0_AA"),
+        ("", ""),
+    ],
+)
+def test_normalise_address(address, expected):
+    assert normalise_address(address) == expected
+    assert normalise_address(expected) == expected
