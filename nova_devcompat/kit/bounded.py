@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from nova_devcompat.sources.base import SourceError
-
 T = TypeVar("T")
 
 
-class TimedOut(SourceError):
+class CallError(RuntimeError):
+    """A call could not be made, or gave no answer; what the function raises is no such error."""
+
+
+class TimedOut(CallError):
     """A call gave no answer in time, or an earlier one still has not."""
 
 
@@ -45,20 +47,22 @@ class Bounded:
     """Runs a function in a daemon thread, and gives up waiting after a time.
 
     A call that hangs in the kernel or in a C library cannot be ended. Its thread is left behind,
-    and until it returns each new call fails at once: a source has at most one stuck thread,
-    however often it is asked. Calls of several threads run one after the other; the wait for an
+    and until it returns each new call fails at once: there is at most one stuck thread, however
+    often one calls. Calls of several threads run one after the other; the wait for an
     earlier one counts as part of a call's own time.
 
     Under eventlet's monkey patching the thread is a green one: a call that blocks in C holds the
     process then, as it would without this.
 
-    :param name: of the source, for messages
+    :param name: of what is called, for messages
     :param seconds: how long a call may take
+    :param advice: where to look if it gives no answer
     """
 
-    def __init__(self, name: str, seconds: float) -> None:
+    def __init__(self, name: str, seconds: float, advice: str = "") -> None:
         self.name = name
         self.seconds = seconds
+        self._advice = f"; {advice}" if advice else ""
         self._lock = threading.Lock()
         # The call that was given up and had not returned when last looked at.
         self._stuck: _Outcome[Any] | None = None
@@ -73,15 +77,13 @@ class Bounded:
         """What the function returns.
 
         :raises TimedOut: it took too long, or an earlier call still hangs
-        :raises SourceError: no thread can be started
+        :raises CallError: no thread can be started
         :raises Exception: whatever the function raises
         """
         deadline = time.monotonic() + self.seconds
         self._refuse_if_stuck()
         if not self._lock.acquire(timeout=self.seconds):
-            raise TimedOut(
-                f"source {self.name!r} was busy with an earlier call for {self.seconds:g} s"
-            )
+            raise TimedOut(f"{self.name} was busy with an earlier call for {self.seconds:g} s")
         try:
             # The call that was waited for may be the one that hangs.
             self._refuse_if_stuck()
@@ -110,13 +112,11 @@ class Bounded:
 
     def _no_answer(self) -> TimedOut:
         # One text for the first time and for later: who logs what changes logs this once.
-        return TimedOut(
-            f"source {self.name!r} gives no answer; look for a driver or device that hangs (dmesg)"
-        )
+        return TimedOut(f"{self.name} gives no answer{self._advice}")
 
     def _start(self, outcome: _Outcome[Any]) -> None:
         thread = threading.Thread(target=outcome.run, name=f"devcompat-{self.name}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
-            raise SourceError(f"source {self.name!r} cannot start a thread: {error}") from error
+            raise CallError(f"{self.name} cannot start a thread: {error}") from error

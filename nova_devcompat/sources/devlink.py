@@ -23,16 +23,15 @@ import os
 import re
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.compat.traits import check_name
-from nova_devcompat.kit.bounded import Bounded, TimedOut
 from nova_devcompat.sources import sysfs
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
+from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
 
 LOG = logging.getLogger(__name__)
 
@@ -510,10 +509,10 @@ class DevlinkSource(Source):
         self._connect = connect
         self._root = os.fspath(root)
         self._seconds = seconds
-        self._lock = threading.Lock()
-        self._all = Bounded(self.name, seconds / 2)
-        self._sysfs = Bounded(self.name, seconds / 8)
-        self._each: dict[Handle, Bounded] = {}
+        self._turns = Turns(self.name, seconds)
+        self._all = SourceCall(self.name, seconds / 2)
+        self._sysfs = SourceCall(self.name, seconds / 8)
+        self._each: dict[Handle, SourceCall] = {}
         self._identities = sysfs.Identities(root)
         # What each device said when it last did.
         self._known: dict[Handle, sysfs.Facts] = {}
@@ -525,7 +524,7 @@ class DevlinkSource(Source):
         :raises SourceError: it cannot be asked
         """
         _library()
-        with self._alone(), contextlib.suppress(NoFamily):
+        with self._turns.turn(), contextlib.suppress(NoFamily):
             self._ask(self._all, lambda conversation: conversation.family)
 
     def read(self, host: str) -> Sequence[Device]:
@@ -535,17 +534,8 @@ class DevlinkSource(Source):
         :raises SourceError: nothing can be told
         """
         _library()
-        with self._alone():
+        with self._turns.turn():
             return self._devices(self._answers(time.monotonic() + self._seconds * 7 / 8))
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        if not self._lock.acquire(timeout=self._seconds):
-            raise TimedOut(f"source {self.name!r} was busy for {self._seconds:g} s")
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     def _answers(self, deadline: float) -> dict[Handle, Info | str]:
         """What devlink says of each device, or why it says nothing."""
@@ -574,7 +564,7 @@ class DevlinkSource(Source):
             call = self._each.get(handle)
             if call is None or not call.stuck:
                 left = max(0.0, deadline - time.monotonic())
-                call = self._each[handle] = Bounded(self.name, min(left, self._seconds / 8))
+                call = self._each[handle] = SourceCall(self.name, min(left, self._seconds / 8))
             try:
                 answers[handle] = self._ask(call, operator.methodcaller("info", handle))
             except _Passed:
@@ -586,7 +576,7 @@ class DevlinkSource(Source):
         self._tell("devlink's answer for all devices", f"{problem}; each is asked on its own")
         return answers
 
-    def _ask(self, call: Bounded, question: Callable[[Conversation], T]) -> T:
+    def _ask(self, call: SourceCall, question: Callable[[Conversation], T]) -> T:
         def run() -> T:
             # Less than the bound around it, so that a lost answer leaves no thread behind.
             with contextlib.closing(self._connect()) as channel:

@@ -47,9 +47,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nova_devcompat.compat.device import Device, normalise_address
-from nova_devcompat.kit.bounded import Bounded
 from nova_devcompat.kit.once import Told
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
+from nova_devcompat.sources.calls import SourceCall
 
 #: The addresses of the components.
 LIBVIRT = "libvirt"
@@ -443,7 +443,7 @@ class LibvirtSource(Source):
     ) -> None:
         super().__init__(options)
         self._connect = connect
-        self._bounded = Bounded(self.name, seconds)
+        self._bounded = SourceCall(self.name, seconds)
         self._told = Told(f"Source {self.name}")
 
     def check(self) -> None:

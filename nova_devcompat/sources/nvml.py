@@ -46,9 +46,9 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 from nova_devcompat.compat.device import Device, normalise_address
-from nova_devcompat.kit.bounded import Bounded
 from nova_devcompat.kit.once import Told
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
+from nova_devcompat.sources.calls import SourceCall
 
 LOG = logging.getLogger(__name__)
 
@@ -450,7 +450,7 @@ class NvmlSource(Source):
         super().__init__(options)
         self._ask = ask
         # A process that hangs in the driver outlives even SIGKILL.
-        self._bounded = Bounded(self.name, SECONDS + 1)
+        self._bounded = SourceCall(self.name, SECONDS + 1)
         self._told = Told(f"Source {self.name}")
 
     def check(self) -> None:

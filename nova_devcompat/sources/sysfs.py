@@ -23,14 +23,13 @@ import functools
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.compat.traits import check_name
-from nova_devcompat.kit.bounded import Bounded, TimedOut
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
+from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
 
 LOG = logging.getLogger(__name__)
 
@@ -845,9 +844,9 @@ class SysfsSource(Source):
                 raise SourceError(f"source {self.name!r}: {error}") from error
         self._root = os.fspath(root)
         self._seconds = seconds
-        self._lock = threading.Lock()
+        self._turns = Turns(self.name, seconds)
         self._state = State()
-        self._hung: dict[str, Bounded] = {}
+        self._hung: dict[str, SourceCall] = {}
         self._told: set[str] = set()
         self._unreadable: Mapping[str, str] = {}
 
@@ -873,13 +872,9 @@ class SysfsSource(Source):
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        if not self._lock.acquire(timeout=self._seconds):
-            raise TimedOut(f"source {self.name!r} was busy for {self._seconds:g} s")
-        try:
+        with self._turns.turn():
             self._hung = {path: call for path, call in self._hung.items() if call.stuck}
             yield
-        finally:
-            self._lock.release()
 
     def _scan(self) -> Found:
         # Each attempt passes over the file at which the last one hung.
@@ -907,7 +902,7 @@ class SysfsSource(Source):
                 f"hang: {', '.join(sorted(self._hung))}; look in dmesg"
             )
         reader = Reader(self._root, self._hung)
-        call = Bounded(self.name, seconds)
+        call = SourceCall(self.name, seconds)
         try:
             return call.call(lambda: read(reader))
         except TimedOut as error:

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova_devcompat.compat.rules import Equal, Semver
-from nova_devcompat.kit.bounded import TimedOut
 from nova_devcompat.sources import SourceError, SourceOptions, devlink
+from nova_devcompat.sources.calls import TimedOut
 from nova_devcompat.sources.devlink import (
     DevlinkSource,
     Garbled,

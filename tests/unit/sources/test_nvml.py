@@ -18,8 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat.compat.rules import Equal, Range
-from nova_devcompat.kit.bounded import Bounded
 from nova_devcompat.sources import Device, SourceError, SourceOptions, nvml, nvml_reader
+from nova_devcompat.sources.calls import SourceCall
 from nova_devcompat.sources.nvml import Answers, NvmlSource, ask, parse
 from tests.budget import scaled
 from tests.unit.sources import fake_nvml
@@ -495,7 +495,7 @@ def test_a_python_that_cannot_be_started(tmp_path):
 
 def test_a_reading_that_never_ends_is_given_up(monkeypatch):
     nvml_source = NvmlSource(SourceOptions(), ask=lambda: time.sleep(1))
-    monkeypatch.setattr(nvml_source, "_bounded", Bounded("nvml", 0.2))
+    monkeypatch.setattr(nvml_source, "_bounded", SourceCall("nvml", 0.2))
     began = time.monotonic()
     for _ in range(3):
         with pytest.raises(SourceError):

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat.compat.rules import AtLeast, Equal, OneOf, Superset
-from nova_devcompat.kit.bounded import TimedOut
 from nova_devcompat.sources import SourceError, SourceOptions, sysfs
+from nova_devcompat.sources.calls import TimedOut
 from nova_devcompat.sources.sysfs import (
     CannotRead,
     Reader,
