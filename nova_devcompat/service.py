@@ -1,18 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""What nova-compute and nova-scheduler look at before they start."""
+"""What a service of Nova, or a command, starts with: the catalog, and a look at what it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 
 from oslo_config import cfg
 
-from nova_devcompat.catalog.loader import CatalogError
+from nova_devcompat.catalog import loader
+from nova_devcompat.catalog.keeper import CatalogKeeper
+from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.conf import default_policy
 from nova_devcompat.kit.plugins import PluginError
-from nova_devcompat.sources.base import SourceError
+from nova_devcompat.sources import SourceError, registered
+
+
+def load_catalog(
+    paths: Iterable[str | os.PathLike[str]], *, check_sources: bool = True
+) -> Catalog:
+    """The catalog that some files make together, with the sources that are installed.
+
+    :param paths: at least one; a family of a later file takes the place of one in an earlier
+    :param check_sources: whether the sources that it names must be among them; not where an
+        inventory stands in for them all
+    :raises CatalogError: with all problems of all files
+    """
+    return loader.load_catalog(paths, registered(), check_sources=check_sources)
+
+
+def catalog_keeper(conf: cfg.ConfigOpts, *, min_interval: float = 1.0) -> CatalogKeeper:
+    """The catalog that ``[devcompat] packs`` and ``catalog`` name, as it follows its files.
+
+    :param conf: with our options
+    :param min_interval: seconds between two looks at the files
+    """
+    ours = conf.devcompat
+    return CatalogKeeper(
+        ours.catalog, ours.packs, registered=registered(), min_interval=min_interval
+    )
 
 
 def problem_at_start(conf: cfg.ConfigOpts, check: Callable[[], object]) -> str:
@@ -26,7 +54,7 @@ def problem_at_start(conf: cfg.ConfigOpts, check: Callable[[], object]) -> str:
         check()
     except cfg.ConfigFileValueError as error:
         return " ".join(str(error).split())
-    except CatalogError as error:
+    except loader.CatalogError as error:
         return f"the catalog cannot be used: {'; '.join(map(str, error.problems))}"
     except (PluginError, SourceError) as error:
         return str(error)

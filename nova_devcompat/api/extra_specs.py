@@ -25,6 +25,7 @@ from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.pins import PREFIX, BadPin
+from nova_devcompat.service import catalog_keeper
 from nova_devcompat.stores.placement import Placement, PlacementError
 
 CONF = nova.conf.CONF
@@ -77,7 +78,7 @@ class PinValidator(base.ExtraSpecValidator):
         paths, packs = tuple(CONF.devcompat.catalog), tuple(CONF.devcompat.packs)
         with self._lock:
             if self._keeper is None or self._keeper[0] != (paths, packs):
-                self._keeper = (paths, packs), CatalogKeeper(paths, packs, min_interval=0)
+                self._keeper = (paths, packs), catalog_keeper(CONF, min_interval=0)
             keeper = self._keeper[1]
         return keeper.current()
 

@@ -4,7 +4,7 @@
 """The catalog: which families there are, how devices match them, and their rules."""
 
 from nova_devcompat.catalog.keeper import CatalogKeeper
-from nova_devcompat.catalog.loader import CatalogError, load_catalog
+from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.model import (
     AmbiguousDevice,
     AttributeSource,
@@ -23,5 +23,4 @@ __all__ = [
     "CatalogKeeper",
     "Merged",
     "UnknownFamily",
-    "load_catalog",
 ]

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from nova_devcompat.catalog.loader import load_catalog
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.packs import catalog_paths
+from nova_devcompat.catalog.registry import Registered
 from nova_devcompat.kit.documents import Keeper
 
 
@@ -20,6 +21,7 @@ class CatalogKeeper:
     Safe for use by several threads.
 
     :param paths: the operator's files, later ones override earlier ones
+    :param registered: the sources that are installed here
     :param packs: names of packs, loaded before the files
     :param min_interval: seconds between two looks at the files; a hot path may ask as often as it
         likes
@@ -30,12 +32,13 @@ class CatalogKeeper:
         paths: Iterable[str | os.PathLike[str]],
         packs: Iterable[str] = (),
         *,
+        registered: Registered,
         min_interval: float = 1.0,
     ) -> None:
         files, names = tuple(paths), tuple(packs)
         self._keeper = Keeper(
             files,
-            lambda: load_catalog(catalog_paths(names, files)),
+            lambda: load_catalog(catalog_paths(names, files), registered),
             what="catalog",
             min_interval=min_interval,
         )

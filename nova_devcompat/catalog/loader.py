@@ -15,7 +15,6 @@ from typing import Any
 
 import os_traits
 
-from nova_devcompat import sources
 from nova_devcompat.catalog import patterns, xpaths
 from nova_devcompat.catalog.model import (
     AmbiguousDevice,
@@ -24,6 +23,7 @@ from nova_devcompat.catalog.model import (
     CatalogFamily,
     UnknownFamily,
 )
+from nova_devcompat.catalog.registry import NamedSources, Registered
 from nova_devcompat.catalog.schema import SCHEMA, VERSIONS
 from nova_devcompat.catalog.stages import MODES, BadStage, Stages, parse_stages
 from nova_devcompat.compat import rules, traits
@@ -33,7 +33,6 @@ from nova_devcompat.compat.policy import Mode, OnUnknown
 from nova_devcompat.compat.uses import Use
 from nova_devcompat.kit import plugins
 from nova_devcompat.kit.documents import Document, DocumentError, KeyPath, Problem, near, read
-from nova_devcompat.sources import sysfs
 
 __all__ = [
     "AmbiguousDevice",
@@ -52,17 +51,21 @@ class CatalogError(DocumentError):
 
 
 def load_catalog(
-    paths: Iterable[str | os.PathLike[str]], *, check_sources: bool = True
+    paths: Iterable[str | os.PathLike[str]],
+    registered: Registered,
+    *,
+    check_sources: bool = True,
 ) -> Catalog:
     """The catalog that these files make together.
 
     :param paths: at least one; a family of a later file takes the place of the whole family of
         the same name in an earlier one
-    :param check_sources: whether sources must be registered here; not where an inventory stands in
-        for them all
+    :param registered: the sources that are installed here
+    :param check_sources: whether those that it names must be among them; not where an inventory
+        stands in for them all
     :raises CatalogError: with all problems of all files
     """
-    loader = _Loader(check_sources=check_sources)
+    loader = _Loader(NamedSources(registered), check_sources=check_sources)
     for path in paths:
         loader.add(path)
     return loader.finish()
@@ -85,12 +88,12 @@ class _Entry:
 class _Loader:
     """Collects families and problems from one file after the other."""
 
-    def __init__(self, *, check_sources: bool) -> None:
+    def __init__(self, sources: NamedSources, *, check_sources: bool) -> None:
+        self.sources = sources
         self.check_sources = check_sources
         self.problems: list[Problem] = []
         self.entries: dict[str, _Entry] = {}
         self.files = 0
-        self.sources = sources.registered()
         # mypy allows no abstract class as a value of type[T] (python/mypy#4717).
         self.rules: plugins.Plugins[rules.Rule[Any, Any]] = plugins.Plugins(
             plugins.RULES,
@@ -122,7 +125,12 @@ class _Loader:
         for name, entry in sorted(self.entries.items()):
             assert entry.family, f"{name} was left out without a problem"
             families[name] = entry.family
-        return Catalog(families=families, digest=_digest(families))
+        named = frozenset().union(*(family.sources for family in families.values()))
+        return Catalog(
+            families=families,
+            digest=_digest(families),
+            stand_ins=frozenset(filter(self.sources.stands_in, named)),
+        )
 
     def _add(self, document: Document) -> list[Problem]:
         problems = document.check(SCHEMA)
@@ -160,6 +168,7 @@ class _Loader:
                     ),
                     match=match,
                     source=str(source),
+                    stands_in=self.sources.stands_in(str(source)),
                     attributes=attributes,
                     in_use=in_use,
                     mode=Mode(content["mode"]) if "mode" in content else None,
@@ -179,10 +188,9 @@ class _Loader:
     ) -> None:
         if not self.check_sources or not isinstance(name, str) or not name:
             return  # of what is no name, the schema says so
-        try:
-            self.sources.check(name)
-        except plugins.PluginError as error:
-            problems.append(document.problem(path, f"source {error}"))
+        problem = self.sources.problem(name)
+        if problem:
+            problems.append(document.problem(path, problem))
 
     def _attributes(
         self, document: Document, path: KeyPath, content: dict[str, Any], problems: list[Problem]
@@ -197,8 +205,10 @@ class _Loader:
             source = value.get("source") if within else value
             self._check_source(document, (*at, "source") if within else at, source, problems)
             glob = value.get("path") if within else None
-            if isinstance(glob, str) and glob:
-                _check_path(document, at, glob, source, problems)
+            if isinstance(glob, str) and glob and isinstance(source, str):
+                problem = self.sources.problem_of_file(source, attribute, glob)
+                if problem:
+                    problems.append(document.problem((*at, "path"), problem))
             if isinstance(source, str) and isinstance(glob, str | None):
                 found[attribute] = AttributeSource(source=source, path=glob)
         return found
@@ -406,23 +416,6 @@ def _use(
         because=text("because"),
         source=text("source"),
     )
-
-
-def _check_path(
-    document: Document, path: KeyPath, glob: str, source: object, problems: list[Problem]
-) -> None:
-    if source != sysfs.SysfsSource.name:
-        problems.append(
-            document.problem(
-                (*path, "path"),
-                f"only source {sysfs.SysfsSource.name!r} reads files; leave 'path' out",
-            )
-        )
-        return
-    try:
-        sysfs.check_pattern(str(path[-1]), glob)
-    except ValueError as error:
-        problems.append(document.problem((*path, "path"), str(error)))
 
 
 def _check_lengths(

@@ -22,9 +22,6 @@ from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit.documents import near
 
-#: The source of which the inventory stands in for all others.
-STATIC = "static"
-
 
 class AmbiguousDevice(ValueError):
     """A device that several families match.
@@ -51,7 +48,7 @@ class AttributeSource:
     """Where an attribute comes from.
 
     :param source: the name of the source that tells it
-    :param path: for the ``sysfs`` source, the files to read: a glob relative to the device's
+    :param path: the files to read, for a source that reads some: a glob relative to the device's
         folder; None for an attribute that the source has a name for
     """
 
@@ -95,8 +92,9 @@ class CatalogFamily:
     :param family: its name and rules
     :param match: patterns by attribute; a device that has them all belongs to the family
     :param source: the name of its primary source, which lists its devices
+    :param stands_in: whether that source tells all that others would, as an inventory does
     :param attributes: where the attributes come from that the primary source does not tell; where
-        that is ``static``, it tells them all the same
+        that stands in for others, it tells them all the same
     :param in_use: by rule attribute, the attribute that tells what running guests use of it: a
         mapping by the UUID of the guest, or of its mdev
     :param mode: None where the catalog leaves it to ``[devcompat] mode``
@@ -109,6 +107,7 @@ class CatalogFamily:
     family: Family
     match: Mapping[str, str]
     source: str
+    stands_in: bool = False
     attributes: Mapping[str, AttributeSource] = dataclasses.field(default_factory=dict)
     in_use: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mode: Mode | None = None
@@ -130,13 +129,13 @@ class CatalogFamily:
     @property
     def sources(self) -> frozenset[str]:
         """The names of all sources that it needs."""
-        if self.source == STATIC:
-            return frozenset({STATIC})
+        if self.stands_in:
+            return frozenset({self.source})
         return frozenset({self.source, *(one.source for one in self.attributes.values())})
 
     def source_of(self, attribute: str) -> AttributeSource:
         """Where an attribute of its devices comes from."""
-        if self.source != STATIC and attribute in self.attributes:
+        if not self.stands_in and attribute in self.attributes:
             return self.attributes[attribute]
         return AttributeSource(source=self.source)
 
@@ -181,10 +180,12 @@ class Catalog:
     :param families: by name, sorted
     :param digest: twelve hexadecimal digits that tell whether two processes have the same catalog:
         the order of keys, comments, and options that are the default do not count
+    :param stand_ins: which of :attr:`sources` tell what an operator wrote, and stand in for others
     """
 
     families: Mapping[str, CatalogFamily]
     digest: str
+    stand_ins: frozenset[str] = frozenset()
 
     @property
     def sources(self) -> frozenset[str]:
@@ -192,15 +193,14 @@ class Catalog:
         return frozenset().union(*(family.sources for family in self.families.values()))
 
     @property
-    def paths(self) -> dict[str, str]:
-        """What the ``sysfs`` source is to read, see :class:`SourceOptions`."""
-        return {
-            one.key(attribute): one.path
-            for family in self.families.values()
-            if family.source != STATIC
-            for attribute, one in family.attributes.items()
-            if one.path is not None
-        }
+    def paths(self) -> dict[str, dict[str, str]]:
+        """The files that each source is to read, by the source's name and what it calls them."""
+        paths: dict[str, dict[str, str]] = {}
+        for family in self.families.values():
+            for attribute, stated in family.attributes.items():
+                if stated.path is not None and not family.stands_in:
+                    paths.setdefault(stated.source, {})[stated.key(attribute)] = stated.path
+        return paths
 
     @property
     def has_host_families(self) -> bool:
@@ -374,11 +374,11 @@ class _Union:
     """All that any source tells of a device.
 
     :param told: by source
-    :param paths: names that are no attributes of all devices but of a family's, see
+    :param paths: by source, names that are no attributes of all devices but of a family's, see
         :meth:`AttributeSource.key`
     """
 
-    def __init__(self, told: Mapping[str, Device], paths: Mapping[str, str]) -> None:
+    def __init__(self, told: Mapping[str, Device], paths: Mapping[str, Mapping[str, str]]) -> None:
         self._told = told
         self._paths = paths
         self._known: dict[str | None, _Facts] = {}
@@ -390,8 +390,9 @@ class _Union:
             facts = self._known[primary] = _Facts()
             for source in sorted(self._told, key=lambda name: (name != primary, name)):
                 device = self._told[source]
+                files = self._paths.get(source, ())
                 for name in (*device.attributes, *device.problems):
-                    if name not in self._paths:
+                    if name not in files:
                         facts.add(source, device, name, name)
         return facts
 
@@ -399,7 +400,7 @@ class _Union:
         """The attributes by which a family's ``match`` is judged."""
         attributes = self.of(family.source).attributes
         stated = family.match.keys() & family.attributes.keys()
-        if not stated or family.source == STATIC:
+        if not stated or family.stands_in:
             return attributes
         attributes = dict(attributes)
         for name in stated:

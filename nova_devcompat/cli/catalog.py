@@ -9,8 +9,8 @@ import argparse
 
 from cliff.command import Command
 
-from nova_devcompat.catalog import load_catalog
 from nova_devcompat.cli.options import add_pack_option, add_stage_options, moment_of, some_paths
+from nova_devcompat.service import load_catalog
 
 
 class CatalogValidate(Command):

@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nova_devcompat.catalog import Catalog, load_catalog
+from nova_devcompat.catalog import Catalog
 from nova_devcompat.catalog.packs import catalog_paths
+from nova_devcompat.service import load_catalog
 
 # Whose INFO lines are for the console; those of Nova and its libraries are for the log file.
 _TALKING = ("nova_devcompat.cli", "nova_devcompat.fleet.needs.progress")

@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import argparse
-import functools
+import dataclasses
 import pathlib
 import socket
-from collections.abc import Callable
-from typing import Any
 
-from nova_devcompat import sources
-from nova_devcompat.catalog import CatalogKeeper, load_catalog
-from nova_devcompat.catalog.model import STATIC
+from nova_devcompat.catalog import CatalogKeeper
 from nova_devcompat.catalog.packs import catalog_paths, names
 from nova_devcompat.cli.options import add_catalog_options, paths
 from nova_devcompat.host.inventory import Inventory, Survey
-from nova_devcompat.sources.base import Source, SourceOptions
+from nova_devcompat.service import load_catalog
+from nova_devcompat.sources import SourceOptions, registered
 
 
 def add_host_options(parser: argparse.ArgumentParser) -> None:
@@ -52,13 +49,15 @@ def survey(parsed_args: argparse.Namespace) -> Survey:
     :raises CatalogError: the catalog is wrong
     """
     keeper = CatalogKeeper(
-        paths(parsed_args.pack, parsed_args.catalog) or catalog_paths(live_packs())
+        paths(parsed_args.pack, parsed_args.catalog) or catalog_paths(live_packs()),
+        registered=registered(),
     )
     options = SourceOptions(
         inventory=pathlib.Path(parsed_args.inventory) if parsed_args.inventory else None
     )
-    inventory = Inventory(keeper, options, load=_loader(parsed_args.sysfs_root))
-    return inventory.survey(parsed_args.hostname)
+    if parsed_args.sysfs_root is not None:
+        options = dataclasses.replace(options, sysfs_root=parsed_args.sysfs_root)
+    return Inventory(keeper, options).survey(parsed_args.hostname)
 
 
 def live_packs() -> list[str]:
@@ -66,20 +65,5 @@ def live_packs() -> list[str]:
     return [
         name
         for name in names()
-        if STATIC not in load_catalog(catalog_paths([name]), check_sources=False).sources
+        if not load_catalog(catalog_paths([name]), check_sources=False).stand_ins
     ]
-
-
-def _loader(sysfs_root: str | None) -> Callable[[str, SourceOptions], Source]:
-    if sysfs_root is None:
-        return sources.load_source
-    rooted = ("devlink", "sysfs")
-
-    def load(name: str, options: SourceOptions) -> Source:
-        if name not in rooted:
-            return sources.load_source(name, options)
-        found: Callable[..., Any] = sources.registered().load(name)
-        source: Source = functools.partial(found, root=sysfs_root)(options)
-        return source
-
-    return load

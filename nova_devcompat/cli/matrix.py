@@ -9,10 +9,10 @@ import argparse
 import logging
 from collections.abc import Iterable, Sequence
 
-from nova_devcompat.catalog import load_catalog
 from nova_devcompat.cli.formatters import FastLister
 from nova_devcompat.cli.options import add_catalog_options, some_paths
 from nova_devcompat.fleet import matrix
+from nova_devcompat.service import load_catalog
 from nova_devcompat.sources.static import load_inventory
 
 LOG = logging.getLogger(__name__)

@@ -33,7 +33,6 @@ from oslo_utils import importutils
 
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
-from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import has_pins
 from nova_devcompat.compat.policy import Ruling
@@ -54,7 +53,7 @@ from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.compute.usage import Usage
 from nova_devcompat.host.inventory import HostDevices, Inventory
-from nova_devcompat.service import problem_at_start
+from nova_devcompat.service import catalog_keeper, problem_at_start
 from nova_devcompat.sources.base import SourceOptions
 from nova_devcompat.stores import records
 from nova_devcompat.stores.assigned import has_devices
@@ -171,7 +170,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        keeper = CatalogKeeper(CONF.devcompat.catalog, CONF.devcompat.packs)
+        keeper = catalog_keeper(CONF)
         inventory = Inventory(
             keeper, SourceOptions(inventory=pathlib.Path(CONF.devcompat.inventory))
         )

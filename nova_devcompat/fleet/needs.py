@@ -27,7 +27,6 @@ from nova_devcompat.compat.pins import PREFIX as PIN_PREFIX
 from nova_devcompat.compat.pins import BadPin, is_pin
 from nova_devcompat.compat.ruling import judge_part
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
-from nova_devcompat.sources.base import normalise_address
 from nova_devcompat.stores import records
 from nova_devcompat.stores.assigned import freeze, from_instance
 from nova_devcompat.stores.cells import (

@@ -15,7 +15,6 @@ from oslo_log import log as logging
 
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.model import (
-    STATIC,
     AmbiguousDevice,
     Catalog,
     CatalogFamily,
@@ -32,9 +31,6 @@ from nova_devcompat.sources import load_source
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 
 LOG = logging.getLogger(__name__)
-
-#: The source that reads the files which a catalog names.
-SYSFS = "sysfs"
 
 _MAX_DETAIL = 160
 
@@ -193,7 +189,7 @@ class Inventory:
             try:
                 self._source(name, catalog).check()
             except Exception as error:
-                if name == STATIC:
+                if name in catalog.stand_ins:
                     raise
                 failed[f"source {name}"] = _why(name, error)
         Told("This host").update(failed)
@@ -249,12 +245,11 @@ class Inventory:
         return HostDevices(survey.catalog, devices, host=host)
 
     def _source(self, name: str, catalog: Catalog) -> Source:
-        options = self._options
-        if name == SYSFS:
-            # Another catalog may have it read other files.
-            options = dataclasses.replace(
-                options, attributes={**options.attributes, **catalog.paths}
-            )
+        # Another catalog may have it read other files.
+        files = catalog.paths.get(name, {})
+        options = dataclasses.replace(
+            self._options, attributes={**self._options.attributes, **files}
+        )
         with self._lock:
             known = self._sources.get(name)
             if known is None or known[0] != options:

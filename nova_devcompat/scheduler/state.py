@@ -16,14 +16,13 @@ from oslo_log import log as logging
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
 from nova_devcompat.catalog import stages
-from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.scheduler import lookup
 from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
-from nova_devcompat.service import problem_at_start
+from nova_devcompat.service import catalog_keeper, problem_at_start
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ class SchedulerState:
     """The catalog's policies and the documents of hosts, remembered between requests."""
 
     def __init__(self) -> None:
-        self._keeper = CatalogKeeper(CONF.devcompat.catalog, CONF.devcompat.packs)
+        self._keeper = catalog_keeper(CONF)
         problem = problem_at_start(CONF, self._keeper.current)
         if problem:
             # As Nova does for what it cannot start without: one line, no traceback.

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 #: The version of the interface below. A plugin states the one it was written for.
-API_VERSION = (1, 1)
+API_VERSION = (1, 2)
 
 
 class SourceError(RuntimeError):
@@ -35,12 +35,15 @@ class SourceOptions:
     """What nova.conf has for sources.
 
     :param inventory: ``[devcompat] inventory``
-    :param attributes: files that a catalog names for the ``sysfs`` source: an attribute's name to
-        a glob relative to the device's folder, such as ``{"caps": "qat/cap_*"}``
+    :param attributes: files that a catalog has the source read, see :meth:`Source.check_file`: an
+        attribute's name to a glob relative to the device's folder, such as
+        ``{"caps": "qat/cap_*"}``
+    :param sysfs_root: where sysfs is mounted, for sources that read it. Since 1.2
     """
 
     inventory: pathlib.Path | None = None
     attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sysfs_root: str = "/sys"
 
 
 class Source(abc.ABC):
@@ -59,6 +62,9 @@ class Source(abc.ABC):
     api_version: ClassVar[tuple[int, int]] = API_VERSION
     #: The optional methods that a source brings, by name. Since 1.1.
     capabilities: ClassVar[frozenset[str]] = frozenset()
+    #: Whether an operator wrote what it tells. For the families whose source it is it then tells
+    #: all that others would, and a mistake in it keeps nova-compute from starting. Since 1.2.
+    stands_in: ClassVar[bool] = False
 
     def __init__(self, options: SourceOptions) -> None:
         self.options = options
@@ -68,6 +74,19 @@ class Source(abc.ABC):
 
         :raises SourceError: the source cannot work as it is configured
         """
+
+    @classmethod
+    def check_file(cls, attribute: str, pattern: str) -> None:
+        """Look at a file that a catalog names for an attribute.
+
+        A source that states this capability finds in ``options.attributes`` what it let through.
+        Since 1.2.
+
+        :param attribute: what the source is to call it
+        :param pattern: a glob relative to the device's folder
+        :raises ValueError: it cannot read that, and why
+        """
+        raise ValueError(f"source {cls.name!r} reads no files that a catalog names")
 
     @abc.abstractmethod
     def read(self, host: str) -> Sequence[Device]:

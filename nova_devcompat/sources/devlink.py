@@ -491,7 +491,7 @@ class DevlinkSource(Source):
     while its firmware is flashed), each is asked on its own, so that the others are read.
 
     :param connect: opens a netlink socket
-    :param root: where sysfs is mounted
+    :param root: where sysfs is mounted, if not where the options say
     :param seconds: how long :meth:`read` may take
     """
 
@@ -502,18 +502,17 @@ class DevlinkSource(Source):
         options: SourceOptions,
         *,
         connect: Callable[[], Channel] = open_socket,
-        root: str | os.PathLike[str] = sysfs.ROOT,
+        root: str | os.PathLike[str] | None = None,
         seconds: float = _SECONDS,
     ) -> None:
         super().__init__(options)
         self._connect = connect
-        self._root = os.fspath(root)
         self._seconds = seconds
         self._turns = Turns(self.name, seconds)
         self._all = SourceCall(self.name, seconds / 2)
         self._sysfs = SourceCall(self.name, seconds / 8)
         self._each: dict[Handle, SourceCall] = {}
-        self._identities = sysfs.Identities(root)
+        self._identities = sysfs.Identities(root or options.sysfs_root)
         # What each device said when it last did.
         self._known: dict[Handle, sysfs.Facts] = {}
         self._told: dict[str, str] = {}

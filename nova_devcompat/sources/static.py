@@ -235,6 +235,7 @@ class StaticSource(Source):
     """
 
     name = "static"
+    stands_in = True
 
     def __init__(self, options: SourceOptions) -> None:
         super().__init__(options)

@@ -822,33 +822,39 @@ class SysfsSource(Source):
     What is not there is left out; what is there and cannot be read is a problem of the device. A
     file that hangs is not asked again until the hanging call has returned.
 
-    :param root: where sysfs is mounted
+    :param root: where sysfs is mounted, if not where the options say
     :param seconds: how long :meth:`read` may take
     :raises SourceError: ``options.attributes`` will not do
     """
 
     name = "sysfs"
+    capabilities = frozenset({"check_file"})
 
     def __init__(
         self,
         options: SourceOptions,
         *,
-        root: str | os.PathLike[str] = ROOT,
+        root: str | os.PathLike[str] | None = None,
         seconds: float = _SECONDS,
     ) -> None:
         super().__init__(options)
         for attribute, pattern in options.attributes.items():
             try:
-                check_pattern(attribute, pattern)
+                self.check_file(attribute, pattern)
             except ValueError as error:
                 raise SourceError(f"source {self.name!r}: {error}") from error
-        self._root = os.fspath(root)
+        self._root = os.fspath(root or options.sysfs_root)
         self._seconds = seconds
         self._turns = Turns(self.name, seconds)
         self._state = State()
         self._hung: dict[str, SourceCall] = {}
         self._told: set[str] = set()
         self._unreadable: Mapping[str, str] = {}
+
+    @classmethod
+    def check_file(cls, attribute: str, pattern: str) -> None:
+        """Look at what a catalog says of a file, see :func:`check_pattern`."""
+        check_pattern(attribute, pattern)
 
     def check(self) -> None:
         """Look whether sysfs is there.

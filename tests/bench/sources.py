@@ -26,7 +26,7 @@ import time
 from nova_devcompat.catalog import CatalogKeeper
 from nova_devcompat.catalog.packs import names
 from nova_devcompat.host.inventory import Inventory
-from nova_devcompat.sources import Source, SourceOptions
+from nova_devcompat.sources import Source, SourceOptions, registered
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.sysfs import SysfsSource
 from tests.unit.sources import devlink_messages, sysfs_trees
@@ -103,7 +103,7 @@ def main() -> None:
         devlink = DevlinkSource(options, connect=kernel.connect, root=tree.root)
         known = {"sysfs": sysfs, "devlink": devlink}
         inventory = Inventory(
-            CatalogKeeper([], names(), min_interval=0),
+            CatalogKeeper([], names(), min_interval=0, registered=registered()),
             options,
             load=lambda name, options: (
                 SysfsSource(options, root=tree.root)

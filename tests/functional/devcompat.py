@@ -13,8 +13,7 @@ import nova.conf
 import yaml
 from nova.scheduler import request_filter
 
-from nova_devcompat import wire
-from nova_devcompat.catalog.keeper import CatalogKeeper
+from nova_devcompat import service, wire
 from nova_devcompat.conf import register_opts
 from tests.functional import base
 
@@ -89,7 +88,7 @@ class DeviceCompatFleet(base.Fleet):
             )
         )
         # A changed catalog is noticed at once, rather than within a second.
-        at_once = mock.patch.dict(CatalogKeeper.__init__.__kwdefaults__, min_interval=0.0)
+        at_once = mock.patch.dict(service.catalog_keeper.__kwdefaults__, min_interval=0.0)
         at_once.start()
         self.addCleanup(at_once.stop)
         folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)

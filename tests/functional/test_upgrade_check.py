@@ -11,8 +11,8 @@ import pathlib
 import fixtures
 import nova.conf
 
-from nova_devcompat.catalog import load_catalog
 from nova_devcompat.cli.main import main
+from nova_devcompat.service import load_catalog
 from tests.functional import base
 from tests.functional.devcompat import CATALOG, VGPU, DeviceCompatFleet, gpu
 from tests.functional.test_need_command import controller, nova_devcompat

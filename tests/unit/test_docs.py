@@ -27,13 +27,14 @@ from typing import Any
 import pytest
 import yaml
 
-from nova_devcompat.catalog import load_catalog, stages
+from nova_devcompat.catalog import stages
 from nova_devcompat.cli.main import main
 from nova_devcompat.compat import rules
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.policy import Mode, Policy
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason
 from nova_devcompat.kit.plugins import RULES, SOURCES
+from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import SourceOptions, load_source
 from tests.unit import distributions
 

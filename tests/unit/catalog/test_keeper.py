@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from nova_devcompat.catalog import CatalogError, CatalogKeeper
+from nova_devcompat.sources import registered
 
 GOOD = """\
 meta: {schema_version: '1.0'}
@@ -24,7 +25,7 @@ def path(tmp_path):
 
 
 def test_first_load_raises(tmp_path):
-    keeper = CatalogKeeper([tmp_path / "c.yaml"])
+    keeper = CatalogKeeper([tmp_path / "c.yaml"], registered=registered())
     with pytest.raises(CatalogError, match="there is no such file; write one"):
         keeper.current()
 
@@ -32,7 +33,7 @@ def test_first_load_raises(tmp_path):
 def test_follows_its_files_and_keeps_the_last_good(path, tmp_path, caplog):
     other = tmp_path / "d.yaml"
     other.write_text(GOOD.replace("fam:", "other:").replace("a: b", "a: c"))
-    keeper = CatalogKeeper([path, str(other)], min_interval=0)
+    keeper = CatalogKeeper([path, str(other)], min_interval=0, registered=registered())
     first = keeper.current()
     assert list(first.families) == ["fam", "other"]
     assert keeper.current() is first
@@ -58,7 +59,7 @@ def test_follows_its_files_and_keeps_the_last_good(path, tmp_path, caplog):
 
 
 def test_does_not_look_at_its_files_at_each_call(path):
-    keeper = CatalogKeeper(iter([path]), min_interval=3600)
+    keeper = CatalogKeeper(iter([path]), min_interval=3600, registered=registered())
     first = keeper.current()
     path.unlink()
     assert keeper.current() is first

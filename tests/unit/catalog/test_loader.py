@@ -21,7 +21,6 @@ from nova_devcompat.catalog import (
     Catalog,
     CatalogError,
     UnknownFamily,
-    load_catalog,
 )
 from nova_devcompat.catalog.stages import MODES, now
 from nova_devcompat.compat import traits
@@ -30,6 +29,7 @@ from nova_devcompat.compat.rules import Ordered, Range, Semver, Superset
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit import plugins
 from nova_devcompat.kit.documents import DocumentError
+from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import Device, sysfs
 from tests.budget import scaled
 from tests.unit.distributions import install
@@ -211,7 +211,7 @@ def test_where_attributes_come_from(write):
     assert catalog.families["paper"].sources == {"static"}
     assert catalog.families["paper"].source_of("fw_version") == AttributeSource(source="static")
     assert catalog.sources == {"devlink", "nvml", "sysfs", "static"}
-    assert list(catalog.paths.values()) == ["vendor/cap_*"]
+    assert [*catalog.paths["sysfs"].values()] == ["vendor/cap_*"]
 
 
 def test_the_documented_example_of_several_sources():
@@ -230,7 +230,7 @@ def test_files_of_one_attribute_name_have_names_of_their_own(write):
         )
 
     text = catalog_of(of("a", "1", "x/caps"), of("b", "2", "y/caps"), of("c", "3", "x/caps"))
-    paths = load_catalog([write(text)]).paths
+    paths = load_catalog([write(text)]).paths["sysfs"]
     assert sorted(paths.values()) == ["x/caps", "y/caps"]
     for name, path in paths.items():
         traits.check_name(name)

@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nova_devcompat.catalog import AmbiguousDevice, Catalog, UnknownFamily, load_catalog
+from nova_devcompat.catalog import AmbiguousDevice, Catalog, UnknownFamily
+from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import Device
 
 ADDRESS = "0000:81:00.0"
@@ -52,7 +53,7 @@ def device(family=None, problems=None, **attributes):
 
 def key_of(catalog):
     """What the sysfs source calls mlx5_vf's file."""
-    (key,) = catalog.paths
+    (key,) = catalog.paths["sysfs"]
     return key
 
 
@@ -157,7 +158,7 @@ def test_match_of_an_attribute_with_a_source_of_its_own(tmp_path):
         yaml.safe_dump({"meta": {"schema_version": "1.0"}, "families": {"qat": family}})
     )
     catalog = load_catalog([path])
-    (key,) = catalog.paths
+    (key,) = catalog.paths["sysfs"]
     told = {"sysfs": device(services="none of ours", revision="40", **{key: "sym;asym"})}
     merged = catalog.merge(ADDRESS, told)
     assert merged.family is not None and merged.attributes["services"] == "sym;asym"

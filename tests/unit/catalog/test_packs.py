@@ -20,12 +20,13 @@ import pytest
 from oslo_config import cfg
 
 from nova_devcompat import conf as devcompat_conf
-from nova_devcompat.catalog import CatalogKeeper, load_catalog, nvidia, packs, xpaths
+from nova_devcompat.catalog import CatalogKeeper, nvidia, packs, xpaths
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.verdict import Outcome
 from nova_devcompat.host.inventory import Inventory
-from nova_devcompat.sources import SourceOptions, nvml_reader
+from nova_devcompat.service import load_catalog
+from nova_devcompat.sources import SourceOptions, nvml_reader, registered
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.libvirt import LibvirtSource
 from nova_devcompat.sources.nvml import Answers, NvmlSource
@@ -137,14 +138,14 @@ def test_the_default_file_is_the_options_default():
 def test_keeper_notices_a_file_that_comes_later(tmp_path, monkeypatch):
     default = tmp_path / "devcompat.yaml"
     monkeypatch.setattr(packs, "DEFAULT_FILE", str(default))
-    keeper = CatalogKeeper([str(default)], ["mtty"], min_interval=0)
+    keeper = CatalogKeeper([str(default)], ["mtty"], min_interval=0, registered=registered())
     assert list(keeper.current().families) == ["mtty"]
     default.write_text((packs.FOLDER / "qemu.yaml").read_text())
     assert list(keeper.current().families) == ["mtty", "qemu"]
 
 
 def test_keeper_raises_for_an_unknown_pack_when_it_is_asked():
-    keeper = CatalogKeeper([], ["nope"])
+    keeper = CatalogKeeper([], ["nope"], registered=registered())
     with pytest.raises(packs.UnknownPack):
         keeper.current()
 
@@ -155,7 +156,9 @@ def test_option():
     conf([])
     assert conf.devcompat.packs == []
     conf.set_override("packs", ["nvidia_vgpu", "mlx5_vf"], group="devcompat")
-    assert list(CatalogKeeper([""], conf.devcompat.packs).current().families) == [
+    assert list(
+        CatalogKeeper([""], conf.devcompat.packs, registered=registered()).current().families
+    ) == [
         "mlx5_vf",
         "nvidia_vgpu",
     ]
@@ -222,7 +225,7 @@ def host(tmp_path):
         return StaticSource(options)
 
     def survey(*names):
-        keeper = CatalogKeeper([""], names)
+        keeper = CatalogKeeper([""], names, registered=registered())
         return Inventory(keeper, SourceOptions(inventory=static), load=load).survey("cmp1")
 
     yield survey

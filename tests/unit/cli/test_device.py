@@ -15,10 +15,11 @@ import sys
 import pytest
 import yaml
 
-from nova_devcompat.catalog import load_catalog
 from nova_devcompat.catalog.packs import catalog_paths
 from nova_devcompat.cli import hosts
 from nova_devcompat.cli.main import main
+from nova_devcompat.host.inventory import Inventory
+from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import Device
 from nova_devcompat.sources.base import Source, SourceError
 from nova_devcompat.sources.static import load_inventory
@@ -172,7 +173,9 @@ class Twofold(Source):
 @pytest.fixture
 def own_sources(monkeypatch):
     found = {"devlink": Broken, "sysfs": Twofold}
-    monkeypatch.setattr(hosts, "_loader", lambda root: lambda name, options: found[name](options))
+    monkeypatch.setitem(
+        Inventory.__init__.__kwdefaults__, "load", lambda name, options: found[name](options)
+    )
 
 
 def test_a_source_that_fails_has_a_row(run, own_sources):

@@ -9,9 +9,9 @@ import types
 import pytest
 
 from nova_devcompat.catalog import packs
-from nova_devcompat.catalog.loader import load_catalog
 from nova_devcompat.compute import domain
 from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.service import load_catalog
 
 CATALOG = load_catalog(packs.catalog_paths(["qemu_machine", "libvirt"]))
 FACTS = {

@@ -18,7 +18,7 @@ from nova_devcompat.catalog import CatalogKeeper
 from nova_devcompat.compat.verdict import Code
 from nova_devcompat.host.inventory import Inventory
 from nova_devcompat.kit.plugins import PluginError
-from nova_devcompat.sources import Device, Source, SourceError, SourceOptions
+from nova_devcompat.sources import Device, Source, SourceError, SourceOptions, registered
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.static import StaticSource
 from nova_devcompat.sources.sysfs import SysfsSource
@@ -87,7 +87,7 @@ class Host:
         self.inventory_file = folder / "inventory.yaml"
         self.set(families)
         self.inventory = Inventory(
-            CatalogKeeper([self.catalog], min_interval=0),
+            CatalogKeeper([self.catalog], min_interval=0, registered=registered()),
             SourceOptions(inventory=self.inventory_file),
             load=self.load,
         )

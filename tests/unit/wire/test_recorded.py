@@ -15,7 +15,7 @@ import re
 import pytest
 
 from nova_devcompat import wire
-from nova_devcompat.catalog import CatalogError, load_catalog
+from nova_devcompat.catalog import CatalogError
 from nova_devcompat.catalog.schema import VERSIONS
 from nova_devcompat.catalog.stages import Moment
 from nova_devcompat.compat.need import DeviceNeed, Need
@@ -23,6 +23,7 @@ from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.verdict import Code, Outcome
 from nova_devcompat.fleet import upgrade
 from nova_devcompat.kit.documents import DocumentError
+from nova_devcompat.service import load_catalog
 from nova_devcompat.sources.static import load_inventory
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded"
