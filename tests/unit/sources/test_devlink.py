@@ -17,20 +17,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova_devcompat.compat.rules import Equal, Semver
-from nova_devcompat.sources import SourceError, SourceOptions, devlink
+from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources.calls import TimedOut
-from nova_devcompat.sources.devlink import (
-    DevlinkSource,
-    Garbled,
+from nova_devcompat.sources.devlink import DevlinkSource
+from nova_devcompat.sources.devlink.messages import (
     Handle,
     attribute_name,
-    exchange,
-    facts_of,
+    encode_family_request,
+    encode_request,
     parse_family,
     parse_info,
+)
+from nova_devcompat.sources.devlink.netlink import (
+    Garbled,
+    Refused,
+    exchange,
+    open_socket,
     split,
     walk,
 )
+from nova_devcompat.sources.devlink.source import facts_of
 from tests.unit.sources import devlink_messages as messages
 from tests.unit.sources import sysfs_trees
 from tests.unit.sources.devlink_messages import Kernel
@@ -119,7 +125,7 @@ def test_a_recorded_answer(tree):
 
 def test_the_recorded_answer_is_what_the_kernel_of_these_tests_sends():
     kernel = Kernel({f"pci/{FIRST}": messages.mlx5("22.39.1002", "22.41.1000")})
-    request = devlink.encode_request(messages.FAMILY, messages.INFO_GET, 2, None)
+    request = encode_request(messages.FAMILY, messages.INFO_GET, 2, None)
     assert b"".join(kernel.answer(request)) == messages.RECORDED_MLX5
 
 
@@ -515,7 +521,7 @@ def test_identifiers_are_read_once(source, monkeypatch):
 
 def test_the_running_kernel():
     try:
-        devlink.open_socket().close()
+        open_socket().close()
     except OSError as error:
         pytest.skip(f"no netlink socket here: {error}")
     ours = DevlinkSource(SourceOptions())
@@ -538,17 +544,17 @@ def test_the_running_kernel():
 def test_the_running_kernel_answers_for_a_family_that_it_has():
     """The same exchange, about the controller itself: every kernel has that family."""
     try:
-        channel = devlink.open_socket()
+        channel = open_socket()
     except OSError as error:
         pytest.skip(f"no netlink socket here: {error}")
-    request = bytearray(devlink.encode_family_request(7))
+    request = bytearray(encode_family_request(7))
     assert request.endswith(b"devlink\0")
     request[-8:] = b"nlctrl\0\0"
     struct.pack_into("=H", request, 20, 4 + 7)
     try:
         (answer,) = exchange(channel, bytes(request), 5)
         assert parse_family(answer) == 0x10
-        with pytest.raises(devlink.Refused) as caught:
+        with pytest.raises(Refused) as caught:
             # GETFAMILY without a name.
             exchange(channel, messages.message(0x10, b"\3\1\0\0", 1, 8), 5)
         assert caught.value.code in (errno.EINVAL, errno.ENOENT)
@@ -642,8 +648,8 @@ def test_exchange_with_anything(datagrams):
             return len(data)
 
     try:
-        exchange(Noise(Kernel()), devlink.encode_family_request(1), 1)
-    except (Garbled, devlink.Refused, TimeoutError):
+        exchange(Noise(Kernel()), encode_family_request(1), 1)
+    except (Garbled, Refused, TimeoutError):
         pass
 
 
@@ -696,7 +702,7 @@ def test_any_datagram_many_times(generator):
     request = messages.message(messages.FAMILY, b"\x33\1\0\0", 0x301, 2)
     try:
         answer = exchange(Noise(Kernel()), request, 1)
-    except (Garbled, devlink.Refused, TimeoutError):
+    except (Garbled, Refused, TimeoutError):
         return
     for message in answer:
         try:

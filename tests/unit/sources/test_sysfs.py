@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pathlib
@@ -16,17 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat.compat.rules import AtLeast, Equal, OneOf, Superset
-from nova_devcompat.sources import SourceError, SourceOptions, sysfs
+from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources.calls import TimedOut
-from nova_devcompat.sources.sysfs import (
-    CannotRead,
-    Reader,
-    SysfsSource,
-    decode,
-    expand,
-    parse_count,
-    parse_id,
-)
+from nova_devcompat.sources.sysfs import SysfsSource, check_pattern, files
+from nova_devcompat.sources.sysfs import source as source_module
+from nova_devcompat.sources.sysfs.facts import Identities, parse_count, parse_id
+from nova_devcompat.sources.sysfs.files import CannotRead, Reader, decode, expand
 from tests.budget import scaled
 from tests.unit.sources import sysfs_trees
 from tests.unit.sources.fuzzing import fuzz, mutate, shapes
@@ -222,7 +218,7 @@ def test_a_pattern_for_a_parent_on_no_bus(tree):
 
 
 def test_a_pattern_that_names_too_much(tree):
-    for number in range(sysfs.MAX_FILES + 1):
+    for number in range(files.MAX_FILES + 1):
         tree.write(f"{tree.folder('0000:81:00.0')}/many/{number}", "1")
     device = read(tree, attributes={"many": "many/*"})["0000:81:00.0"]
     assert "names more than 64 files" in device.problems["many"]
@@ -321,10 +317,10 @@ def failing_open(monkeypatch, part, code):
 
 @pytest.mark.parametrize("name", ["EACCES", "EIO", "EPERM", "EAGAIN", "EBUSY"])
 def test_a_file_that_cannot_be_read(tree, monkeypatch, name):
-    failing_open(monkeypatch, "0000:81:00.0/revision", getattr(sysfs.errno, name))
+    failing_open(monkeypatch, "0000:81:00.0/revision", getattr(errno, name))
     devices = read(tree)
     problem = devices["0000:81:00.0"].problems["revision"]
-    assert os.strerror(getattr(sysfs.errno, name)) in problem
+    assert os.strerror(getattr(errno, name)) in problem
     assert ("let the user that nova-compute runs as read it" in problem) == (
         name in ("EACCES", "EPERM")
     )
@@ -335,7 +331,7 @@ def test_a_file_that_cannot_be_read(tree, monkeypatch, name):
 def test_a_device_of_which_nothing_can_be_read(tree, monkeypatch, caplog):
     ours = source(tree)
     with monkeypatch.context() as patched:
-        failing_open(patched, "0000:81:00.0/", sysfs.errno.EIO)
+        failing_open(patched, "0000:81:00.0/", errno.EIO)
         with caplog.at_level(logging.INFO):
             for _ in range(3):
                 assert "0000:81:00.0" not in {device.address for device in ours.read("x")}
@@ -353,7 +349,7 @@ def test_a_device_of_which_nothing_can_be_read(tree, monkeypatch, caplog):
 def test_what_could_not_be_read_is_read_again(tree, monkeypatch):
     ours = source(tree)
     with monkeypatch.context() as patched:
-        failing_open(patched, "0000:81:00.0/revision", sysfs.errno.EIO)
+        failing_open(patched, "0000:81:00.0/revision", errno.EIO)
         ours.read("x")
     device = next(device for device in ours.read("x") if device.address == "0000:81:00.0")
     assert device.attributes["revision"] == "00" and not device.problems
@@ -492,9 +488,9 @@ def test_several_files_that_hang(tree, hang):
 
 
 def test_too_many_files_that_hang(tree, hang, caplog):
-    for number in range(sysfs._MAX_HUNG + 4):
+    for number in range(source_module._MAX_HUNG + 4):
         hang(f"{tree.folder('0000:81:00.0')}/fw{number}")
-    names = {f"fw{number}": f"fw{number}" for number in range(sysfs._MAX_HUNG + 4)}
+    names = {f"fw{number}": f"fw{number}" for number in range(source_module._MAX_HUNG + 4)}
     ours = source(tree, names, seconds=1)
     before = threading.active_count()
     for _ in range(4):
@@ -504,7 +500,7 @@ def test_too_many_files_that_hang(tree, hang, caplog):
         assert time.monotonic() - began < 4
     with pytest.raises(TimedOut, match=r"is not asked: 8 files below .* hang"):
         ours.read("x")
-    assert threading.active_count() == before + sysfs._MAX_HUNG
+    assert threading.active_count() == before + source_module._MAX_HUNG
 
 
 def test_the_list_of_devices_hangs(tree, monkeypatch):
@@ -712,7 +708,7 @@ def test_inode_numbers_of_the_running_kernel_are_of_the_links():
 
 
 def test_identities(tree):
-    identities = sysfs.Identities(tree.root)
+    identities = Identities(tree.root)
     found = identities.read(["0000:81:00.0", "0000:81:01.0", "0000:ff:00.0", "0000:c1:00.0"])
     assert list(found) == ["0000:81:00.0", "0000:81:01.0", "0000:c1:00.0"]
     assert found["0000:81:01.0"] is None
@@ -722,7 +718,7 @@ def test_identities(tree):
 
 
 def test_identities_are_read_once(tree, monkeypatch):
-    identities = sysfs.Identities(tree.root)
+    identities = Identities(tree.root)
     first = identities.read(["0000:81:00.0"])
     calls = Calls(monkeypatch)
     assert identities.read(["0000:81:00.0"]) == first
@@ -730,7 +726,7 @@ def test_identities_are_read_once(tree, monkeypatch):
 
 
 def test_identities_without_sysfs(tmp_path):
-    assert sysfs.Identities(tmp_path).read(["0000:81:00.0"]) == {}
+    assert Identities(tmp_path).read(["0000:81:00.0"]) == {}
 
 
 # Parsers.
@@ -749,9 +745,9 @@ def test_decode(data):
 
 
 def test_decode_of_much():
-    assert decode(b"x" * sysfs.MAX_BYTES) == "x" * sysfs.MAX_BYTES
+    assert decode(b"x" * files.MAX_BYTES) == "x" * files.MAX_BYTES
     with pytest.raises(ValueError, match="64 KiB"):
-        decode(b"x" * (sysfs.MAX_BYTES + 1))
+        decode(b"x" * (files.MAX_BYTES + 1))
 
 
 def test_decode_ends_of_files():
@@ -788,7 +784,7 @@ def test_parse_count(text):
 @given(st.text(alphabet="ab*?[]!-/.\0\n\\é", max_size=12))
 def test_check_pattern_and_expand(pattern):
     try:
-        sysfs.check_pattern("caps", pattern)
+        check_pattern("caps", pattern)
     except ValueError:
         return
     asked = []
@@ -874,7 +870,7 @@ def test_any_pattern_many_times(generator):
     start = generator.choice([b"vendor/caps", b"qat/cap_*", b"driver/module/version", b"a?/[b-c]"])
     pattern = mutate(generator, start, words).decode(errors="replace")
     try:
-        sysfs.check_pattern("caps", pattern)
+        check_pattern("caps", pattern)
     except ValueError:
         return
 

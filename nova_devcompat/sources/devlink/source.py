@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""The source itself: attributes of what devlink answers, its bounds, and what it logs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import operator
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from nova_devcompat.compat.device import Device
+from nova_devcompat.sources.base import Source, SourceError, SourceOptions
+from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
+from nova_devcompat.sources.devlink.messages import (
+    Conversation,
+    Handle,
+    Info,
+    NoFamily,
+    attribute_name,
+    load_pyroute2,
+)
+from nova_devcompat.sources.devlink.netlink import (
+    Channel,
+    Garbled,
+    Refused,
+    open_socket,
+)
+from nova_devcompat.sources.sysfs.facts import Facts, Identities
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_SECONDS = 4.0
+
+
+# A devlink instance without a device: several physical functions share it
+# (Documentation/networking/devlink/devlink-shared.rst).
+_NO_DEVICE = "devlink_index"
+
+# What a rule asks for, where a device has never said what it has.
+_USUAL = ("fw", "fw_version")
+
+
+def facts_of(info: Info) -> Facts:
+    """Attributes of what devlink says: see :class:`DevlinkSource`."""
+    facts = Facts()
+    if info.driver:
+        facts.attributes["driver"] = info.driver
+    # A name that is both fixed and running is what runs.
+    for group, suffix in (("fixed", ""), ("running", ""), ("stored", "_stored")):
+        facts.add(_facts_of_group(info, group, suffix))
+    for name, stored in info.versions["stored"].items():
+        running = info.versions["running"].get(name)
+        doubtful = {("running", name), ("stored", name)} & info.doubtful.keys()
+        if running is not None and running != stored and not doubtful:
+            with contextlib.suppress(ValueError):
+                facts.attributes[attribute_name(name) + "_pending"] = stored
+    return facts
+
+
+def _facts_of_group(info: Info, group: str, suffix: str) -> Facts:
+    facts = Facts()
+    names: dict[str, str] = {}
+    doubtful = {name: why for (of, name), why in info.doubtful.items() if of == group}
+    for name in {**info.versions[group], **doubtful}:
+        try:
+            attribute = attribute_name(name) + suffix
+        except ValueError:
+            LOG.debug("%s: version %r becomes no attribute", info.handle, name)
+            continue
+        first = names.setdefault(attribute, name)
+        if first != name:
+            facts.attributes.pop(attribute, None)
+            facts.problems[attribute] = (
+                f"devlink reports {first!r} and {name!r}, which would be one attribute"
+            )
+        elif name in doubtful:
+            facts.problems[attribute] = (
+                f"devlink's {group} version {name!r} {doubtful[name]}; look at its driver"
+            )
+        else:
+            facts.attributes[attribute] = info.versions[group][name]
+    return facts
+
+
+def pending(facts: Facts) -> dict[str, str]:
+    """Versions that the next reset activates, by attribute."""
+    return {
+        name.removesuffix("_pending"): str(value)
+        for name, value in facts.attributes.items()
+        if name.endswith("_pending")
+    }
+
+
+class DevlinkSource(Source):
+    """Reads versions from the kernel's devlink, which needs no privilege.
+
+    Devices of PCI have their address, others devlink's handle (``auxiliary/mlx5_core.sf.2``). A
+    virtual function whose parent is there is not listed: its parent is. Only instances in the
+    network namespace of the process are seen. Attributes, all text:
+
+    - for each *fixed* or *running* version one of its name, with ``_`` for what is no letter or
+      digit: ``fw.version`` is ``fw_version``, ``fw.psid`` is ``fw_psid``
+    - for each *stored* version ``<name>_stored``; ``<name>_pending`` too where it is not the one
+      that runs: the next reset activates it
+    - ``driver``: its driver
+    - of PCI devices what identifies them, as :class:`nova_devcompat.sources.sysfs.SysfsSource` has
+      it, so that a catalog can match them
+
+    One request asks for all devices. If that fails or hangs (the kernel holds a device's lock
+    while its firmware is flashed), each is asked on its own, so that the others are read.
+
+    :param connect: opens a netlink socket
+    :param root: where sysfs is mounted, if not where the options say
+    :param seconds: how long :meth:`read` may take
+    """
+
+    name = "devlink"
+
+    def __init__(
+        self,
+        options: SourceOptions,
+        *,
+        connect: Callable[[], Channel] = open_socket,
+        root: str | os.PathLike[str] | None = None,
+        seconds: float = _SECONDS,
+    ) -> None:
+        super().__init__(options)
+        self._connect = connect
+        self._seconds = seconds
+        self._turns = Turns(self.name, seconds)
+        self._all = SourceCall(self.name, seconds / 2)
+        self._sysfs = SourceCall(self.name, seconds / 8)
+        self._each: dict[Handle, SourceCall] = {}
+        self._identities = Identities(root or options.sysfs_root)
+        # What each device said when it last did.
+        self._known: dict[Handle, Facts] = {}
+        self._told: dict[str, str] = {}
+
+    def check(self) -> None:
+        """Look whether the kernel answers. That it has no devlink is no mistake.
+
+        :raises SourceError: it cannot be asked
+        """
+        load_pyroute2()
+        with self._turns.turn(), contextlib.suppress(NoFamily):
+            self._ask(self._all, lambda conversation: conversation.family)
+
+    def read(self, host: str) -> Sequence[Device]:
+        """The devices of this host; none where the kernel has no devlink.
+
+        :param host: of no concern: it is always this one
+        :raises SourceError: nothing can be told
+        """
+        load_pyroute2()
+        with self._turns.turn():
+            return self._devices(self._answers(time.monotonic() + self._seconds * 7 / 8))
+
+    def _answers(self, deadline: float) -> dict[Handle, Info | str]:
+        """What devlink says of each device, or why it says nothing."""
+        try:
+            infos = self._ask(self._all, Conversation.infos)
+        except NoFamily:
+            if not self._told.get("family"):
+                LOG.info("This kernel has no devlink, so source 'devlink' finds no devices")
+            self._told["family"] = "none"
+            return {}
+        except SourceError as error:
+            return self._one_by_one(error, deadline)
+        self._told.pop("family", None)
+        self._tell("devlink's answer for all devices", "")
+        self._each.clear()
+        return {info.handle: info for info in infos}
+
+    def _one_by_one(self, problem: SourceError, deadline: float) -> dict[Handle, Info | str]:
+        handles = list(self._known)
+        if not isinstance(problem, TimedOut):
+            # With what hangs, a list would hang too.
+            with contextlib.suppress(SourceError, NoFamily):
+                handles = self._ask(self._all, Conversation.handles)
+        answers: dict[Handle, Info | str] = {}
+        for handle in handles:
+            call = self._each.get(handle)
+            if call is None or not call.stuck:
+                left = max(0.0, deadline - time.monotonic())
+                call = self._each[handle] = SourceCall(self.name, min(left, self._seconds / 8))
+            try:
+                answers[handle] = self._ask(call, operator.methodcaller("info", handle))
+            except _Passed:
+                continue
+            except (SourceError, NoFamily) as error:
+                answers[handle] = str(error) or "there is no devlink any more"
+        if not any(isinstance(answer, Info) for answer in answers.values()):
+            raise problem
+        self._tell("devlink's answer for all devices", f"{problem}; each is asked on its own")
+        return answers
+
+    def _ask(self, call: SourceCall, question: Callable[[Conversation], T]) -> T:
+        def run() -> T:
+            # Less than the bound around it, so that a lost answer leaves no thread behind.
+            with contextlib.closing(self._connect()) as channel:
+                return question(Conversation(channel, call.seconds * 0.4))
+
+        try:
+            return call.call(run)
+        except Refused as error:
+            if error.code in (errno.ENODEV, errno.EOPNOTSUPP):
+                raise _Passed(str(error)) from error
+            raise SourceError(
+                f"devlink refuses to answer: {error}; look at the device's driver in dmesg, and "
+                "whether the service may use netlink"
+            ) from error
+        except Garbled as error:
+            raise SourceError(f"devlink's answer cannot be used: {error}") from error
+        except TimeoutError as error:
+            raise TimedOut("devlink gives no answer; look at its devices in dmesg") from error
+        except OSError as error:
+            raise SourceError(
+                f"devlink cannot be asked: {error}; let the service use netlink sockets"
+            ) from error
+
+    def _devices(self, answers: Mapping[Handle, Info | str]) -> list[Device]:
+        identities = self._identify(answers)
+        known: dict[Handle, Facts] = {}
+        found: list[Device] = []
+        for handle in sorted(answers, key=str):
+            answer = answers[handle]
+            problem = answer if isinstance(answer, str) else ""
+            identity: Facts | None = Facts()
+            if handle.bus == "pci":
+                identity = identities.get(handle.device, identity)
+            if identity is None or handle.bus == _NO_DEVICE:
+                continue
+            if isinstance(answer, Info):
+                said = known[handle] = facts_of(answer)
+            else:
+                before = self._known.get(handle)
+                if before is not None:
+                    known[handle] = before
+                said = _silent(before, answer)
+            facts = Facts()
+            facts.add(identity)
+            facts.add(said)
+            self._tell(f"devlink's answer for {handle}", problem)
+            if not problem:
+                self._tell_pending(handle, pending(said))
+            found.append(Device(handle.address, facts.attributes, problems=facts.problems))
+        self._known = known
+        return found
+
+    def _identify(self, handles: Iterable[Handle]) -> Mapping[str, Facts | None]:
+        addresses = [handle.device for handle in handles if handle.bus == "pci"]
+        try:
+            return self._sysfs.call(lambda: self._identities.read(addresses))
+        except SourceError as error:
+            problem = {name: str(error) for name in ("vendor_id", "product_id")}
+            return {address: Facts(problems=problem) for address in addresses}
+
+    def _tell(self, what: str, problem: str) -> None:
+        """One WARNING when a problem appears, one INFO when it has gone."""
+        if problem and what not in self._told:
+            LOG.warning("%s: %s", what, problem)
+            self._told[what] = problem
+        elif not problem and what in self._told:
+            del self._told[what]
+            LOG.info("%s: can be used again", what)
+
+    def _tell_pending(self, handle: Handle, versions: Mapping[str, str]) -> None:
+        what = f"pending {handle}"
+        text = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        if text == self._told.get(what, ""):
+            return
+        if text:
+            self._told[what] = text
+            LOG.warning(
+                "%s has stored versions that do not run yet: %s. The next reset activates them, "
+                "and changes which guests the device accepts",
+                handle,
+                text,
+            )
+        else:
+            del self._told[what]
+            LOG.info("%s runs the versions that it has stored", handle)
+
+
+class _Passed(SourceError):
+    """A device that has gone, or whose driver says nothing."""
+
+
+def _silent(before: Facts | None, problem: str) -> Facts:
+    """Of a device that gives no answer: what it would have, as problems."""
+    if before is None:
+        return Facts(problems=dict.fromkeys(_USUAL, problem))
+    names = {*before.attributes, *before.problems} - {"driver"}
+    facts = Facts(problems=dict.fromkeys(sorted(names), problem))
+    if "driver" in before.attributes:
+        facts.attributes["driver"] = before.attributes["driver"]
+    return facts

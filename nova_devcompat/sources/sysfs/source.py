@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""The source itself: what a catalog may ask of it, its bounds, and what it logs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from nova_devcompat.compat.device import Device
+from nova_devcompat.compat.traits import check_name
+from nova_devcompat.sources.base import Source, SourceError, SourceOptions
+from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
+from nova_devcompat.sources.sysfs.files import (
+    PCI,
+    CannotRead,
+    Reader,
+)
+from nova_devcompat.sources.sysfs.scan import Found, Scan, State
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: The attributes that the source has names for; a catalog cannot give these to its own files.
+ATTRIBUTES = frozenset(
+    {
+        "vendor_id",
+        "product_id",
+        "pf_product_id",
+        "subsystem_vendor_id",
+        "subsystem_product_id",
+        "class",
+        "revision",
+        "driver",
+        "driver_version",
+        "driver_srcversion",
+        "sriov_totalvfs",
+        "sriov_numvfs",
+        "vf_driver",
+        "vf_driver_version",
+        "vf_driver_srcversion",
+        "mdev_type",
+        "mdev_name",
+        "mdev_device_api",
+        "mdev_description",
+        "mdev_available_instances",
+    }
+)
+
+_SECONDS = 4.0
+
+# So many threads may be left behind by files that hang.
+_MAX_HUNG = 8
+
+
+def check_pattern(attribute: str, pattern: str) -> None:
+    """Look at what a catalog says of a file.
+
+    :raises ValueError: the attribute or the pattern will not do, and why
+    """
+    check_name(attribute)
+    if attribute in ATTRIBUTES:
+        raise ValueError(
+            f"attribute {attribute!r} is one that the source reads itself; name it otherwise"
+        )
+    parts = pattern.split("/")
+    # "..", because a device's folder is meant; "**", because sysfs is full of loops.
+    if any(part in ("", ".", "..") or "**" in part or "\0" in part for part in parts):
+        raise ValueError(
+            f"attribute {attribute!r}: {pattern!r} is not a path relative to a device's folder; "
+            "write one like 'vendor/caps' or 'vendor/cap_*', without '..' and '**'"
+        )
+
+
+class SysfsSource(Source):
+    """Reads PCI devices and parents of mdevs from sysfs, which needs no privilege.
+
+    A device is listed once: the virtual functions of a device that is there are part of it, and so
+    are their drivers and mdev types. Bridges are left out. Attributes:
+
+    - ``vendor_id``, ``product_id`` (four hexadecimal digits, ``15b3``): of what is assigned, so of
+      the virtual functions where there are some; ``pf_product_id`` is the physical function's own,
+      for every device that can have virtual ones
+    - ``subsystem_vendor_id``, ``subsystem_product_id``, ``class`` (six digits), ``revision``
+      (two): of the device at the address
+    - ``driver``: that is bound; ``driver_version`` and ``driver_srcversion``: what its module
+      states, which in the kernel's own is seldom a version
+    - ``sriov_totalvfs``, ``sriov_numvfs``: integers, how many functions there can be and are
+    - ``vf_driver``: list of the VFIO variant drivers that are bound to functions, by the names of
+      their modules; ``vf_driver_version`` and ``vf_driver_srcversion`` if it is just one
+    - ``mdev_type``: list of types; ``mdev_name``, ``mdev_device_api``, ``mdev_description``,
+      ``mdev_available_instances``: mappings from type to text, the last not for functions
+    - what ``options.attributes`` names: the file's text; of a pattern with wildcards the list of
+      its files' texts, in the order of their paths
+
+    What is not there is left out; what is there and cannot be read is a problem of the device. A
+    file that hangs is not asked again until the hanging call has returned.
+
+    :param root: where sysfs is mounted, if not where the options say
+    :param seconds: how long :meth:`read` may take
+    :raises SourceError: ``options.attributes`` will not do
+    """
+
+    name = "sysfs"
+    capabilities = frozenset({"check_file"})
+
+    def __init__(
+        self,
+        options: SourceOptions,
+        *,
+        root: str | os.PathLike[str] | None = None,
+        seconds: float = _SECONDS,
+    ) -> None:
+        super().__init__(options)
+        for attribute, pattern in options.attributes.items():
+            try:
+                self.check_file(attribute, pattern)
+            except ValueError as error:
+                raise SourceError(f"source {self.name!r}: {error}") from error
+        self._root = os.fspath(root or options.sysfs_root)
+        self._seconds = seconds
+        self._turns = Turns(self.name, seconds)
+        self._state = State()
+        self._hung: dict[str, SourceCall] = {}
+        self._told: set[str] = set()
+        self._unreadable: Mapping[str, str] = {}
+
+    @classmethod
+    def check_file(cls, attribute: str, pattern: str) -> None:
+        """Look at what a catalog says of a file, see :func:`check_pattern`."""
+        check_pattern(attribute, pattern)
+
+    def check(self) -> None:
+        """Look whether sysfs is there.
+
+        :raises SourceError: it is not
+        """
+        with self._alone():
+            self._bounded(lambda reader: reader.entries(PCI), self._seconds / 2)
+
+    def read(self, host: str) -> Sequence[Device]:
+        """The devices of this host.
+
+        :param host: of no concern: it is always this one
+        :raises SourceError: sysfs cannot be read, or too much of it hangs
+        """
+        with self._alone():
+            found = self._scan()
+            self._state = found.state
+            self._tell(found)
+        return found.devices
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._turns.turn():
+            self._hung = {path: call for path, call in self._hung.items() if call.stuck}
+            yield
+
+    def _scan(self) -> Found:
+        # Each attempt passes over the file at which the last one hung.
+        seconds = self._seconds / 2
+        while True:
+            try:
+                found = self._bounded(
+                    lambda reader: Scan(reader, self._state, self.options.attributes).run(),
+                    seconds,
+                )
+            except TimedOut:
+                seconds /= 2
+                if seconds < self._seconds / 8:
+                    raise
+            else:
+                for path in self._told - self._hung.keys():
+                    LOG.info("%s/%s answers again", self._root, path)
+                self._told &= self._hung.keys()
+                return found
+
+    def _bounded(self, read: Callable[[Reader], T], seconds: float) -> T:
+        if len(self._hung) >= _MAX_HUNG:
+            raise TimedOut(
+                f"source {self.name!r} is not asked: {len(self._hung)} files below {self._root} "
+                f"hang: {', '.join(sorted(self._hung))}; look in dmesg"
+            )
+        reader = Reader(self._root, self._hung)
+        call = SourceCall(self.name, seconds)
+        try:
+            return call.call(lambda: read(reader))
+        except TimedOut as error:
+            path = reader.at
+            self._hung[path] = call
+            if path not in self._told:
+                self._told.add(path)
+                LOG.warning(
+                    "%s/%s gives no answer; it is passed over until it does. Look for its "
+                    "driver's trouble in dmesg",
+                    self._root,
+                    path,
+                )
+            raise TimedOut(f"{error} ({self._root}/{path})") from None
+        except CannotRead as error:
+            raise SourceError(
+                f"source {self.name!r}: {error} (below {self._root}); is sysfs mounted there?"
+            ) from error
+
+    def _tell(self, found: Found) -> None:
+        for address in found.vanished:
+            LOG.info("PCI device %s vanished while it was read; it is skipped", address)
+        for address, problem in found.unreadable.items():
+            if self._unreadable.get(address) != problem:
+                LOG.warning("PCI device %s cannot be read and is skipped: %s", address, problem)
+        for address in self._unreadable:
+            if address not in found.unreadable and address in found.state.devices:
+                LOG.info("PCI device %s can be read again", address)
+        self._unreadable = found.unreadable
