@@ -12,7 +12,7 @@ from nova_devcompat.catalog.loader import load_catalog
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.packs import catalog_paths
 from nova_devcompat.catalog.registry import Registered
-from nova_devcompat.kit.documents import Keeper
+from nova_devcompat.kit.keeper import Keeper
 
 
 class CatalogKeeper:

@@ -32,7 +32,10 @@ from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.policy import Mode, OnUnknown
 from nova_devcompat.compat.uses import Use
 from nova_devcompat.kit import plugins
-from nova_devcompat.kit.documents import Document, DocumentError, KeyPath, Problem, near, read
+from nova_devcompat.kit.document import Document
+from nova_devcompat.kit.problems import DocumentError, KeyPath, Problem
+from nova_devcompat.kit.text import near
+from nova_devcompat.kit.yamlfile import read
 
 __all__ = [
     "AmbiguousDevice",

@@ -21,6 +21,7 @@ from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit.documents import near
+from nova_devcompat.kit.text import near
 
 
 class AmbiguousDevice(ValueError):

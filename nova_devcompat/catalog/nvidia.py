@@ -10,7 +10,7 @@ import functools
 import pathlib
 
 from nova_devcompat.compat.attributes import Unreadable, compare_versions, parse_version
-from nova_devcompat.kit.documents import read
+from nova_devcompat.kit.yamlfile import read
 
 #: The facts, and where they are from.
 TABLE = pathlib.Path(__file__).parent / "tables" / "nvidia_vgpu_versions.yaml"

@@ -23,7 +23,7 @@ from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.ruling import judge_part
 from nova_devcompat.compat.verdict import Outcome
-from nova_devcompat.kit.documents import near
+from nova_devcompat.kit.text import near
 from nova_devcompat.sources.static import Inventory
 
 

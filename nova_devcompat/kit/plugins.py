@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import stevedore
 
-from nova_devcompat.kit.documents import near
+from nova_devcompat.kit.text import near
 
 SOURCES = "nova_devcompat.sources"
 RULES = "nova_devcompat.rules"

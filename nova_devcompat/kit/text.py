@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""Texts of others, made safe for a log line, a terminal and a table."""
+"""Texts of others, made safe for a log line, a terminal and a table; words for messages."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 #: Characters of one text of somebody else's, at most: as many as a value in Nova's databases has.
 LINE = 255
@@ -40,3 +43,18 @@ def printable(text: str, limit: int | None = LINE) -> str:
 
 def _visible(char: str) -> str:
     return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` where some known name is near, else ''."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -17,17 +17,11 @@ from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import check_name
-from nova_devcompat.kit.documents import (
-    META_SCHEMA,
-    Document,
-    DocumentError,
-    Keeper,
-    KeyPath,
-    Problem,
-    Schema,
-    near,
-    read,
-)
+from nova_devcompat.kit.document import META_SCHEMA, Document, Schema
+from nova_devcompat.kit.keeper import Keeper
+from nova_devcompat.kit.problems import DocumentError, KeyPath, Problem
+from nova_devcompat.kit.text import near
+from nova_devcompat.kit.yamlfile import read
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 
 LOG = logging.getLogger(__name__)

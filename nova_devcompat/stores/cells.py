@@ -13,7 +13,7 @@ from nova import exception, objects
 from oslo_log import log as logging
 from oslo_utils import uuidutils
 
-from nova_devcompat.kit.documents import near
+from nova_devcompat.kit.text import near
 
 LOG = logging.getLogger(__name__)
 

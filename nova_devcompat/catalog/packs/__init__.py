@@ -9,7 +9,8 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-from nova_devcompat.kit.documents import DocumentError, Problem, near
+from nova_devcompat.kit.problems import DocumentError, Problem
+from nova_devcompat.kit.text import near
 
 #: The files of the packs are beside this one.
 FOLDER = pathlib.Path(__file__).parent

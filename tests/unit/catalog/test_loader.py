@@ -28,7 +28,7 @@ from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.rules import Ordered, Range, Semver, Superset
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit import plugins
-from nova_devcompat.kit.documents import DocumentError
+from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import Device, sysfs
 from tests.budget import scaled

@@ -22,7 +22,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.rules import Semver
 from nova_devcompat.fleet import needs, upgrade
-from nova_devcompat.kit.documents import Problem
+from nova_devcompat.kit.problems import Problem
 
 FAMILY = Family(name="gpu", rules={"version": Semver()})
 NOW = Moment(day=datetime.date(2027, 1, 1), release=34)

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nova_devcompat.kit.documents import DocumentError
+from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import Device, SourceError, SourceOptions
 from nova_devcompat.sources.static import Inventory, StaticSource, load_inventory

@@ -22,7 +22,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.verdict import Code, Outcome
 from nova_devcompat.fleet import upgrade
-from nova_devcompat.kit.documents import DocumentError
+from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources.static import load_inventory
 
