@@ -20,7 +20,6 @@ from nova_devcompat.compat.pins import BadPin, has_pins, parse_pins, read_pins
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.kit.documents import near
 from nova_devcompat.kit.text import near
 
 

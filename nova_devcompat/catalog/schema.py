@@ -9,7 +9,6 @@ from nova_devcompat.catalog.stages import MODES
 from nova_devcompat.compat.family import Subject
 from nova_devcompat.compat.policy import OnUnknown
 from nova_devcompat.kit.document import META_SCHEMA, Schema
-from nova_devcompat.kit.documents import META_SCHEMA, Schema
 
 #: Versions of the format that this release reads.
 VERSIONS = ("1.0",)

@@ -17,9 +17,10 @@ from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import check_name
-from nova_devcompat.kit.document import META_SCHEMA, Document, Schema
+from nova_devcompat.kit.document import META_SCHEMA, Schema
 from nova_devcompat.kit.keeper import Keeper
-from nova_devcompat.kit.problems import DocumentError, KeyPath, Problem
+from nova_devcompat.kit.problems import DocumentError
+from nova_devcompat.kit.section import Section, read_sections
 from nova_devcompat.kit.text import near
 from nova_devcompat.kit.yamlfile import read
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
@@ -109,105 +110,84 @@ def load_inventory(
     :raises DocumentError: with all problems
     """
     document = read(path, missing=_MISSING)
-    reader = _Reader(document, catalog_rules)
-    # Of another format nothing else can be said.
-    problems = document.check_version(VERSIONS)
-    if not problems:
-        problems = document.check(_SCHEMA)
-        inventory = reader.inventory()
-    problems = [*document.problems, *problems, *reader.problems]
-    if problems:
-        raise DocumentError(sorted(problems, key=lambda problem: problem.line))
+    inventory, problems = read_sections(
+        document, VERSIONS, _SCHEMA, lambda root: _inventory(root, catalog_rules)
+    )
+    if inventory is None or problems:
+        raise DocumentError(problems)
     return inventory
 
 
-class _Reader:
-    """Makes devices of a document, of which any part may be too wrong to do so."""
-
-    def __init__(self, document: Document, catalog_rules: CatalogRules | None) -> None:
-        self.document = document
-        self.catalog_rules = catalog_rules
-        self.problems: list[Problem] = []
-
-    def inventory(self) -> Inventory:
-        hosts: dict[str, tuple[Device, ...]] = {}
-        for host, content in _items(self.document.content.get("hosts")):
-            if not host.strip():
-                self._report(("hosts", host), "a host must have a name")
-            devices = content.get("devices") if isinstance(content, dict) else None
-            hosts[host] = tuple(self._devices(("hosts", host, "devices"), devices))
-        return Inventory(hosts=hosts)
-
-    def _devices(self, path: KeyPath, content: object) -> Iterator[Device]:
-        lines: dict[str, int] = {}
-        for index, item in enumerate(content if isinstance(content, list) else ()):
-            device = self._device((*path, index), item)
-            if device is None:
-                continue
-            if device.address in lines:
-                self._report(
-                    (*path, index, "address"),
-                    f"duplicate address {device.address!r}; it is first on line "
-                    f"{lines[device.address]}",
-                )
-                continue
-            lines[device.address] = self.document.line((*path, index, "address"))
-            yield device
-
-    def _device(self, path: KeyPath, content: object) -> Device | None:
-        """The device; None where the schema has said why there is none."""
-        if not isinstance(content, dict):
-            return None
-        address, family = content.get("address"), content.get("family")
-        attributes = content.get("attributes")
-        if not isinstance(address, str) or not isinstance(family, str | None):
-            return None
-        for name, value in _items(attributes):
-            at = (*path, "attributes", name)
-            self._check_name(at, name)
-            self._check_scalar(at, value)
-        if not isinstance(attributes, dict):
-            return None
-        device = Device(normalise_address(address), attributes, family)
-        if family is not None and not self._check_name((*path, "family"), family):
-            return device
-        if self.catalog_rules is not None:
-            self._check_rules(path, device, self.catalog_rules)
-        return device
-
-    def _check_name(self, path: KeyPath, name: str) -> bool:
-        try:
-            check_name(name)
-        except ValueError as error:
-            self._report(path, str(error))
-            return False
-        return True
-
-    def _check_scalar(self, path: KeyPath, value: object) -> None:
-        typed = self.document.typed(path)
-        if value is None and not typed:
-            self._report(path, "nothing is written here; write null if it is not known")
-        if type(value) is int and not _PLAIN_INTEGER.fullmatch(typed or ""):
-            self._report(path, self.document.quote_advice(path, value))
-
-    def _check_rules(self, path: KeyPath, device: Device, catalog_rules: CatalogRules) -> None:
-        try:
-            rules = catalog_rules.rules_of(device)
-        except ValueError as error:
-            self._report((*path, "family") if device.family else path, str(error))
-            return
-        for name, value in device.attributes.items():
-            if type(value) is int and name in rules and not _takes_integers(rules[name]):
-                at = (*path, "attributes", name)
-                self._report(at, self.document.quote_advice(at, value))
-
-    def _report(self, path: KeyPath, message: str) -> None:
-        self.problems.append(self.document.problem(path, message))
+def _inventory(root: Section, catalog_rules: CatalogRules | None) -> Inventory:
+    hosts: dict[str, tuple[Device, ...]] = {}
+    for name, host in root.mapping("hosts").items():
+        if not name.strip():
+            host.problem("a host must have a name")
+        hosts[name] = tuple(_devices(host, catalog_rules))
+    return Inventory(hosts=hosts)
 
 
-def _items(content: object) -> Iterator[tuple[str, Any]]:
-    if isinstance(content, dict):
-        yield from content.items()
+def _devices(host: Section, catalog_rules: CatalogRules | None) -> Iterator[Device]:
+    lines: dict[str, int] = {}
+    for stated in host.rows("devices"):
+        device = _device(stated)
+        if device is None:
+            continue
+        known = device.family is None or _is_name(stated.at("family"), device.family)
+        if known and catalog_rules is not None:
+            _check_rules(stated, device, catalog_rules)
+        if device.address in lines:
+            stated.problem(
+                f"duplicate address {device.address!r}; it is first on line "
+                f"{lines[device.address]}",
+                "address",
+            )
+            continue
+        lines[device.address] = stated.at("address").line
+        yield device
+
+
+def _device(stated: Section) -> Device | None:
+    """The device; None where the schema has said why there is none."""
+    address, family = stated.at("address").value, stated.at("family").value
+    if not isinstance(address, str) or not isinstance(family, str | None):
+        return None
+    attributes = stated.at("attributes")
+    for name, attribute in attributes.items().items():
+        _is_name(attribute, name)
+        _check_scalar(attribute)
+    if not isinstance(attributes.value, dict):
+        return None
+    return Device(normalise_address(address), attributes.value, family)
+
+
+def _is_name(section: Section, name: str) -> bool:
+    """Whether something is a name; report it in the section if not."""
+    try:
+        check_name(name)
+    except ValueError as error:
+        section.problem(str(error))
+        return False
+    return True
+
+
+def _check_scalar(attribute: Section) -> None:
+    typed = attribute.typed
+    if attribute.value is None and not typed:
+        attribute.problem("nothing is written here; write null if it is not known")
+    if type(attribute.value) is int and not _PLAIN_INTEGER.fullmatch(typed or ""):
+        attribute.ask_for_quotes()
+
+
+def _check_rules(stated: Section, device: Device, catalog_rules: CatalogRules) -> None:
+    try:
+        rules = catalog_rules.rules_of(device)
+    except ValueError as error:
+        (stated.at("family") if device.family else stated).problem(str(error))
+        return
+    for name, attribute in stated.mapping("attributes").items():
+        if type(attribute.value) is int and name in rules and not _takes_integers(rules[name]):
+            attribute.ask_for_quotes()
 
 
 def _takes_integers(rule: Rule[Any, Any]) -> bool:

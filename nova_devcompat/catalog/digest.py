@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""What tells whether two processes have the same catalog."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+
+from nova_devcompat.catalog.model import AttributeSource, CatalogFamily
+
+
+def digest_of(families: Mapping[str, CatalogFamily]) -> str:
+    """Twelve hexadecimal digits of what families decide, see :class:`Catalog`."""
+    content: dict[str, dict[str, object]] = {
+        name: {
+            "match": dict(family.match),
+            "source": family.source,
+            "mode": family.mode,
+            "on_unknown": family.on_unknown,
+            "rules": {
+                # A frozen dataclass whose fields are its options: its repr names them all.
+                attribute: [rule.kind, repr(rule)]
+                for attribute, rule in family.family.rules.items()
+            },
+        }
+        for name, family in families.items()
+    }
+    for name, family in families.items():
+        others = {
+            attribute: [one.source, one.path]
+            for attribute, one in family.attributes.items()
+            if one != AttributeSource(source=family.source)
+        }
+        # Left out where there are none: hosts of a release that has no such key have this digest.
+        if others:
+            content[name]["attributes"] = others
+        if family.in_use:
+            content[name]["in_use"] = dict(family.in_use)
+        stages = {"": family.stages, **family.rule_stages}
+        if any(stages.values()):
+            content[name]["stages"] = {
+                subject: [[stage.when, stage.mode] for stage in each]
+                for subject, each in stages.items()
+            }
+        if family.of_host:
+            content[name]["subject"] = family.family.subject
+            content[name]["needs"] = [
+                # Why, and who says so, does not count.
+                [use.xpath, use.takes, use.aliases, _sorted(use.requires)]
+                for use in family.needs
+            ]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _sorted(values: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    return {attribute: sorted(listed) for attribute, listed in values.items()}
