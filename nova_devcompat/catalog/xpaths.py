@@ -10,6 +10,8 @@ from typing import Any
 
 from lxml import etree
 
+from nova_devcompat.kit import xml
+
 # What libvirt itself puts beside its own elements (docs/drvqemu.rst of libvirt).
 _NAMESPACES = {"qemu": "http://libvirt.org/schemas/domain/qemu/1.0"}
 
@@ -35,19 +37,10 @@ def parse(text: str) -> Any:
     :param text: what virDomainGetXMLDesc returned
     :raises ValueError: it is no domain
     """
-    if len(text) > MAX_XML:
-        raise ValueError(f"the domain XML has {len(text)} characters, {MAX_XML} are read")
-    # No entities, no files, no network, and libxml2's limits of depth and length.
-    parser = etree.XMLParser(
-        resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False
-    )
     try:
-        root = etree.fromstring(text.encode(), parser)
-    except etree.XMLSyntaxError as error:
-        raise ValueError(f"the domain XML cannot be read: {error}") from None
-    if root.tag != "domain":
-        raise ValueError(f"<{root.tag}> where a <domain> is expected")
-    return root
+        return xml.parse(text, "domain", MAX_XML)
+    except ValueError as error:
+        raise ValueError(f"the domain XML {error}") from None
 
 
 def find(xpath: str, root: Any) -> frozenset[str]:

@@ -25,7 +25,7 @@ from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.kit.once import Told
+from nova_devcompat.kit.once import Once
 from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import load_source
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
@@ -170,8 +170,8 @@ class Inventory:
         self._load = load
         self._lock = threading.Lock()
         self._sources: dict[str, tuple[SourceOptions, Source]] = {}
-        self._told: dict[str, Told] = {}
-        # What was told when the service started.
+        self._logged: dict[str, Once] = {}
+        # What was logged when the service started.
         self._failed_check: dict[str, str] = {}
 
     def check(self) -> None:
@@ -192,7 +192,7 @@ class Inventory:
                 if name in catalog.stand_ins:
                     raise
                 failed[f"source {name}"] = _why(name, error)
-        Told("This host").update(failed)
+        Once("This host").update(failed)
         self._failed_check = failed
 
     @property
@@ -241,7 +241,7 @@ class Inventory:
             device = HostDevice(merged.address, offer, in_use, merged.attributes)
             (host if merged.family.of_host else devices).append(device)
         host = _one_each(host, problems)
-        self._tell(nodename, problems)
+        self._log(nodename, problems)
         return HostDevices(survey.catalog, devices, host=host)
 
     def _source(self, name: str, catalog: Catalog) -> Source:
@@ -256,12 +256,12 @@ class Inventory:
                 known = self._sources[name] = options, self._load(name, options)
             return known[1]
 
-    def _tell(self, nodename: str, problems: Mapping[str, str]) -> None:
+    def _log(self, nodename: str, problems: Mapping[str, str]) -> None:
         with self._lock:
-            told = self._told.get(nodename)
-            if told is None:
-                told = self._told[nodename] = Told(nodename, self._failed_check)
-        told.update(problems)
+            once = self._logged.get(nodename)
+            if once is None:
+                once = self._logged[nodename] = Once(nodename, self._failed_check)
+        once.update(problems)
 
 
 def _one_each(parts: list[HostDevice], problems: dict[str, str]) -> list[HostDevice]:

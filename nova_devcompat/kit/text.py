@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 #: Characters of one text of somebody else's, at most: as many as a value in Nova's databases has.
 LINE = 255
@@ -51,7 +51,22 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def printable(value: object, longest: int, show: Callable[[object], str] = str) -> str:
+    """A value of which anything may be wrong, on one line.
+
+    :param longest: characters
+    :param show: makes text of it
+    """
+    try:
+        text = show(value)
+    except (ValueError, RecursionError):
+        return f"of type {type(value).__name__}"
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
 def shown(value: object) -> str:
+    """A value of a document, as a message names it."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):

@@ -47,7 +47,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nova_devcompat.compat.device import Device, normalise_address
-from nova_devcompat.kit.once import Told
+from nova_devcompat.kit import xml
+from nova_devcompat.kit.once import Once
+from nova_devcompat.kit.text import printable
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall
 
@@ -385,22 +387,11 @@ def _content(element: Any, path: str) -> str | None:
 
 
 def _xml(text: str, tag: str) -> Any:
-    etree = _library("lxml.etree", "lxml")
-    if len(text) > MAX_XML:
-        raise _NotKnown(f"libvirt's answer is longer than any can be; {_LOOK}")
-    # No entities, no files, no network, and libxml2's limits of depth and length.
-    parser = etree.XMLParser(
-        resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False
-    )
+    _library("lxml.etree", "lxml")
     try:
-        root = etree.fromstring(text.encode(), parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise _NotKnown(f"libvirt's answer is not XML: {_shown(error)}; {_LOOK}") from None
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise _NotKnown(f"libvirt's answer declares a document type; {_LOOK}")
-    if root.tag != tag:
-        raise _NotKnown(f"libvirt's answer has <{_shown(root.tag)}> for <{tag}>; {_LOOK}")
-    return root
+        return xml.parse(text, tag, MAX_XML)
+    except ValueError as error:
+        raise _NotKnown(f"libvirt's answer {error}; {_LOOK}") from None
 
 
 def _text(value: object) -> str:
@@ -412,12 +403,7 @@ def _text(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    try:
-        shown = str(value)
-    except (ValueError, RecursionError):
-        return f"of type {type(value).__name__}"
-    shown = "".join(character if character.isprintable() else "?" for character in shown)
-    return shown if len(shown) <= 200 else shown[:197] + "..."
+    return printable(value, 200)
 
 
 class LibvirtSource(Source):
@@ -444,7 +430,7 @@ class LibvirtSource(Source):
         super().__init__(options)
         self._connect = connect
         self._bounded = SourceCall(self.name, seconds)
-        self._told = Told(f"Source {self.name}")
+        self._once = Once(f"Source {self.name}")
 
     def check(self) -> None:
         """Look for the libraries. Whether libvirt runs is not looked at: it may start later.
@@ -460,5 +446,5 @@ class LibvirtSource(Source):
         :raises SourceError: libvirt cannot be asked at all
         """
         reading = parse(self._bounded.call(lambda: ask(self._connect)))
-        self._told.update(reading.skipped)
+        self._once.update(reading.skipped)
         return reading.devices

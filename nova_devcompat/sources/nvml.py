@@ -46,7 +46,8 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 from nova_devcompat.compat.device import Device, normalise_address
-from nova_devcompat.kit.once import Told
+from nova_devcompat.kit.once import Once
+from nova_devcompat.kit.text import printable
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall
 
@@ -415,12 +416,7 @@ def _odd(value: object) -> _NoAnswer:
 
 
 def _shown(value: object) -> str:
-    try:
-        shown = value if isinstance(value, str) else repr(value)
-    except (ValueError, RecursionError):
-        return f"of type {type(value).__name__}"
-    shown = "".join(character if character.isprintable() else "?" for character in shown)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
+    return printable(value, 80, str if isinstance(value, str) else repr)
 
 
 # Attribute, answer, whether each GPU has its own answer, how to read it.
@@ -451,7 +447,7 @@ class NvmlSource(Source):
         self._ask = ask
         # A process that hangs in the driver outlives even SIGKILL.
         self._bounded = SourceCall(self.name, SECONDS + 1)
-        self._told = Told(f"Source {self.name}")
+        self._once = Once(f"Source {self.name}")
 
     def check(self) -> None:
         """Look for nvidia-ml-py.
@@ -470,5 +466,5 @@ class NvmlSource(Source):
         :raises SourceError: NVML cannot be asked at all
         """
         reading = parse(self._bounded.call(self._ask))
-        self._told.update(reading.skipped)
+        self._once.update(reading.skipped)
         return reading.devices

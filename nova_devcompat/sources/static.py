@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import os
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import check_name
 from nova_devcompat.kit.document import META_SCHEMA, Schema
 from nova_devcompat.kit.keeper import Keeper
+from nova_devcompat.kit.once import Once
 from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.kit.section import Section, read_sections
 from nova_devcompat.kit.text import near
@@ -221,9 +221,7 @@ class StaticSource(Source):
         self._keeper = Keeper(
             [path], lambda: load_inventory(path), what="static inventory", min_interval=0
         )
-        self._lock = threading.Lock()
-        # The inventory of which is known that it lacks these hosts.
-        self._warned: tuple[Inventory | None, set[str]] = (None, set())
+        self._once = Once()
 
     def check(self) -> None:
         """Read the inventory.
@@ -247,20 +245,13 @@ class StaticSource(Source):
         inventory = self._inventory()
         devices = inventory.hosts.get(host)
         if devices is None:
-            self._warn(host, inventory)
+            if self._once.is_new(host, inventory):
+                LOG.warning(
+                    "The static inventory %s has no host %r, so it has no devices%s",
+                    self.options.inventory,
+                    host,
+                    near(host, inventory.hosts),
+                )
             return ()
+        self._once.is_over(host)
         return devices
-
-    def _warn(self, host: str, inventory: Inventory) -> None:
-        with self._lock:
-            if self._warned[0] is not inventory:
-                self._warned = (inventory, set())
-            if host in self._warned[1]:
-                return
-            self._warned[1].add(host)
-        LOG.warning(
-            "The static inventory %s has no host %r, so it has no devices%s",
-            self.options.inventory,
-            host,
-            near(host, inventory.hosts),
-        )

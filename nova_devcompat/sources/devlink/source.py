@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from nova_devcompat.compat.device import Device
+from nova_devcompat.kit.once import Once
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
 from nova_devcompat.sources.devlink.messages import (
@@ -43,6 +44,9 @@ _SECONDS = 4.0
 # A devlink instance without a device: several physical functions share it
 # (Documentation/networking/devlink/devlink-shared.rst).
 _NO_DEVICE = "devlink_index"
+
+# What is logged of a kernel without devlink.
+_FAMILY = "family"
 
 # What a rule asks for, where a device has never said what it has.
 _USUAL = ("fw", "fw_version")
@@ -142,7 +146,7 @@ class DevlinkSource(Source):
         self._identities = Identities(root or options.sysfs_root)
         # What each device said when it last did.
         self._known: dict[Handle, Facts] = {}
-        self._told: dict[str, str] = {}
+        self._once = Once()
 
     def check(self) -> None:
         """Look whether the kernel answers. That it has no devlink is no mistake.
@@ -168,14 +172,13 @@ class DevlinkSource(Source):
         try:
             infos = self._ask(self._all, Conversation.infos)
         except NoFamily:
-            if not self._told.get("family"):
+            if self._once.is_new(_FAMILY):
                 LOG.info("This kernel has no devlink, so source 'devlink' finds no devices")
-            self._told["family"] = "none"
             return {}
         except SourceError as error:
             return self._one_by_one(error, deadline)
-        self._told.pop("family", None)
-        self._tell("devlink's answer for all devices", "")
+        self._once.is_over(_FAMILY)
+        self._log("devlink's answer for all devices", "")
         self._each.clear()
         return {info.handle: info for info in infos}
 
@@ -199,7 +202,7 @@ class DevlinkSource(Source):
                 answers[handle] = str(error) or "there is no devlink any more"
         if not any(isinstance(answer, Info) for answer in answers.values()):
             raise problem
-        self._tell("devlink's answer for all devices", f"{problem}; each is asked on its own")
+        self._log("devlink's answer for all devices", f"{problem}; each is asked on its own")
         return answers
 
     def _ask(self, call: SourceCall, question: Callable[[Conversation], T]) -> T:
@@ -248,9 +251,9 @@ class DevlinkSource(Source):
             facts = Facts()
             facts.add(identity)
             facts.add(said)
-            self._tell(f"devlink's answer for {handle}", problem)
+            self._log(f"devlink's answer for {handle}", problem)
             if not problem:
-                self._tell_pending(handle, pending(said))
+                self._log_pending(handle, pending(said))
             found.append(Device(handle.address, facts.attributes, problems=facts.problems))
         self._known = known
         return found
@@ -263,30 +266,25 @@ class DevlinkSource(Source):
             problem = {name: str(error) for name in ("vendor_id", "product_id")}
             return {address: Facts(problems=problem) for address in addresses}
 
-    def _tell(self, what: str, problem: str) -> None:
+    def _log(self, what: str, problem: str) -> None:
         """One WARNING when a problem appears, one INFO when it has gone."""
-        if problem and what not in self._told:
-            LOG.warning("%s: %s", what, problem)
-            self._told[what] = problem
-        elif not problem and what in self._told:
-            del self._told[what]
+        if problem:
+            if self._once.is_new(what):
+                LOG.warning("%s: %s", what, problem)
+        elif self._once.is_over(what):
             LOG.info("%s: can be used again", what)
 
-    def _tell_pending(self, handle: Handle, versions: Mapping[str, str]) -> None:
+    def _log_pending(self, handle: Handle, versions: Mapping[str, str]) -> None:
         what = f"pending {handle}"
         text = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-        if text == self._told.get(what, ""):
-            return
-        if text:
-            self._told[what] = text
+        if text and self._once.is_new(what, text):
             LOG.warning(
                 "%s has stored versions that do not run yet: %s. The next reset activates them, "
                 "and changes which guests the device accepts",
                 handle,
                 text,
             )
-        else:
-            del self._told[what]
+        elif not text and self._once.is_over(what):
             LOG.info("%s runs the versions that it has stored", handle)
 
 

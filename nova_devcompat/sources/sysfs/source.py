@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from nova_devcompat.compat.device import Device
 from nova_devcompat.compat.traits import check_name
+from nova_devcompat.kit.once import Once
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
 from nova_devcompat.sources.sysfs.files import (
@@ -127,8 +128,9 @@ class SysfsSource(Source):
         self._turns = Turns(self.name, seconds)
         self._state = State()
         self._hung: dict[str, SourceCall] = {}
-        self._told: set[str] = set()
-        self._unreadable: Mapping[str, str] = {}
+        # What was logged of files that hang, and of devices.
+        self._hanging = Once()
+        self._unreadable = Once()
 
     @classmethod
     def check_file(cls, attribute: str, pattern: str) -> None:
@@ -152,7 +154,7 @@ class SysfsSource(Source):
         with self._alone():
             found = self._scan()
             self._state = found.state
-            self._tell(found)
+            self._log(found)
         return found.devices
 
     @contextlib.contextmanager
@@ -175,9 +177,8 @@ class SysfsSource(Source):
                 if seconds < self._seconds / 8:
                     raise
             else:
-                for path in self._told - self._hung.keys():
+                for path in self._hanging.past(self._hung):
                     LOG.info("%s/%s answers again", self._root, path)
-                self._told &= self._hung.keys()
                 return found
 
     def _bounded(self, read: Callable[[Reader], T], seconds: float) -> T:
@@ -193,8 +194,7 @@ class SysfsSource(Source):
         except TimedOut as error:
             path = reader.at
             self._hung[path] = call
-            if path not in self._told:
-                self._told.add(path)
+            if self._hanging.is_new(path):
                 LOG.warning(
                     "%s/%s gives no answer; it is passed over until it does. Look for its "
                     "driver's trouble in dmesg",
@@ -207,13 +207,12 @@ class SysfsSource(Source):
                 f"source {self.name!r}: {error} (below {self._root}); is sysfs mounted there?"
             ) from error
 
-    def _tell(self, found: Found) -> None:
+    def _log(self, found: Found) -> None:
         for address in found.vanished:
             LOG.info("PCI device %s vanished while it was read; it is skipped", address)
         for address, problem in found.unreadable.items():
-            if self._unreadable.get(address) != problem:
+            if self._unreadable.is_new(address, problem):
                 LOG.warning("PCI device %s cannot be read and is skipped: %s", address, problem)
-        for address in self._unreadable:
-            if address not in found.unreadable and address in found.state.devices:
+        for address in self._unreadable.past(found.unreadable):
+            if address in found.state.devices:
                 LOG.info("PCI device %s can be read again", address)
-        self._unreadable = found.unreadable

@@ -317,7 +317,7 @@ def test_entities_do_not_multiply():
 
 def test_an_answer_that_is_too_long(monkeypatch):
     monkeypatch.setattr(source, "MAX_XML", 1000)
-    assert "longer than any can be" in machine().problems["machine_types"]
+    assert "characters, and 1000 are read" in machine().problems["machine_types"]
 
 
 # What goes wrong.
