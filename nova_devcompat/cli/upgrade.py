@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import logging
 import types
+from typing import Any
 
 from cliff.command import Command
 
@@ -72,7 +73,9 @@ class UpgradeCheck(Command):
                 parsed_args.activating_within,
             )
             # Where oslo.upgradecheck looks for the option that its own parser would have.
-            options = types.SimpleNamespace(command=types.SimpleNamespace(json=parsed_args.json))
+            options: Any = types.SimpleNamespace(
+                command=types.SimpleNamespace(json=parsed_args.json)
+            )
             before, upgradecheck.CONF = upgradecheck.CONF, options
             try:
                 with contextlib.redirect_stdout(self.app.stdout):

@@ -19,7 +19,8 @@ from nova_devcompat.kit.text import near, shown
 _TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
     "integer", lambda checker, value: isinstance(value, int) and not isinstance(value, bool)
 )
-_Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_TYPES)
+_extend: Any = jsonschema.validators.extend
+_Validator: Any = _extend(jsonschema.Draft202012Validator, type_checker=_TYPES)
 _TYPE_NAMES = {
     "object": "a mapping",
     "array": "a list",
@@ -102,7 +103,8 @@ class Document:
             place = place.children[key]
         return place
 
-    def _explain(self, error: jsonschema.ValidationError) -> Iterator[Problem]:
+    def _explain(self, error: Any) -> Iterator[Problem]:
+        """What a ValidationError of jsonschema comes to, of our own schemas."""
         path: KeyPath = tuple(error.absolute_path)
         value, wanted = error.instance, error.validator_value
         match error.validator:

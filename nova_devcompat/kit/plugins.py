@@ -128,19 +128,21 @@ class Plugins(Generic[T]):
         if not isinstance(plugin, type) or not issubclass(plugin, self._base):
             base = f"{self._base.__module__}.{self._base.__qualname__}"
             raise PluginError(f"{intro} is no subclass of {base}")
+        usable: type[T] = plugin
         if self._api_version is None:
-            return plugin
-        stated = getattr(plugin, "api_version", None)
+            return usable
+        stated: object = getattr(usable, "api_version", None)
         current, minor = self._api_version
         majors = [major for major in (current - 1, current) if major > 0]
         match stated:
-            case (int(major), int()) if major in majors:
+            case (int(major), int(stated_minor)) if major in majors:
                 if self._adapt is not None and major < current:
-                    plugin = self._adapt(plugin)
-                problem = _capability_problem(plugin, self._base, newer=stated > self._api_version)
+                    usable = self._adapt(usable)
+                newer = (major, stated_minor) > self._api_version
+                problem = _capability_problem(usable, self._base, newer=newer)
                 if problem:
                     raise PluginError(f"{intro} {problem}")
-                return plugin
+                return usable
         raise PluginError(
             f"{intro} is for version {stated!r} of the interface; this is {current}.{minor}, "
             f"which takes major {' and '.join(map(str, majors))}: "
@@ -171,7 +173,7 @@ def _capability_problem(plugin: type, base: type, newer: bool) -> str:
         and callable(getattr(base, name))
         and not getattr(method, "__isabstractmethod__", False)
     )
-    stated = getattr(plugin, "capabilities", frozenset())
+    stated: object = getattr(plugin, "capabilities", frozenset())
     if not isinstance(stated, frozenset):
         return f"states capabilities {stated!r}, which is no frozenset"
     for name in sorted(stated, key=str):

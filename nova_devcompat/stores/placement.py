@@ -85,7 +85,7 @@ class Placement:
         if not _may_be_asked("resource provider", provider):
             return None
         found = self._get(f"/resource_providers/{provider}/allocations", _ALLOCATIONS_VERSION)
-        return found["allocations"] if found else None
+        return dict(found["allocations"]) if found else None
 
     def make_traits(self, names: Iterable[str], global_request_id: str | None = None) -> None:
         """Create the traits that do not exist.
@@ -123,7 +123,8 @@ class Placement:
                 _quoted(response),
             )
             return None
-        return response.json()
+        answer: dict[str, Any] = response.json()
+        return answer
 
 
 def _may_be_asked(what: str, uuid: str) -> bool:
