@@ -15,7 +15,7 @@ import json
 import re
 import urllib.parse
 from collections.abc import Mapping, Sized
-from typing import Any, NoReturn
+from typing import Any
 
 from nova_devcompat.compat.traits import check_name
 from nova_devcompat.compat.verdict import Actor
@@ -26,6 +26,7 @@ MOST_DEVICES = 4_096
 MOST_ATTRIBUTES = 256
 MOST_VALUES = 16_384
 CODE_SIZE = 64
+_MOST_DIGITS = 20
 
 _CODE = re.compile("[a-z0-9]+(?:-[a-z0-9]+)*")
 _NO_CODE = re.compile("[^a-z0-9]+")
@@ -62,24 +63,34 @@ class GivenTwice:
         self.once = {name: value for name, value in pairs if names[name] == 1}
 
 
+class NoNumber:
+    """What stands for a number that JSON does not have, or that has more than 20 digits."""
+
+    __slots__ = ()
+
+
 def parse(text: str, limit: int) -> object:
     """The value of a JSON text.
 
-    An object with a key given more than once is a :class:`GivenTwice` in it.
+    What is no JSON of ours, but can be told from what is around it, is a :class:`GivenTwice` or a
+    :class:`NoNumber` in it, which no check takes and no JSON writes.
 
     :param limit: characters, at most
-    :raises Malformed: no JSON, too long, too deep, or numbers that JSON does not have
+    :raises Malformed: no JSON, too long, or nested too deep
     """
     if len(text) > limit:
         raise Malformed("", f"{len(text)} characters, {limit} are allowed")
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_constant=lambda name: NoNumber(),
+        )
     except json.JSONDecodeError as error:
         raise Malformed("", f"no JSON: {error}") from error
     except RecursionError as error:
-        raise Malformed("", "no JSON of ours: nested too deep") from error
-    except ValueError as error:  # a number of more digits than Python reads
-        raise Malformed("", f"no JSON of ours: {error}") from error
+        raise Malformed("", "nested too deep") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | GivenTwice:
@@ -87,8 +98,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | GivenTwice:
     return made if len(made) == len(pairs) else GivenTwice(pairs)
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+def _integer(digits: str) -> int | NoNumber:
+    # Python reads no more than 4,300 digits, and hash and compare take their time.
+    return int(digits) if len(digits) <= _MOST_DIGITS else NoNumber()
 
 
 def object_of(value: object, place: str) -> Mapping[str, Any]:
@@ -236,10 +248,9 @@ def shown(value: object) -> str:
     if isinstance(value, str):
         return repr(printable(value, 40))
     if isinstance(value, bool | int | float) or value is None:
-        try:
-            return printable(json.dumps(value), 40)
-        except ValueError:  # an integer of more digits than Python writes
-            return "a number"
+        return json.dumps(value)
+    if isinstance(value, NoNumber):
+        return "a number without bounds"
     return "a list" if isinstance(value, list) else "a mapping"
 
 

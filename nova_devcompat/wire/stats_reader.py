@@ -139,8 +139,9 @@ class StatsReader:
         try:
             # Different content never has the same key: what JSON cannot write has none.
             key = dumps([family, rules])
-        except TypeError:
-            raise Malformed(f"{place}.r", "a key is given twice") from None
+        except (TypeError, RecursionError):
+            why = "a key given twice, a number without bounds, or nested too deep"
+            raise Malformed(f"{place}.r", why) from None
         known = self._accept_sets.get(key)
         if known is None:
             known = next(_numbers), _load_accepts(family, rules, place)
