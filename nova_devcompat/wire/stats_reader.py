@@ -43,7 +43,7 @@ class StatsReader:
         self._lock = threading.Lock()
         self._documents: dict[str, HostDocument | WireError] = {}
         self._accept_sets: dict[str, tuple[int, AcceptSet]] = {}
-        self._kins: dict[tuple[bool, tuple[tuple[int, bool], ...]], int] = {}
+        self._kins: dict[tuple[bool, tuple[tuple[int, bool, bool], ...]], int] = {}
 
     def read(self, text: str) -> HostDocument | WireError:
         """The document, or what is wrong with it. Never raises for what the text holds."""
@@ -80,8 +80,8 @@ class StatsReader:
         groups = checks.list_of(checks.member(content, "g", ""), "g", checks.MOST_DEVICES)
         devices: list[PublishedDevice] = []
         host: list[PublishedDevice] = []
-        # Accept-sets, and whether placement knows devices that have them, in order.
-        named: dict[tuple[int, bool], None] = {}
+        # Accept-sets in order, whether of the host, and whether placement knows such devices.
+        named: dict[tuple[int, bool, bool], None] = {}
         unreadable: dict[str, str] = {}
         lost: set[str] = set()
         for index, group in enumerate(groups):
@@ -92,7 +92,7 @@ class StatsReader:
                 unreadable.setdefault(_family_of(group), str(error))
                 lost |= _providers_of(group)
                 continue
-            named.update(dict.fromkeys((number, bool(part.providers)) for part in parts))
+            named.update(dict.fromkeys((number, of_host, bool(one.providers)) for one in parts))
             (host if of_host else devices).extend(parts)
         whole = whole and not unreadable
         shape = shape_of(groups, 1) if whole else None

@@ -181,6 +181,18 @@ def test_a_key_given_twice_deep_inside_spoils_no_other_host():
         assert families(found[bad]) == ["nic", "qemu"]
 
 
+def test_what_is_of_the_host_is_no_device():
+    """Nor kin to one: judges remember by kin."""
+    reader = wire.StatsReader()
+    content = document()
+    right = reader.read(json.dumps(content))
+    del content["g"][2]["h"]
+    wrong = reader.read(json.dumps(content))
+    assert (families(right), families(wrong)) == (["gpu", "nic", "qemu"],) * 2
+    assert (len(right.host), len(wrong.host)) == (1, 0)
+    assert right.kin != wrong.kin
+
+
 # --- attributes ---------------------------------------------------------------------------------
 
 ATTRIBUTES = {
