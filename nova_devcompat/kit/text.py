@@ -51,18 +51,16 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def printable(value: object, longest: int, show: Callable[[object], str] = str) -> str:
-    """A value of which anything may be wrong, on one line.
+def printed(value: object, limit: int, show: Callable[[object], str] = str) -> str:
+    """A value of which anything may be wrong, see :func:`printable`.
 
-    :param longest: characters
+    :param limit: characters, at most
     :param show: makes text of it
     """
     try:
-        text = show(value)
+        return printable(show(value), limit)
     except (ValueError, RecursionError):
         return f"of type {type(value).__name__}"
-    text = "".join(character if character.isprintable() else "?" for character in text)
-    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def shown(value: object) -> str:

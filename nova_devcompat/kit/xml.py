@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nova_devcompat.kit.text import printable
+from nova_devcompat.kit.text import printed
 
 
 def parse(text: str, tag: str, longest: int) -> Any:
@@ -29,9 +29,9 @@ def parse(text: str, tag: str, longest: int) -> Any:
     try:
         root = etree.fromstring(text.encode(), parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise ValueError(f"is not XML: {printable(error, 200)}") from None
+        raise ValueError(f"is not XML: {printed(error, 200)}") from None
     if root.getroottree().docinfo.internalDTD is not None:
         raise ValueError("declares a document type")
     if root.tag != tag:
-        raise ValueError(f"has <{printable(root.tag, 200)}> for <{tag}>")
+        raise ValueError(f"has <{printed(root.tag, 200)}> for <{tag}>")
     return root

@@ -49,7 +49,7 @@ from typing import Any
 from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.kit import xml
 from nova_devcompat.kit.once import Once
-from nova_devcompat.kit.text import printable
+from nova_devcompat.kit.text import printed
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall
 
@@ -403,7 +403,7 @@ def _text(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    return printable(value, 200)
+    return printed(value, 200)
 
 
 class LibvirtSource(Source):

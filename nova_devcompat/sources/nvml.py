@@ -47,7 +47,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.kit.once import Once
-from nova_devcompat.kit.text import printable
+from nova_devcompat.kit.text import printed
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall
 
@@ -416,7 +416,7 @@ def _odd(value: object) -> _NoAnswer:
 
 
 def _shown(value: object) -> str:
-    return printable(value, 80, str if isinstance(value, str) else repr)
+    return printed(value, 80, str if isinstance(value, str) else repr)
 
 
 # Attribute, answer, whether each GPU has its own answer, how to read it.
