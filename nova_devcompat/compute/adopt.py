@@ -40,7 +40,8 @@ class Adoption:
     """Completes the records of one service's guests, a slice in each cycle.
 
     Done once after the start, and once more whenever the catalog or the devices of a family have
-    changed: a source that could not read at the start is not the end of it.
+    changed, or what could not be read can be: a source that could not read at the start is not the
+    end of it.
 
     :param host: this host
     :param guests: freezes needs
@@ -55,11 +56,12 @@ class Adoption:
     def go_on(self, nodename: str, seconds: float = SECONDS_A_CYCLE) -> None:
         """Do what is due on a node, for a bounded time; what is left is done in later cycles."""
         devices = self._host.publisher.devices(nodename)
-        if devices is None or not devices.everything:
+        if devices is None:
             return
         cause = (
             devices.catalog.digest,
             frozenset((one.address, one.family) for one in devices.everything),
+            devices.fully_read,
         )
         # Two cycles of one node do not overlap in Nova; whoever comes second has nothing to do.
         if not self._lock.acquire(blocking=False):
@@ -121,7 +123,9 @@ class Adoption:
         :raises PlacementError: it does not say what the guest has allocated
         """
         instance = objects.Instance.get_by_uuid(
-            context, uuid, expected_attrs=["system_metadata", "flavor", "pci_devices"]
+            context,
+            uuid,
+            expected_attrs=["system_metadata", "flavor", "pci_devices", "pci_requests"],
         )
         if instance.task_state is not None:
             raise exception.UnexpectedTaskStateError(
@@ -142,9 +146,11 @@ class Adoption:
             self._host.assigned(context, instance, nodename, devices) if len(devices) else []
         )
         need = recorded.completed(self._guests.need_of(instance, assigned, devices))
-        if need == recorded:
+        exists = records.exists(instance)
+        always = exists or self._guests.needs_record(instance, devices)
+        if need == recorded and exists is always:
             return False
-        records.store(instance, need)
+        records.store(instance, need, assigned=always)
         # What begins meanwhile comes first, and may freeze the need itself.
         instance.save(expected_task_state=[None])
         return True

@@ -24,7 +24,7 @@ from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.host.inventory import HostDevice, HostDevices
 from nova_devcompat.stores import records
-from nova_devcompat.stores.assigned import Assigned, freeze
+from nova_devcompat.stores.assigned import Assigned, asks_for_devices, freeze, has_devices
 from nova_devcompat.stores.placement import PlacementError
 
 LOG = logging.getLogger(__name__)
@@ -40,6 +40,10 @@ class Guests:
     Where the compute manager saves the instance after the hook, the record is left to that, so
     that it is written with the state that it belongs to. Else it is saved here, on an instance
     read a moment before: two ports can be attached to one instance at once.
+
+    A guest with assigned devices always has a record, one without needs where none of its devices
+    belongs to a family, so that no record means that nothing is known. A guest without assigned
+    devices has one only where it needs something of its host.
 
     :param host: this host
     :param domains: tells what guests use of it
@@ -60,19 +64,47 @@ class Guests:
         :returns: whether the record changed; the caller saves the instance
         """
         devices = self._host.devices(nodename)
-        if not (devices.everything or records.exists(instance)):
+        if not (devices.everything or records.exists(instance) or has_devices(instance)):
             return False
         need = self._initialised(context, instance, nodename, devices, allocations)
-        return need is not None and records.store(instance, need)
+        return need is not None and records.store(
+            instance, need, assigned=self.needs_record(instance, devices)
+        )
+
+    @staticmethod
+    def needs_record(instance: Any, devices: HostDevices) -> bool:
+        """Whether a guest has a record even if no need of it was found.
+
+        It has if it has assigned devices, and each is known to belong to no family.
+
+        :param devices: as read when its need was. While a part of them cannot be read, none found
+            does not mean that there is none
+        """
+        if devices.fully_read:
+            return has_devices(instance)
+        # What placement allocates is known by the providers of its devices alone.
+        return bool(instance.pci_devices) and not (
+            asks_for_devices(instance.flavor.extra_specs or {}, None)
+            or any(
+                not devices.is_of_none(pci.address, pci.parent_addr)
+                for pci in instance.pci_devices
+            )
+        )
 
     def initialised_unsaved(self, context: Any, instance: Any, nodename: str) -> None:
         """The same where nobody saves the instance afterwards."""
         devices = self._host.devices(nodename)
-        if not devices.everything:
+        if not (devices.everything or has_devices(instance)):
             return
         need = self._initialised(context, instance, nodename, devices)
-        if need is not None:
-            self._write(context, instance, lambda fresh: need)
+        if need is None:
+            return
+        assigned = self.needs_record(instance, devices)
+
+        def change(fresh: Any) -> Need | None:
+            return need if need.devices or assigned or records.exists(fresh) else None
+
+        self._write(context, instance, change)
 
     def _initialised(
         self,
@@ -95,7 +127,8 @@ class Guests:
             return need
         # A restart takes no device away: one that is not found is one that cannot be read.
         if recorded is None or not (need.devices or recorded.host):
-            return None
+            first = recorded == Need() and self.needs_record(instance, devices)
+            return need if first else None
         return Need(devices=(*recorded.assigned, *need.devices))
 
     def need_of(
@@ -166,16 +199,18 @@ class Guests:
         if address is None:
             return
         devices = self._host.devices(nodename)
-        assigned = [
-            one
-            for one in self._host.assigned(context, instance, nodename, devices, {})
-            if one.address == address
-        ]
+        here = self._host.assigned(context, instance, nodename, devices, {})
+        assigned = [one for one in here if one.address == address]
         added = self.freeze(instance, assigned, devices.catalog).devices
-        if added:
+        # Of a guest that has others and no record, nothing is known, whatever this one is.
+        others = len(here) > len(assigned) or asks_for_devices(
+            instance.flavor.extra_specs or {}, None
+        )
+        first = bool(assigned) and not others and self.needs_record(instance, devices)
+        if added or first:
             slots = {one.slot for one in added}
 
-            def change(fresh: Any) -> Need:
+            def change(fresh: Any) -> Need | None:
                 kept = _without(records.load(fresh) or Need(), address, slots)
                 return Need(devices=(*kept.devices, *added))
 
@@ -191,22 +226,29 @@ class Guests:
             pci_slot(pci.request_id) for pci in instance.pci_devices if pci.address == address
         }
 
-        def change(fresh: Any) -> Need:
-            return _without(records.load(fresh) or Need(), address, slots)
+        others = any(pci.address != address for pci in instance.pci_devices) or asks_for_devices(
+            instance.flavor.extra_specs or {}, None
+        )
+
+        def change(fresh: Any) -> Need | None:
+            left = _without(records.load(fresh) or Need(), address, slots)
+            # Of what else it has, nothing is known if nothing was recorded.
+            return left if left.devices or (others and records.exists(fresh)) else None
 
         self._write(context, instance, change)
 
-    def _write(self, context: Any, instance: Any, need_of: Callable[[Any], Need]) -> None:
+    def _write(self, context: Any, instance: Any, need_of: Callable[[Any], Need | None]) -> None:
         """Save a record on an instance read now, not on the caller's copy.
 
-        :param need_of: the need that follows from what is recorded there
+        :param need_of: the need that follows from what is recorded there; None for no record
         """
         with lockutils.lock(f"devcompat-record-{instance.uuid}"):
             fresh = objects.Instance.get_by_uuid(
                 context, instance.uuid, expected_attrs=["system_metadata"]
             )
             try:
-                changed = records.store(fresh, need_of(fresh))
+                need = need_of(fresh)
+                changed = records.store(fresh, need or Need(), assigned=need is not None)
             except wire.WireError as error:
                 LOG.warning("Left as it is: %s", error, instance=instance)
                 return
@@ -237,7 +279,7 @@ class Guests:
             need = self._relocations.pop(instance.uuid, None)
         need = need or self._relocated(context, instance, nodename)
         if need is not None:
-            records.store(instance, need)
+            records.store(instance, need, assigned=records.exists(instance))
 
     def _relocated(self, context: Any, instance: Any, nodename: str) -> Need | None:
         """The need at its new addresses, where a restart lost what admission knew.

@@ -85,6 +85,9 @@ class HostDevices:
     :param devices: those that belong to a family
     :param sysfs_pci: folder of links that tell a virtual function's physical one
     :param host: the parts of the host itself that belong to a host family
+    :param fully_read: whether each source answered and each device was told its family or that it
+        has none, so that a device which is not among these belongs to no family
+    :param of_none: addresses of devices that belong to no family, whatever could not be read
     """
 
     def __init__(
@@ -93,8 +96,13 @@ class HostDevices:
         devices: list[HostDevice],
         sysfs_pci: str = _SYSFS_PCI,
         host: Iterable[HostDevice] = (),
+        *,
+        fully_read: bool = True,
+        of_none: Container[str] = (),
     ) -> None:
         self.catalog = catalog
+        self.fully_read = fully_read
+        self._of_none = of_none
         #: By family. They are no devices that anybody is assigned, so they are not iterated over.
         self.host = {part.family: part for part in host}
         self._by_address = {device.address: device for device in devices}
@@ -110,6 +118,21 @@ class HostDevices:
     def everything(self) -> tuple[HostDevice, ...]:
         """The devices, and the parts of the host itself."""
         return (*self, *self.host.values())
+
+    def is_of_none(self, address: str, parent: str | None = None) -> bool:
+        """Whether the device at an address is known to belong to no family.
+
+        :param parent: the parent's address where the caller knows it; else sysfs is asked
+        """
+        if self.find(address, parent) is not None:
+            return False
+        if self.fully_read:
+            return True
+        address = normalise_address(address)
+        known = [address, normalise_address(parent or "")]
+        if is_pci(address):
+            known.append(self._physical_function(address))
+        return any(one in self._of_none for one in known)
 
     def find(self, address: str | None, parent: str | None = None) -> HostDevice | None:
         """The device at an address, else the parent that the address is a function of.
@@ -228,11 +251,18 @@ class Inventory:
         survey = self.survey(nodename)
         problems = {f"source {name}": why for name, why in survey.failed.items()}
         problems |= {f"device {address}": why for address, why in survey.left_out.items()}
+        fully_read = not problems
+        of_none: set[str] = set()
         devices: list[HostDevice] = []
         host: list[HostDevice] = []
         for merged in survey.devices:
             if merged.family is None:
-                _add(problems, merged, _not_matched(survey.catalog, merged))
+                unmatched = _not_matched(survey.catalog, merged)
+                _add(problems, merged, unmatched)
+                if unmatched or _may_belong(survey, merged):
+                    fully_read = False
+                else:
+                    of_none.add(merged.address)
                 continue
             offer = _offer(merged.family, merged)
             _add(problems, merged, _not_offered(merged.family, merged, offer, survey.failed))
@@ -242,7 +272,9 @@ class Inventory:
             (host if merged.family.of_host else devices).append(device)
         host = _one_each(host, problems)
         self._log(nodename, problems)
-        return HostDevices(survey.catalog, devices, host=host)
+        return HostDevices(
+            survey.catalog, devices, host=host, fully_read=fully_read, of_none=of_none
+        )
 
     def _source(self, name: str, catalog: Catalog) -> Source:
         # Another catalog may have it read other files.
@@ -339,6 +371,17 @@ def _not_matched(catalog: Catalog, merged: Merged) -> dict[str, str]:
     """What cannot be told of a device of no family, and might tell its family."""
     asked = {attribute for family in catalog.families.values() for attribute in family.match}
     return {name: why for name, why in merged.problems.items() if name in asked}
+
+
+def _may_belong(survey: Survey, merged: Merged) -> bool:
+    """Whether a device of no family may be of one whose primary source does not list it."""
+    for family in survey.catalog.families.values():
+        match = family.match
+        if family.source in survey.failed:  # what it would have told may be anything
+            match = {name: match[name] for name in match.keys() & merged.attributes.keys()}
+        if dataclasses.replace(family, match=match).matches(merged.attributes):
+            return True
+    return False
 
 
 def _add(problems: dict[str, str], merged: Merged, found: Mapping[str, str]) -> None:

@@ -113,6 +113,9 @@ class Host:
     def read(self):
         return {device.address: device for device in self.inventory.read("cmp1")}
 
+    def devices(self):
+        return self.inventory.read("cmp1")
+
     def survey(self):
         found = self.inventory.survey("cmp1")
         return {device.address: device for device in found.devices}
@@ -369,6 +372,54 @@ def test_a_device_of_two_families(host, log):
     assert f"cmp1: device {GPU} cannot be used" in text
     assert "matches several families: gpu, nvidia_vgpu" in text
     assert host.inventory.survey("cmp1").left_out.keys() == {GPU}
+
+
+STRANGER = "0000:01:00.0"
+
+
+def with_stranger(host):
+    """A device of a vendor that no family matches."""
+    host.tree.pci(STRANGER, vendor="8086", device="37c8", subsystem=("8086", "0000"))
+
+
+def test_devices_that_belong_to_no_family(host):
+    with_stranger(host)
+    devices = host.devices()
+    assert devices.fully_read
+    assert devices.is_of_none(STRANGER)
+    assert devices.is_of_none("0000:01:00.1", STRANGER)
+    assert devices.is_of_none("0000:77:00.0"), "no source lists it, and all have answered"
+    assert not devices.is_of_none(GPU)
+    assert not devices.is_of_none("0000:81:00.2", FIRST)
+
+
+def test_a_silent_source_leaves_open_what_it_could_tell_only(host):
+    """Another vendor's device is of none all the same."""
+    with_stranger(host)
+    host.kernel.refuses = 1  # devlink's, which lists those of MLX5
+    devices = host.devices()
+    assert not devices.fully_read
+    assert devices.is_of_none(STRANGER)
+    assert devices.is_of_none("0000:01:00.1", STRANGER)
+    assert not devices.is_of_none(FIRST), "of none so far, for want of its primary source"
+    assert not devices.is_of_none("0000:77:00.0"), "it may be one that was not listed"
+
+
+def test_a_device_that_its_primary_source_does_not_list_is_not_of_none(host):
+    host.set({"mlx5_vf": {**MLX5, "source": "nvml"}, "nvidia_vgpu": NVIDIA})
+    devices = host.devices()
+    assert not devices.fully_read
+    assert not devices.is_of_none(FIRST)
+    assert not devices.is_of_none(GPU), "it is of a family"
+
+
+def test_a_device_of_which_it_cannot_be_told_is_not_of_none(host):
+    host.set({"nvidia_vgpu": NVIDIA})
+    host.tree.write(f"{host.tree.folder(GPU)}/vendor", "garbage\n")
+    devices = host.devices()
+    assert not devices.fully_read
+    assert not devices.is_of_none(GPU)
+    assert devices.is_of_none(FIRST)
 
 
 HOST_FAMILY = {
