@@ -33,6 +33,7 @@ from oslo_utils import importutils
 
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
+from nova_devcompat.compat import words
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import has_pins
 from nova_devcompat.compat.policy import Ruling
@@ -55,7 +56,7 @@ from nova_devcompat.compute.usage import Usage
 from nova_devcompat.host.inventory import HostDevices, Inventory
 from nova_devcompat.service import catalog_keeper, problem_at_start
 from nova_devcompat.sources.base import SourceOptions
-from nova_devcompat.stores import records
+from nova_devcompat.stores import events, records
 from nova_devcompat.stores.assigned import has_devices
 
 CONF = nova.conf.CONF
@@ -359,14 +360,14 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         self._devcompat_guests.not_coming(instance)
         call()
 
-    # --- builds ---------------------------------------------------------------------------------
+    # --- flavors' pins --------------------------------------------------------------------------
 
     def _check_pins(self, context: Any, instance: Any, allocations: Any) -> None:
         """Whether the devices given to a new guest can act as its flavor wants.
 
         A rebuild and an evacuation are let through: they would leave the guest without a host.
 
-        :raises BuildAbortException: they cannot; Nova ends the build with this as the fault
+        :raises BuildAbortException: they cannot
         """
         # Without pins the devices need not be read.
         if instance.task_state in _KEEP_THEIR_HOST or not has_pins(instance.flavor.extra_specs):
@@ -379,7 +380,15 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             )
             return admit.given_devices(guest, assigned, devices.host)
 
-        self._decide(instance, self._node_of(instance), given, _refuse_build, keeps_devices=False)
+        self._decide(
+            context,
+            instance,
+            self._node_of(instance),
+            given,
+            _refuse_build,
+            guest=_INITIALISED_ANEW,
+            flavor=instance.flavor,
+        )
 
     # --- admission ------------------------------------------------------------------------------
 
@@ -422,7 +431,15 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             )
             return admit.given_before_claims(guest, allocated, devices)
 
-        self._decide(instance, nodename, given, _refuse_migration)
+        self._decide(
+            context,
+            instance,
+            nodename,
+            given,
+            _refuse_migration,
+            guest=guest,
+            flavor=instance.flavor,
+        )
 
     def _admit(self, context: Any, instance: Any, migrate_data: Any, allocations: Any) -> None:
         nodename = self._nodename()
@@ -443,40 +460,51 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             return admit.given_by_claims(guest, source, moves, claimed, devices.host)
 
         coming: list[Need] = []
-        self._decide(instance, nodename, given, _refuse_migration)
+        self._decide(
+            context,
+            instance,
+            nodename,
+            given,
+            _refuse_migration,
+            guest=_guest_of(instance),
+            flavor=instance.flavor,
+        )
         for need in coming:
             self._devcompat_guests.coming(instance, need)
 
     def _decide(
         self,
+        context: Any,
         instance: Any,
         nodename: str,
         given: Callable[[Guest, HostDevices], Given],
         refuse: Refuse,
         *,
-        keeps_devices: bool = True,
+        guest: Guest,
+        flavor: Any,
     ) -> None:
-        """Rule on a guest on this host and act on it. Nothing but a refusal leaves.
+        """Rule on a guest and act on it. Nothing but a refusal leaves.
 
         What cannot be told is UNKNOWN, and one part of the ruling among the others.
 
         :param given: says what the guest is given
+        :param guest: the guest without its pins
+        :param flavor: has these
         """
-        guest = _guest_of(instance, keeps_devices=keeps_devices)
         policies = self._devcompat_host.policies()
         try:
             # Read anew: the version may have changed since the scheduler chose this host.
             devices = self._devcompat_host.devices(nodename)
             policies = self._devcompat_host.policies(devices.catalog)
-            pins, bad = devices.catalog.read_pins(instance.flavor.extra_specs)
+            pins, bad = devices.catalog.read_pins(flavor.extra_specs or {})
             guest = dataclasses.replace(guest, pins=pins, bad_pins=tuple(map(doubt_of_pin, bad)))
             would_get = given(guest, devices)
         except Exception as error:
-            LOG.exception("What the instance is given here could not be told", instance=instance)
+            LOG.exception("What the instance is given could not be told", instance=instance)
             would_get = Given(silent=_not_told(error), extras=_SOMETHING)
-        self._act(instance, rule(guest, would_get, policies), refuse)
+        self._act(context, instance, rule(guest, would_get, policies), refuse)
 
-    def _act(self, instance: Any, ruling: Ruling, refuse: Refuse) -> None:
+    def _act(self, context: Any, instance: Any, ruling: Ruling, refuse: Refuse) -> None:
         """Refuse, or report what would have been refused."""
         if ruling.reported:
             LOG.warning(
@@ -487,8 +515,21 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
                 },
                 instance=instance,
             )
-        if not ruling.accepts:
-            refuse(instance, "; ".join(map(str, ruling.refused)))
+        if ruling.accepts:
+            return
+        reasons = list(map(str, ruling.refused))
+
+        def tell() -> None:
+            events.add(
+                context,
+                instance.uuid,
+                events.REFUSED,
+                summary=f"{words.CANNOT_ACT}: {'; '.join(reasons)}",
+                lines=reasons,
+                host=self._devcompat_host.name,
+            )
+
+        refuse(instance, "; ".join(reasons), tell)
 
     def _free_claims(self, context: Any, instance: Any) -> None:
         """Give back the PCI devices that the manager claimed before it asked us.
@@ -531,13 +572,12 @@ def _not_told(error: Exception) -> Reason:
     )
 
 
-def _guest_of(instance: Any, *, keeps_devices: bool = True) -> Guest:
-    """A guest as its record has it; its pins are for the catalog to read.
+# A guest that does not run on; its pins are for the catalog to read.
+_INITIALISED_ANEW = Guest(keeps_devices=False)
 
-    :param keeps_devices: whether it runs on
-    """
-    if not keeps_devices:
-        return Guest(keeps_devices=False)
+
+def _guest_of(instance: Any) -> Guest:
+    """A guest that runs on, as its record has it; its pins are for the catalog to read."""
     record = records.read(instance)
     recorded = isinstance(record, Need) and bool(record.assigned)
     assigned = recorded or has_devices(instance)
@@ -551,25 +591,26 @@ class _Inside(threading.local):
         self.uuids: set[str] = set()
 
 
-Refuse = Callable[[Any, str], NoReturn]
+#: Logs why an instance is refused, has whoever else should know told, and raises what Nova wants.
+Refuse = Callable[[Any, str, Callable[[], None]], NoReturn]
 
 
-def _refuse_migration(instance: Any, reasons: str) -> NoReturn:
+def _refuse_migration(instance: Any, reasons: str, tell: Callable[[], None]) -> NoReturn:
     """Have the conductor try another destination."""
     LOG.warning("Live migration to this host refused: %s", reasons, instance=instance)
-    raise exception.MigrationPreCheckError(reason=f"devcompat: {reasons}")
+    tell()
+    raise exception.MigrationPreCheckError(reason=words.CANNOT_ACT)
 
 
-def _refuse_build(instance: Any, reasons: str) -> NoReturn:
-    """End the build with the reasons in the instance's fault.
+def _refuse_build(instance: Any, reasons: str, tell: Callable[[], None]) -> NoReturn:
+    """End the build.
 
     Other errors have the conductor try other hosts, and what the user is shown when there is none
     left is that there was none left.
     """
     LOG.warning("The devices cannot act as the flavor wants: %s", reasons, instance=instance)
-    raise exception.BuildAbortException(
-        instance_uuid=instance.uuid, reason=f"devcompat: {reasons}"
-    )
+    tell()
+    raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=words.CANNOT_ACT)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""One line that says why no host would do, wherever in the scheduler that came out."""
+"""Says why no host would do, wherever in the scheduler that came out."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
+import nova.conf
 from oslo_log import log as logging
 
 from nova_devcompat.compat.need import Need
@@ -16,7 +17,9 @@ from nova_devcompat.compat.ruling import NO_RECORD
 from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.kit.text import printable
 from nova_devcompat.scheduler.lookup import Lookup
+from nova_devcompat.stores import events
 
+CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
 
 #: How many hosts a line names.
@@ -46,12 +49,17 @@ class Refusals:
         if len(self.named) < HOSTS_NAMED:
             self.named.append((name_of(host), reasons))
 
-    def __str__(self) -> str:
+    @property
+    def lines(self) -> list[str]:
+        """A line for each host that is named, and one that counts the rest."""
         lines = [f"{host}: {', '.join(map(line, reasons))}" for host, reasons in self.named]
         rest = self.count - len(self.named)
         if rest:
             lines.append(f"and {rest} more")
-        return " | ".join(lines)
+        return lines
+
+    def __str__(self) -> str:
+        return " | ".join(self.lines)
 
 
 def reasons(ruling: Ruling) -> str:
@@ -89,8 +97,8 @@ def describe(found: Lookup) -> str:
     return " and ".join(parts)
 
 
-def no_host(found: Lookup, refusals: Refusals) -> None:
-    """Say that every host was rejected, and why."""
+def no_host(context: Any, found: Lookup, refusals: Refusals) -> None:
+    """Say that every host was rejected, and why: in the log and to the instance's action."""
     LOG.info(
         "No host accepts the devices of instance %(uuid)s, %(need)s. "
         "%(count)d rejected: %(refusals)s",
@@ -100,6 +108,15 @@ def no_host(found: Lookup, refusals: Refusals) -> None:
             "count": refusals.count,
             "refusals": refusals,
         },
+    )
+    summary = f"no host accepts its devices, {refusals.count} rejected; {describe(found)}"
+    events.add_in_cell(
+        context,
+        found.instance_uuid,
+        events.NO_HOST,
+        summary=summary,
+        lines=[summary, *refusals.lines],
+        host=CONF.host,
     )
 
 

@@ -45,7 +45,7 @@ class DeviceCompatFilter(filters.BaseHostFilter):
         if not found.decides:
             return filter_obj_list
         hosts = list(filter_obj_list)
-        left = self._filter_known(hosts, found)
+        left = self._filter_known(spec_obj._context, hosts, found)
         explain.doubts(found, left=len(left), of=len(hosts))
         return left
 
@@ -53,7 +53,7 @@ class DeviceCompatFilter(filters.BaseHostFilter):
         """Whether one host is left; Nova asks :meth:`filter_all`."""
         return bool(list(self.filter_all([host_state], filter_properties)))
 
-    def _filter_known(self, hosts: list[Any], found: lookup.Lookup) -> list[Any]:
+    def _filter_known(self, context: Any, hosts: list[Any], found: lookup.Lookup) -> list[Any]:
         request = self._state.request(found)
         debug = LOG.isEnabledFor(logging.DEBUG)
         left: list[Any] = []
@@ -104,7 +104,7 @@ class DeviceCompatFilter(filters.BaseHostFilter):
             for host in rejected[: explain.HOSTS_NAMED]:
                 refused.add(host, self._state.judge_host(request, host).ruling.refused)
             refused.count = len(rejected)
-            explain.no_host(found, refused)
+            explain.no_host(context, found, refused)
         return left
 
 

@@ -28,7 +28,7 @@ from nova.scheduler import request_filter
 from nova.scheduler.client import report
 from oslo_log import log as logging
 
-from nova_devcompat.compat import traits
+from nova_devcompat.compat import traits, words
 from nova_devcompat.compat.ruling import required_atoms
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.scheduler import explain, lookup
@@ -110,9 +110,7 @@ class Prefilter:
         except PlacementError as error:
             # Only families in enforce mode ask for traits, so this fails closed.
             LOG.error("No host will do for a request: placement did not take %s", error)
-            raise exception.RequestFilterFailed(
-                reason="nova-devcompat could not reach placement"
-            ) from error
+            raise exception.RequestFilterFailed(reason=words.NOT_FOUND_OUT) from error
         with self._lock:
             self._existing |= missing
 
@@ -140,7 +138,7 @@ class Prefilter:
             host = types.SimpleNamespace(host=node.host, nodename=node.hypervisor_hostname)
             refusals.add(host, judged.ruling.refused or (_NOT_PUBLISHED,))
         if refusals.count:
-            explain.no_host(watched.found, refusals)
+            explain.no_host(context, watched.found, refusals)
 
 
 #: So many of placement's hosts are looked at first when one of a cell will do.

@@ -15,6 +15,7 @@ from nova.scheduler import request_filter
 
 from nova_devcompat import service, wire
 from nova_devcompat.conf import register_opts
+from nova_devcompat.stores import events
 from tests.functional import base
 
 CONF = nova.conf.CONF
@@ -155,6 +156,25 @@ class DeviceCompatFleet(base.Fleet):
         """The atoms of a server's recorded need, as texts."""
         need = self.record_of(server)
         return set() if need is None else {str(atom) for atom in need.atoms}
+
+    def events_of(self, server: base.Server, api: Any = None) -> list[dict[str, Any]]:
+        """The events of a server's newest action.
+
+        :param api: of whoever looks at them; the administrator's by default
+        """
+        api = api or self.api
+        actions = f"/servers/{server['id']}/os-instance-actions"
+        newest = api.api_get(actions).body["instanceActions"][0]
+        shown = api.api_get(f"{actions}/{newest['request_id']}").body
+        return list(shown["instanceAction"]["events"])
+
+    def refusals(self, server: base.Server) -> dict[str, str]:
+        """By host, why it refused a server in its newest action, as administrators read it."""
+        return {
+            event["host"]: event["traceback"]
+            for event in self.events_of(server)
+            if event["event"] == events.REFUSED
+        }
 
     def stats_of(self, host: str) -> dict[str, str]:
         """``compute_nodes.stats`` of a host, from the database."""

@@ -108,7 +108,7 @@ class AdmissionAlone:
             moved = self.live_migrate(server)
             self.assert_moved(expected, moved)
             self.assertEqual(["old", expected], moved.tried)
-            self.assertRegex(moved.attempts[0].refusal, r"needs 1\.2, offered 1\.0")
+            self.assertRegex(self.refusals(server)[moved.tried[0]], r"needs 1\.2, offered 1\.0")
             self.assert_nothing_left_on("old", server)
 
     def test_nowhere_to_go(self):
@@ -146,7 +146,7 @@ class AdmissionAloneVGPUTest(AdmissionAlone, Devices, DeviceCompatFleet):
         if moved.host == "both":
             self.assertEqual(["pci_0000_81_01_0"], self.mdevs_of("both", server))
         else:
-            self.assertRegex(moved.attempts[0].refusal, r"needs 1\.2, offered 1\.0")
+            self.assertRegex(self.refusals(server)[moved.tried[0]], r"needs 1\.2, offered 1\.0")
             self.assert_stays("mid", moved, server)
 
 
@@ -167,7 +167,7 @@ class AdmissionAloneNotInPlacementTest(AdmissionAlone, NotInPlacement, DeviceCom
         if moved.host == "both":
             self.assertEqual(["0000:83:00.1"], self.pci_devices_of("both", server))
         else:
-            self.assertRegex(moved.attempts[0].refusal, r"needs 1\.2, offered 1\.0")
+            self.assertRegex(self.refusals(server)[moved.tried[0]], r"needs 1\.2, offered 1\.0")
             self.assert_stays("mid", moved, server)
 
     def test_a_claim_on_the_unfit_parent_is_refused_and_freed(self):
@@ -186,7 +186,7 @@ class AdmissionAloneNotInPlacementTest(AdmissionAlone, NotInPlacement, DeviceCom
         server = self.boot("mid", VF)
         moved = self.live_migrate(server)
         self.assertEqual(["both"], moved.tried)
-        self.assertRegex(moved.attempts[0].refusal, r"needs 1\.2, offered 1\.0")
+        self.assertRegex(self.refusals(server)[moved.tried[0]], r"needs 1\.2, offered 1\.0")
         self.assert_stays("mid", moved, server)
 
 
@@ -203,7 +203,7 @@ class ForcedTest(NotInPlacement, DeviceCompatFleet):
 
         self.assert_stays("mid", moved, server)
         self.assertEqual(["old"], moved.tried)
-        self.assertRegex(moved.attempts[0].refusal, r"devcompat: .*needs 1\.2, offered 1\.0")
+        self.assertRegex(self.refusals(server)[moved.tried[0]], r"needs 1\.2, offered 1\.0")
         self.assertEqual(before, self.allocations_by_provider_name(server["id"]))
         self.assert_nothing_left_on("old", server)
 

@@ -7,6 +7,7 @@ from unittest import mock
 
 from nova.scheduler import request_filter
 
+from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.compat.verdict import Actor, Reason
 from nova_devcompat.scheduler import explain, filters, lookup, prefilter, weights
 from tests.functional import base
@@ -69,7 +70,9 @@ class PluginTest(DeviceCompatFleet):
         for number in range(14):
             refusals.add(Host(number), (reason,))
         with self.logs.during() as lines:
-            explain.no_host(lookup.Lookup("the-uuid"), refusals)
+            explain.no_host(
+                self.context, lookup.Lookup("the-uuid", Guest(keeps_devices=False)), refusals
+            )
         (line,) = lines.find("No host accepts the devices of instance the-uuid")
         self.assertIn("14 rejected: cmp0: gpu", line.text)
         self.assertIn("cmp9: ", line.text)
