@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import pathlib
 import sys
 import threading
@@ -52,6 +51,7 @@ from nova_devcompat.compute.adopt import Adoption
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
+from nova_devcompat.compute.reports import Reports
 from nova_devcompat.compute.usage import Usage
 from nova_devcompat.host.inventory import HostDevices, Inventory
 from nova_devcompat.service import catalog_keeper, problem_at_start
@@ -184,7 +184,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         self._devcompat_guests = Guests(self._devcompat_host, Domains(self))
         self._devcompat_adoption = Adoption(self._devcompat_host, self._devcompat_guests)
         self._devcompat_usage = Usage(self._devcompat_host, self._guests_of_mdevs)
-        self._devcompat_reports = itertools.count(1)
+        self._devcompat_reports = Reports()
         # UUIDs of guests that were suspended and not resumed by a call of ours yet.
         self._devcompat_suspended: set[str] = set()
         self._devcompat_inside = _Inside()
@@ -507,14 +507,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     def _act(self, context: Any, instance: Any, ruling: Ruling, refuse: Refuse) -> None:
         """Refuse, or report what would have been refused."""
         if ruling.reported:
-            LOG.warning(
-                "Report mode: this host would refuse the instance (%(count)d so far): %(reasons)s",
-                {
-                    "count": next(self._devcompat_reports),
-                    "reasons": "; ".join(map(str, ruling.reported)),
-                },
-                instance=instance,
-            )
+            self._devcompat_reports.add(context, instance, ruling.reported)
         if ruling.accepts:
             return
         reasons = list(map(str, ruling.refused))
