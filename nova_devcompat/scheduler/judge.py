@@ -33,14 +33,12 @@ from nova_devcompat.compat.ruling import (
     rule,
 )
 from nova_devcompat.compat.verdict import Reason, Verdict
+from nova_devcompat.stores.assigned import is_device_class
 
 #: One of placement's allocation requests: ``allocations`` by provider, ``mappings`` by suffix.
 Candidate = Mapping[str, Any]
 
 _PCI_GROUP = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9]+")
-
-# Classes of which a unit can be a device, see nova_devcompat.stores.assigned.
-_DEVICE_CLASS = re.compile(r"V?P?GPU|CUSTOM_[A-Z0-9_]+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -291,7 +289,7 @@ class RequestJudge:
             for provider, allocation in candidate["allocations"].items()
             if provider not in known
             and provider not in claimed
-            and any(map(_DEVICE_CLASS.fullmatch, allocation["resources"]))
+            and any(map(is_device_class, allocation["resources"]))
         )
 
 

@@ -19,10 +19,11 @@ from nova_devcompat.catalog import stages
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.policy import Policies
-from nova_devcompat.compat.verdict import Actor, Code, Reason
+from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.scheduler import lookup
 from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
 from nova_devcompat.service import catalog_keeper, problem_at_start
+from nova_devcompat.stores.published import published
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -68,13 +69,7 @@ class SchedulerState:
         return self._document(getattr(host, "stats", None))
 
     def _document(self, stats: Any) -> wire.HostDocument | Reason:
-        text = stats.get(wire.STATS_KEY) if stats else None
-        if text is None:
-            return _SILENT
-        document = self._reader.read(text)
-        if isinstance(document, wire.WireError):
-            return Reason(code=Code.HOST_UNREADABLE, actor=Actor.OPERATOR, detail=str(document))
-        return document
+        return published(stats, self._reader)
 
     @staticmethod
     def _judge(
@@ -98,8 +93,6 @@ class SchedulerState:
         """A judge for one request."""
         return RequestJudge(found.guest, self.policies(), pci=found.pci)
 
-
-_SILENT = Reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR)
 
 _shared: tuple[tuple[tuple[str, ...], tuple[str, ...]], SchedulerState] | None = None
 _sharing = threading.Lock()

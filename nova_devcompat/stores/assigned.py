@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
 # A flavor that has devices assigned by allocation names their class: VGPU, or a custom one
 # ([mdev_<type>] mdev_class, cyborg). Suffixes as nova/scheduler/utils.py knows them.
-_DEVICE_RESOURCE = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(?:V?P?GPU|CUSTOM_[A-Z0-9_]+)")
+_DEVICE_CLASS = re.compile(r"V?P?GPU|CUSTOM_[A-Z0-9_]+")
+_DEVICE_RESOURCE = re.compile(rf"resources[a-zA-Z0-9_-]{{0,64}}:(?:{_DEVICE_CLASS.pattern})")
 _DEVICE_PROFILE = "accel:device_profile"
+
+
+def is_device_class(resource_class: str) -> bool:
+    """Whether a unit of a resource class can be an assigned device."""
+    return bool(_DEVICE_CLASS.fullmatch(resource_class))
 
 
 def asks_for_devices(extra_specs: Mapping[str, str], pci_requests: Any) -> bool:
