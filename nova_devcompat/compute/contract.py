@@ -95,7 +95,15 @@ HOOKS = (
         lost="guests that are created, rebuilt, evacuated or unshelved here keep the record that "
         "they had, if any, and the pins of their flavors are not checked",
         wrong_accept=True,
-        raises=("BuildAbortException",),
+        raises=("GroupAffinityViolation",),
+        calls=_NODES,
+    ),
+    Hook(
+        method="migrate_disk_and_power_off",
+        relies_on=("context", "instance", "flavor"),
+        lost="the devices that a resize or a cold migration claims at its destination are not "
+        "compared with the pins of the flavor",
+        raises=("InstanceFaultRollback",),
         calls=_NODES,
     ),
     Hook(

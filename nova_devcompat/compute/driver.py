@@ -46,7 +46,7 @@ from nova_devcompat.compat.ruling import (
     rule,
 )
 from nova_devcompat.compat.verdict import Actor, Code, Reason
-from nova_devcompat.compute import admit, contract, hooks
+from nova_devcompat.compute import admit, contract, hooks, moves
 from nova_devcompat.compute.adopt import Adoption
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.guests import Guests
@@ -230,6 +230,13 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
                 self._check_pins(context, instance, allocations)
             call()
 
+    def _around_migrate_disk_and_power_off(
+        self, call: hooks.Call, context: Any, instance: Any, flavor: Any
+    ) -> None:
+        # Before the guest is powered off, so that it stays as it is.
+        self._check_destination(context, instance, flavor)
+        call()
+
     def _around_finish_migration(
         self, call: hooks.Call, context: Any, instance: Any, allocations: Any
     ) -> None:
@@ -367,7 +374,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
         A rebuild and an evacuation are let through: they would leave the guest without a host.
 
-        :raises BuildAbortException: they cannot
+        :raises GroupAffinityViolation: they cannot
         """
         # Without pins the devices need not be read.
         if instance.task_state in _KEEP_THEIR_HOST or not has_pins(instance.flavor.extra_specs):
@@ -388,6 +395,34 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             _refuse_build,
             guest=_INITIALISED_ANEW,
             flavor=instance.flavor,
+        )
+
+    def _check_destination(self, context: Any, instance: Any, flavor: Any) -> None:
+        """Whether the devices claimed where a guest is moving to can act as its flavor wants.
+
+        :param flavor: that it will have there
+        :raises InstanceFaultRollback: they cannot
+        """
+        if not has_pins(flavor.extra_specs or {}):
+            return
+
+        def given(guest: Guest, _: HostDevices) -> Given:
+            return moves.given_there(
+                guest,
+                moves.read_published(moves.destination_of(context, instance)),
+                instance.migration_context.new_pci_devices or (),
+                # Those at the source are the migration's meanwhile.
+                self._devcompat_host.allocations_of(context, instance),
+            )
+
+        self._decide(
+            context,
+            instance,
+            self._node_of(instance),
+            given,
+            _refuse_move,
+            guest=_INITIALISED_ANEW,
+            flavor=flavor,
         )
 
     # --- admission ------------------------------------------------------------------------------
@@ -596,14 +631,28 @@ def _refuse_migration(instance: Any, reasons: str, tell: Callable[[], None]) -> 
 
 
 def _refuse_build(instance: Any, reasons: str, tell: Callable[[], None]) -> NoReturn:
-    """End the build.
+    """Have the conductor try the next host, and count no failed build of this one.
 
-    Other errors have the conductor try other hosts, and what the user is shown when there is none
-    left is that there was none left.
+    Nova reschedules a build that failed by any exception but a few, and counts it unless it was
+    for a server group's sake (nova/compute/manager.py: RescheduledByPolicyException), so that the
+    BuildFailureWeigher would prefer other hosts for everybody. The text is ours.
     """
     LOG.warning("The devices cannot act as the flavor wants: %s", reasons, instance=instance)
     tell()
-    raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=words.CANNOT_ACT)
+    raise exception.GroupAffinityViolation(words.CANNOT_ACT)
+
+
+def _refuse_move(instance: Any, reasons: str, tell: Callable[[], None]) -> NoReturn:
+    """Keep the guest as it is where it is: Nova gives back what the destination claimed."""
+    LOG.warning(
+        "The devices at the destination cannot act as the flavor wants: %s",
+        reasons,
+        instance=instance,
+    )
+    tell()
+    raise exception.InstanceFaultRollback(
+        inner_exception=exception.MigrationPreCheckError(reason=words.CANNOT_ACT)
+    )
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from tests.functional.devcompat import CATALOG, VF, VGPU, DeviceCompatFleet, gpu
 
 class _Fleet(DeviceCompatFleet):
     def forget(self, server):
-        """Make a guest one that a release left without a record, or that ran before it."""
+        """Make a guest one that an older release left without a record."""
         instance = self.instance(server)
         for key in [key for key in instance.system_metadata if wire.is_record_key(key)]:
             del instance.system_metadata[key]

@@ -312,17 +312,17 @@ class BuildTest(PinFleet):
 
     EXTRA_FILTERS = ()
 
-    def test_refused_with_a_clear_fault(self):
+    def test_the_next_host_is_tried(self):
         self.start_gpu_hosts(old="2.1", new="2.4")
         self.prefer_hosts("old", "new")
-        body = self._build_server(
-            image_uuid=base.IMAGE, flavor_id=self.make_flavor(self.pinned("2.3")), networks="none"
-        )
-        server = self.api.post_server({"server": body})
-        server = self._wait_for_state_change(server, "ERROR")
+        specs = self.pinned("2.3")
+        with self.logs.during() as lines:
+            server = self.boot(None, specs)
+        self.assertEqual("new", self.host_of(server))
         self.assert_nothing_left_on("old", server)
+        (line,) = lines.find("The devices cannot act as the flavor wants")
         self.assertRegex(
-            server["fault"]["message"],
+            line.text,
             r"gpu\.version: needs 2\.3, offered 2\.1, too old \[semver, minor-too-old; host can",
         )
 
@@ -396,9 +396,12 @@ class LaterTest(PinFleet):
                 lambda filter_, hosts, spec: hosts,
             )
         )
-        moved = self.live_migrate(self.server, "old")
+        with self.logs.during() as lines:
+            moved = self.live_migrate(self.server, "old")
         self.assert_stays("home", moved, self.server)
-        self.assertRegex(moved.attempts[0].refusal, r"gpu\.version: needs 2\.3, offered 2\.1")
+        self.assertEqual(["old"], moved.tried)
+        (line,) = lines.find("Live migration to this host refused")
+        self.assertRegex(line.text, r"gpu\.version: needs 2\.3, offered 2\.1")
 
     def test_rebuild(self):
         """Where the device no longer acts as the pin, the scheduler refuses another image."""

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""What a resize or a cold migration would be given at its destination, seen from the source.
+
+Nova calls no driver on the destination between the claim and the moment when the guest is there.
+So the source is the last that can keep it, just before it powers the guest off: the devices have
+been claimed at the destination by then, and what they can act as is what the destination published
+last. It cannot know of a change since the destination's last cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from nova import objects
+
+from nova_devcompat import wire
+from nova_devcompat.compat.accepts import AcceptSet
+from nova_devcompat.compat.ruling import NOTHING_KNOWN, Choice, Extra, Given, Guest
+from nova_devcompat.compat.verdict import Reason
+from nova_devcompat.sources.base import normalise_address
+from nova_devcompat.stores.assigned import is_device_class
+from nova_devcompat.stores.published import published
+
+
+def destination_of(context: Any, instance: Any) -> Any:
+    """The compute node that an instance is moving to.
+
+    :raises NovaException: its migration or the node is not there
+    """
+    migration = objects.Migration.get_by_id_and_instance(
+        context, instance.migration_context.migration_id, instance.uuid
+    )
+    return objects.ComputeNode.get_by_host_and_nodename(
+        context, migration.dest_compute, migration.dest_node
+    )
+
+
+def given_there(
+    guest: Guest,
+    document: wire.HostDocument | Reason,
+    claimed: Iterable[Any],
+    allocations: Mapping[str, Any],
+) -> Given:
+    """What a guest would be given whose devices are initialised at its destination.
+
+    :param document: what the destination published, or why that is not known
+    :param claimed: Nova's PCI devices that were claimed there
+    :param allocations: what placement has for the instance there
+    """
+    if isinstance(document, Reason):
+        return Given(silent=document)
+    devices = [*_claimed(document, claimed), *_allocated(document, allocations)]
+    named = guest.pins.families
+    return Given(
+        extras=tuple(Extra(device=device) for device in devices),
+        complete=True,
+        host=document.by_family,
+        unreadable={
+            family: reason
+            for family, reason in document.problems.items()
+            if not family or family in named
+        },
+    )
+
+
+def read_published(node: Any) -> wire.HostDocument | Reason:
+    """What a compute node published, or why that is not known."""
+    return published(node.stats, wire.StatsReader())
+
+
+def _claimed(document: wire.HostDocument, claimed: Iterable[Any]) -> Iterator[Choice]:
+    by_address = {device.address: device.accepts for device in document.devices}
+    for pci in claimed:
+        accepts = _find(by_address, pci.address) or _find(by_address, pci.parent_addr)
+        yield NOTHING_KNOWN if accepts is None else (accepts,)
+
+
+def _find(by_address: Mapping[str, AcceptSet], address: str | None) -> AcceptSet | None:
+    return by_address.get(normalise_address(address)) if address else None
+
+
+def _allocated(document: wire.HostDocument, allocations: Mapping[str, Any]) -> Iterator[Choice]:
+    # Right after its first start a host does not know its providers' UUIDs yet.
+    unplaced = tuple(device.accepts for device in document.devices if not device.providers)
+    for provider, allocation in allocations.items():
+        accepts = document.by_provider.get(provider)
+        if accepts is not None:
+            yield (accepts,)
+        elif any(map(is_device_class, allocation["resources"])):
+            yield unplaced
