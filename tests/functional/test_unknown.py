@@ -13,6 +13,7 @@ from oslo_db import exception as db_exc
 
 from nova_devcompat import wire
 from nova_devcompat.compat import traits
+from nova_devcompat.compat.need import Need
 from nova_devcompat.scheduler import lookup
 from tests.functional import base
 from tests.functional.base import VF_BY_ID, VF_SPEC
@@ -161,7 +162,7 @@ class ReportModeTest(UnknownFleet):
         with self.logs.during() as lines, failing_look_ups():
             moved = self.live_migrate(server)
         self.assertEqual(["other"], moved.tried)
-        self.assertTrue(lines.find("is not known, so every host will do: .*DBConnectionError"))
+        self.assertTrue(lines.find("is not known; 1 of 1 hosts will do: .*DBConnectionError"))
 
 
 class RecordTest(UnknownFleet):
@@ -189,14 +190,14 @@ class RecordTest(UnknownFleet):
         moved, lines = self.migrate_quietly(self.server)
         self.assert_stays("home", moved, self.server)
         self.assertEqual([], moved.tried)
-        self.assertTrue(lines.find("no host will do: .*written in format 2 by a newer"))
+        self.assertTrue(lines.find("; 0 of 1 hosts will do: .*written in format 2 by a newer"))
 
     def test_garbage(self):
         for garbage in ("", "x", "1 1 00000000 {}", "1 9 00000000 {", "1"):
             self.set_record(garbage)
             moved, lines = self.migrate_quietly(self.server)
             self.assert_stays("home", moved, self.server)
-            self.assertTrue(lines.find("no host will do: .*record-unreadable"))
+            self.assertTrue(lines.find("; 0 of 1 hosts will do: .*record-unreadable"))
 
     def test_admission_says_the_same(self):
         self.set_record("2 1 00000000 something new")
@@ -240,7 +241,7 @@ class FailureTest(UnknownFleet):
             self.assert_stays("home", moved, self.server)
             self.assertEqual([], moved.tried)
             self.assertIn("No valid host", moved.error)
-            self.assertTrue(lines.find("so no host will do: .*DBConnectionError"))
+            self.assertTrue(lines.find("; 0 of 1 hosts will do: .*DBConnectionError"))
 
     def test_placement(self):
         original = report.SchedulerReportClient.put
@@ -332,5 +333,5 @@ class UnconcernedTest(DeviceCompatFleet):
             self.start_host(name, pfs=[base.Pf()])
         self.settle()
         server = self.boot("b", VF)
-        self.assertIsNone(self.record_of(server))
+        self.assertEqual(Need(), self.record_of(server))
         self.assert_moved("a", self.live_migrate(server))
