@@ -17,7 +17,7 @@ TABLE = pathlib.Path(__file__).parent / "tables" / "nvidia_vgpu_versions.yaml"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Span:
+class ReleaseSpan:
     """Releases of the driver that have one range of vGPU versions.
 
     :param first: the oldest release, such as ``550.40.07``
@@ -40,10 +40,10 @@ class Span:
 
 
 @functools.cache
-def spans() -> tuple[Span, ...]:
+def spans() -> tuple[ReleaseSpan, ...]:
     """The table, oldest releases first."""
     rows = read(TABLE).content["releases"]
-    return tuple(Span(row["first"], row["last"], row["min"], row["max"]) for row in rows)
+    return tuple(ReleaseSpan(row["first"], row["last"], row["min"], row["max"]) for row in rows)
 
 
 def vgpu_version(release: str) -> dict[str, str]:

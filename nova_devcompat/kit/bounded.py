@@ -17,11 +17,11 @@ class CallError(RuntimeError):
     """A call could not be made, or gave no answer; what the function raises is no such error."""
 
 
-class TimedOut(CallError):
+class NoAnswer(CallError):
     """A call gave no answer in time, or an earlier one still has not."""
 
 
-class _Outcome(Generic[T]):
+class _ThreadedCall(Generic[T]):
     """What a call in another thread has come to."""
 
     def __init__(self, function: Callable[[], T]) -> None:
@@ -65,7 +65,7 @@ class Bounded:
         self._advice = f"; {advice}" if advice else ""
         self._lock = threading.Lock()
         # The call that was given up and had not returned when last looked at.
-        self._stuck: _Outcome[Any] | None = None
+        self._stuck: _ThreadedCall[Any] | None = None
 
     @property
     def stuck(self) -> bool:
@@ -76,31 +76,31 @@ class Bounded:
     def call(self, function: Callable[[], T]) -> T:
         """What the function returns.
 
-        :raises TimedOut: it took too long, or an earlier call still hangs
+        :raises NoAnswer: it took too long, or an earlier call still hangs
         :raises CallError: no thread can be started
         :raises Exception: whatever the function raises
         """
         deadline = time.monotonic() + self.seconds
         self._refuse_if_stuck()
         if not self._lock.acquire(timeout=self.seconds):
-            raise TimedOut(f"{self.name} was busy with an earlier call for {self.seconds:g} s")
+            raise NoAnswer(f"{self.name} was busy with an earlier call for {self.seconds:g} s")
         try:
             # The call that was waited for may be the one that hangs.
             self._refuse_if_stuck()
-            outcome = _Outcome(function)
-            self._start(outcome)
-            if not outcome.ended.wait(max(0.0, deadline - time.monotonic())):
-                self._stuck = outcome
+            running = _ThreadedCall(function)
+            self._start(running)
+            if not running.ended.wait(max(0.0, deadline - time.monotonic())):
+                self._stuck = running
                 raise self._no_answer()
         finally:
             self._lock.release()
-        if outcome.error is not None:
+        if running.error is not None:
             try:
-                raise outcome.error
+                raise running.error
             finally:
                 # The error's traceback refers to this frame: keep no cycle through it.
-                del outcome
-        return outcome.result
+                del running
+        return running.result
 
     def _refuse_if_stuck(self) -> None:
         stuck = self._stuck
@@ -110,12 +110,12 @@ class Bounded:
             raise self._no_answer()
         self._stuck = None
 
-    def _no_answer(self) -> TimedOut:
+    def _no_answer(self) -> NoAnswer:
         # One text for the first time and for later: who logs what changes logs this once.
-        return TimedOut(f"{self.name} gives no answer{self._advice}")
+        return NoAnswer(f"{self.name} gives no answer{self._advice}")
 
-    def _start(self, outcome: _Outcome[Any]) -> None:
-        thread = threading.Thread(target=outcome.run, name=f"devcompat-{self.name}", daemon=True)
+    def _start(self, running: _ThreadedCall[Any]) -> None:
+        thread = threading.Thread(target=running.run, name=f"devcompat-{self.name}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:

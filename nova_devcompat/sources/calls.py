@@ -41,7 +41,7 @@ class SourceCall(bounded.Bounded):
         """
         try:
             return super().call(function)
-        except bounded.TimedOut as error:
+        except bounded.NoAnswer as error:
             raise TimedOut(str(error)) from error
         except bounded.CallError as error:
             raise SourceError(str(error)) from error

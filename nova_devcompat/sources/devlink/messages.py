@@ -21,7 +21,7 @@ from nova_devcompat.sources.devlink.netlink import (
     HEADER,
     Channel,
     Garbled,
-    Refused,
+    KernelError,
     exchange,
     walk,
 )
@@ -223,7 +223,7 @@ class Conversation:
         self._sequence = 1
         try:
             answer = exchange(channel, encode_family_request(self._sequence), seconds)
-        except Refused as error:
+        except KernelError as error:
             # GETFAMILY of a family that nobody registered (net/netlink/genetlink.c).
             if error.code == errno.ENOENT:
                 raise NoFamily from error

@@ -50,7 +50,7 @@ class Garbled(Exception):
     """An answer that is not what the kernel sends, or not all of it."""
 
 
-class Refused(Exception):
+class KernelError(Exception):
     """The kernel's answer is an error.
 
     :param code: errno
@@ -81,7 +81,7 @@ def exchange(channel: Channel, request: bytes, seconds: float) -> list[bytes]:
     :param request: as :func:`encode` makes it
     :param seconds: for all of it; the kernel itself may take longer
     :return: the messages in it, each with its header
-    :raises Refused: the kernel's answer is an error, or ends in one
+    :raises KernelError: the kernel's answer is an error, or ends in one
     :raises Garbled: some of it cannot be read
     :raises OSError: the socket does not work; TimeoutError if nothing came
     """
@@ -105,7 +105,7 @@ def exchange(channel: Channel, request: bytes, seconds: float) -> list[bytes]:
             if kind in (_ERROR, _DONE):
                 code = outcome(message)
                 if code:
-                    raise Refused(code)
+                    raise KernelError(code)
             else:
                 messages.append(message)
             if kind in (_ERROR, _DONE) or not flags & _F_MULTI:

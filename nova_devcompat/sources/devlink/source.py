@@ -29,7 +29,7 @@ from nova_devcompat.sources.devlink.messages import (
 from nova_devcompat.sources.devlink.netlink import (
     Channel,
     Garbled,
-    Refused,
+    KernelError,
     open_socket,
 )
 from nova_devcompat.sources.sysfs.facts import Facts, Identities
@@ -213,7 +213,7 @@ class DevlinkSource(Source):
 
         try:
             return call.call(run)
-        except Refused as error:
+        except KernelError as error:
             if error.code in (errno.ENODEV, errno.EOPNOTSUPP):
                 raise _Passed(str(error)) from error
             raise SourceError(
