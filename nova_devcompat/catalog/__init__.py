@@ -3,16 +3,11 @@
 
 """The catalog: which families there are, how devices match them, and their rules."""
 
+from nova_devcompat.catalog.family import AttributeSource, CatalogFamily
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.loader import CatalogError
-from nova_devcompat.catalog.model import (
-    AmbiguousDevice,
-    AttributeSource,
-    Catalog,
-    CatalogFamily,
-    Merged,
-    UnknownFamily,
-)
+from nova_devcompat.catalog.merging import Classified
+from nova_devcompat.catalog.model import AmbiguousDevice, Catalog, UnknownFamily
 
 __all__ = [
     "AmbiguousDevice",
@@ -21,6 +16,6 @@ __all__ = [
     "CatalogError",
     "CatalogFamily",
     "CatalogKeeper",
-    "Merged",
+    "Classified",
     "UnknownFamily",
 ]

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
-from nova_devcompat.catalog.model import AttributeSource, CatalogFamily
+from nova_devcompat.catalog.family import AttributeSource, CatalogFamily
 
 
 def digest_of(families: Mapping[str, CatalogFamily]) -> str:

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 
 from nova_devcompat.catalog import patterns
 from nova_devcompat.catalog.digest import digest_of
-from nova_devcompat.catalog.families import FamilyReader, read_match
-from nova_devcompat.catalog.model import Catalog, CatalogFamily
+from nova_devcompat.catalog.family import CatalogFamily
+from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.names import check_lengths, check_name
+from nova_devcompat.catalog.reader import FamilyReader, read_match
 from nova_devcompat.catalog.registry import NamedSources, Registered
 from nova_devcompat.catalog.schema import SCHEMA, VERSIONS
 from nova_devcompat.kit.problems import DocumentError, Problem

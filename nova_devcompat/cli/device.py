@@ -11,10 +11,10 @@ from typing import Any
 
 from cliff.columns import FormattableColumn
 
-from nova_devcompat.catalog.model import Merged
+from nova_devcompat.catalog.merging import Classified
 from nova_devcompat.cli.formatters import SafeLister
 from nova_devcompat.cli.hosts import add_host_options, survey
-from nova_devcompat.host.inventory import Survey
+from nova_devcompat.host.inventory import HostSurvey
 from nova_devcompat.kit.text import printable
 
 COLUMNS = ("address", "family", "attributes", "source", "problems")
@@ -49,7 +49,7 @@ class DeviceList(SafeLister):
         return COLUMNS, list(_rows(found, parsed_args.family, everything=parsed_args.all))
 
 
-def _rows(found: Survey, family: str | None, *, everything: bool) -> Iterator[tuple[Any, ...]]:
+def _rows(found: HostSurvey, family: str | None, *, everything: bool) -> Iterator[tuple[Any, ...]]:
     wanted = None if family is None else found.catalog.families[family]
     for device in found.devices:
         if (device.family or everything) if wanted is None else device.family == wanted:
@@ -62,7 +62,7 @@ def _rows(found: Survey, family: str | None, *, everything: bool) -> Iterator[tu
             yield "", "", _Attributes({}), origin, _Problems({"source": why})
 
 
-def problems_of(device: Merged) -> dict[str, str]:
+def problems_of(device: Classified) -> dict[str, str]:
     """Why an attribute is not known, or not to its rule, by its name."""
     problems = dict(device.problems)
     if device.family is not None:
@@ -73,7 +73,7 @@ def problems_of(device: Merged) -> dict[str, str]:
     return problems
 
 
-def _row(device: Merged) -> tuple[Any, ...]:
+def _row(device: Classified) -> tuple[Any, ...]:
     attributes, problems = dict(device.attributes), problems_of(device)
     shown = set(attributes) | set(problems)
     if device.family is not None:

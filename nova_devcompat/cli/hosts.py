@@ -13,7 +13,7 @@ import socket
 from nova_devcompat.catalog import CatalogKeeper
 from nova_devcompat.catalog.packs import catalog_paths, names
 from nova_devcompat.cli.options import add_catalog_options, paths
-from nova_devcompat.host.inventory import Inventory, Survey
+from nova_devcompat.host.inventory import HostReader, HostSurvey
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import SourceOptions, registered
 
@@ -43,7 +43,7 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def survey(parsed_args: argparse.Namespace) -> Survey:
+def survey(parsed_args: argparse.Namespace) -> HostSurvey:
     """What the sources of the named catalog tell of this host, now.
 
     :raises CatalogError: the catalog is wrong
@@ -57,7 +57,7 @@ def survey(parsed_args: argparse.Namespace) -> Survey:
     )
     if parsed_args.sysfs_root is not None:
         options = dataclasses.replace(options, sysfs_root=parsed_args.sysfs_root)
-    return Inventory(keeper, options).survey(parsed_args.hostname)
+    return HostReader(keeper, options).survey(parsed_args.hostname)
 
 
 def live_packs() -> list[str]:

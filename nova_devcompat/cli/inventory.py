@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from cliff.command import Command
 
-from nova_devcompat.catalog.model import Merged
+from nova_devcompat.catalog.merging import Classified
 from nova_devcompat.catalog.nvidia import vgpu_version
 from nova_devcompat.cli.hosts import add_host_options, survey
 from nova_devcompat.compat.traits import check_name
@@ -115,7 +115,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _device(device: Merged) -> dict[str, Any]:
+def _device(device: Classified) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     rules = device.family.family.rules if device.family else ()
     for name in sorted({*device.attributes, *device.problems, *rules}):

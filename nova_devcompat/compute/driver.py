@@ -53,7 +53,7 @@ from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.compute.reports import Reports
 from nova_devcompat.compute.usage import Usage
-from nova_devcompat.host.inventory import HostDevices, Inventory
+from nova_devcompat.host.inventory import HostDevices, HostReader
 from nova_devcompat.service import catalog_keeper, problem_at_start
 from nova_devcompat.sources.base import SourceOptions
 from nova_devcompat.stores import events, records
@@ -172,7 +172,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         keeper = catalog_keeper(CONF)
-        inventory = Inventory(
+        inventory = HostReader(
             keeper, SourceOptions(inventory=pathlib.Path(CONF.devcompat.inventory))
         )
         problem = problem_at_start(CONF, inventory.check)

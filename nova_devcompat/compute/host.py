@@ -18,7 +18,7 @@ from nova_devcompat.catalog import stages
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compute.publish import Publisher
-from nova_devcompat.host.inventory import HostDevice, HostDevices, Inventory
+from nova_devcompat.host.inventory import HostDevice, HostDevices, HostReader
 from nova_devcompat.stores.assigned import Assigned, Behind, from_instance
 from nova_devcompat.stores.placement import Placement, PlacementError
 
@@ -31,7 +31,7 @@ class ThisHost:
     :param inventory: reads the devices
     """
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: HostReader) -> None:
         self.inventory = inventory
         #: The service's name, as the compute manager told it.
         self.name: str = CONF.host

@@ -16,7 +16,7 @@ from nova_devcompat import wire
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.device import normalise_address
-from nova_devcompat.host.inventory import HostDevice, HostDevices, Inventory, is_pci
+from nova_devcompat.host.inventory import HostDevice, HostDevices, HostReader, is_pci
 from nova_devcompat.stores.placement import Placement
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Publisher:
     :param placement: knows the atoms and the providers
     """
 
-    def __init__(self, inventory: Inventory, placement: Placement) -> None:
+    def __init__(self, inventory: HostReader, placement: Placement) -> None:
         self._inventory = inventory
         self._placement = placement
         self._lock = threading.RLock()

@@ -13,12 +13,12 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 from oslo_log import log as logging
 
+from nova_devcompat.catalog.family import CatalogFamily
 from nova_devcompat.catalog.keeper import CatalogKeeper
+from nova_devcompat.catalog.merging import Classified
 from nova_devcompat.catalog.model import (
     AmbiguousDevice,
     Catalog,
-    CatalogFamily,
-    Merged,
     UnknownFamily,
 )
 from nova_devcompat.compat.device import Device, normalise_address
@@ -158,7 +158,7 @@ class HostDevices:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Survey:
+class HostSurvey:
     """What the sources of a host told at one moment.
 
     :param catalog: the catalog that names them
@@ -168,12 +168,12 @@ class Survey:
     """
 
     catalog: Catalog
-    devices: tuple[Merged, ...]
+    devices: tuple[Classified, ...]
     failed: Mapping[str, str]
     left_out: Mapping[str, str]
 
 
-class Inventory:
+class HostReader:
     """Reads the sources that the catalog names and classifies what they find.
 
     :param keeper: hands out the catalog that is in force
@@ -223,28 +223,30 @@ class Inventory:
         """The catalog that is in force."""
         return self._keeper.current()
 
-    def survey(self, nodename: str) -> Survey:
+    def survey(self, nodename: str) -> HostSurvey:
         """What the sources tell of a node now. Nothing is logged here."""
         catalog = self._keeper.current()
-        told: dict[str, dict[str, Device]] = {}
+        reports: dict[str, dict[str, Device]] = {}
         failed: dict[str, str] = {}
         for name in sorted(catalog.sources):
             try:
-                found = self._source(name, catalog).read(nodename)
+                read = self._source(name, catalog).read(nodename)
             except Exception as error:  # noqa: BLE001  of anybody's plugin
                 failed[name] = _why(name, error)
                 continue
-            for device in found:
-                told.setdefault(normalise_address(device.address), {})[name] = device
+            for device in read:
+                reports.setdefault(normalise_address(device.address), {})[name] = device
         devices = []
         left_out = {}
         reasons = {name: f"source {name} cannot be used: {why}" for name, why in failed.items()}
-        for address, by_source in sorted(told.items()):
+        for address, by_source in sorted(reports.items()):
             try:
                 devices.append(catalog.merge(address, by_source, reasons))
             except (AmbiguousDevice, UnknownFamily) as error:
                 left_out[address] = str(error)
-        return Survey(catalog=catalog, devices=tuple(devices), failed=failed, left_out=left_out)
+        return HostSurvey(
+            catalog=catalog, devices=tuple(devices), failed=failed, left_out=left_out
+        )
 
     def read(self, nodename: str) -> HostDevices:
         """The devices of a node now. What cannot be read is logged once and left out."""
@@ -317,7 +319,7 @@ def _why(name: str, error: Exception) -> str:
     return f"it raised {type(error).__name__}: {error}; tell those who wrote it"
 
 
-def _offer(family: CatalogFamily, merged: Merged) -> Offer:
+def _offer(family: CatalogFamily, merged: Classified) -> Offer:
     offer = family.family.offer(merged.attributes)
     unknown = {
         attribute: (code, detail or _short(merged.problems.get(attribute, "")))
@@ -327,22 +329,22 @@ def _offer(family: CatalogFamily, merged: Merged) -> Offer:
 
 
 def _in_use(
-    family: CatalogFamily, merged: Merged, offer: Offer
+    family: CatalogFamily, merged: Classified, offer: Offer
 ) -> tuple[dict[str, dict[str, frozenset[str]]], dict[str, str]]:
     """What guests use, and what of it cannot be read."""
-    found: dict[str, dict[str, frozenset[str]]] = {}
+    in_use: dict[str, dict[str, frozenset[str]]] = {}
     problems = {}
     for attribute, name in family.in_use.items():
         guests = merged.attributes.get(name)
-        for uuid, told in guests.items() if isinstance(guests, Mapping) else ():
-            values = offer.in_use(attribute, told)
+        for uuid, used in guests.items() if isinstance(guests, Mapping) else ():
+            values = offer.in_use(attribute, used)
             if values is not None:
-                found.setdefault(attribute, {})[str(uuid)] = values
+                in_use.setdefault(attribute, {})[str(uuid)] = values
             elif attribute in offer.parsed:
                 problems[f"{attribute} in use by {uuid} of device {merged.address}"] = (
-                    f"{told!r:.100} is nothing that the device accepts; the need is left as it is"
+                    f"{used!r:.100} is nothing that the device accepts; the need is left as it is"
                 )
-    return found, problems
+    return in_use, problems
 
 
 def _short(detail: str) -> str:
@@ -351,43 +353,43 @@ def _short(detail: str) -> str:
 
 
 def _not_offered(
-    family: CatalogFamily, merged: Merged, offer: Offer, failed: Container[str]
+    family: CatalogFamily, merged: Classified, offer: Offer, failed: Container[str]
 ) -> dict[str, str]:
     """What cannot be told of a device, by attribute, but for what a failed source would tell."""
     problems = {}
     for attribute in family.family.rules:
-        one = family.source_of(attribute)
+        stated = family.source_of(attribute)
         why = merged.problems.get(attribute, "")
         if attribute in offer.unknown and not why:
             code, detail = offer.unknown[attribute]
-            does = f"finds no file {one.path}" if one.path else "does not tell it"
-            why = detail or f"source {one.source} {does} ({code})"
-        if why and one.source not in failed:
+            does = f"finds no file {stated.path}" if stated.path else "does not tell it"
+            why = detail or f"source {stated.source} {does} ({code})"
+        if why and stated.source not in failed:
             problems[attribute] = why
     return problems
 
 
-def _not_matched(catalog: Catalog, merged: Merged) -> dict[str, str]:
+def _not_matched(catalog: Catalog, merged: Classified) -> dict[str, str]:
     """What cannot be told of a device of no family, and might tell its family."""
     asked = {attribute for family in catalog.families.values() for attribute in family.match}
     return {name: why for name, why in merged.problems.items() if name in asked}
 
 
-def _may_belong(survey: Survey, merged: Merged) -> bool:
+def _may_belong(survey: HostSurvey, device: Classified) -> bool:
     """Whether a device of no family may be of one whose primary source does not list it."""
     for family in survey.catalog.families.values():
         match = family.match
         if family.source in survey.failed:  # what it would have told may be anything
-            match = {name: match[name] for name in match.keys() & merged.attributes.keys()}
-        if dataclasses.replace(family, match=match).matches(merged.attributes):
+            match = {name: match[name] for name in match.keys() & device.attributes.keys()}
+        if dataclasses.replace(family, match=match).matches(device.attributes):
             return True
     return False
 
 
-def _add(problems: dict[str, str], merged: Merged, found: Mapping[str, str]) -> None:
-    """Add the problems of a device; attributes that have one in common are told together."""
+def _add(problems: dict[str, str], device: Classified, whys: Mapping[str, str]) -> None:
+    """Add the problems of a device; attributes that have one in common are logged together."""
     together: dict[str, list[str]] = {}
-    for attribute, why in found.items():
+    for attribute, why in whys.items():
         together.setdefault(why, []).append(attribute)
     for why, attributes in together.items():
-        problems[f"{', '.join(sorted(attributes))} of device {merged.address}"] = why
+        problems[f"{', '.join(sorted(attributes))} of device {device.address}"] = why

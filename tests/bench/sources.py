@@ -25,7 +25,7 @@ import time
 
 from nova_devcompat.catalog import CatalogKeeper
 from nova_devcompat.catalog.packs import names
-from nova_devcompat.host.inventory import Inventory
+from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.sources import Source, SourceOptions, registered
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.sysfs import SysfsSource
@@ -102,7 +102,7 @@ def main() -> None:
         sysfs = SysfsSource(options, root=tree.root)
         devlink = DevlinkSource(options, connect=kernel.connect, root=tree.root)
         known = {"sysfs": sysfs, "devlink": devlink}
-        inventory = Inventory(
+        inventory = HostReader(
             CatalogKeeper([], names(), min_interval=0, registered=registered()),
             options,
             load=lambda name, options: (

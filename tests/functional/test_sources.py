@@ -12,7 +12,7 @@ from unittest import mock
 
 import fixtures
 
-from nova_devcompat.host.inventory import Inventory
+from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.sources import Source, SourceOptions, load_source
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.sysfs import SysfsSource
@@ -83,7 +83,7 @@ class SourcesTest(DeviceCompatFleet):
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.trees: dict[str, sysfs_trees.Tree] = {}
         self.kernels: dict[str, devlink_messages.Kernel] = {}
-        patched = mock.patch.dict(Inventory.__init__.__kwdefaults__, {"load": self.load})
+        patched = mock.patch.dict(HostReader.__init__.__kwdefaults__, {"load": self.load})
         patched.start()
         self.addCleanup(patched.stop)
 

@@ -24,7 +24,7 @@ from nova_devcompat.catalog import CatalogKeeper, nvidia, packs, xpaths
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.verdict import Outcome
-from nova_devcompat.host.inventory import Inventory
+from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import SourceOptions, nvml_reader, registered
 from nova_devcompat.sources.devlink import DevlinkSource
@@ -226,7 +226,7 @@ def host(tmp_path):
 
     def survey(*names):
         keeper = CatalogKeeper([""], names, registered=registered())
-        return Inventory(keeper, SourceOptions(inventory=static), load=load).survey("cmp1")
+        return HostReader(keeper, SourceOptions(inventory=static), load=load).survey("cmp1")
 
     yield survey
     fake_nvml.uninstall()

@@ -9,7 +9,7 @@ import pytest
 
 from nova_devcompat.catalog import CatalogError, CatalogKeeper, loader
 from nova_devcompat.catalog.registry import NamedSources
-from nova_devcompat.host.inventory import Inventory
+from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.kit import plugins
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import SourceError, SourceOptions, load_source, registered
@@ -100,7 +100,7 @@ def test_one_that_stands_in(third_parties, write):
     assert family.stands_in and family.source_of("fw").source == "ledger"
     # A mistake in what an operator wrote stops the service.
     keeper = CatalogKeeper([write("ledger", "{fw: nvml}")], registered=registered())
-    inventory = Inventory(keeper, SourceOptions(), load=load_source)
+    inventory = HostReader(keeper, SourceOptions(), load=load_source)
     with pytest.raises(SourceError, match="the ledger is torn"):
         inventory.check()
     (device,) = inventory.read("cmp1")
@@ -123,7 +123,7 @@ def test_one_that_reads_files(third_parties, write):
     catalog = load_catalog([path])
     ((source, files),) = catalog.paths.items()
     assert source == "flash" and list(files.values()) == ["a/b"]
-    inventory = Inventory(
+    inventory = HostReader(
         CatalogKeeper([path], registered=registered()), SourceOptions(), load=load_source
     )
     (device,) = inventory.read("cmp1")

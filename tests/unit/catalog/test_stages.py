@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nova_devcompat.catalog import stages
-from nova_devcompat.catalog.model import Catalog, CatalogFamily
+from nova_devcompat.catalog import Catalog, CatalogFamily, stages
 from nova_devcompat.catalog.stages import Moment, Stage, mode_at, parse_stages
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.need import Need

@@ -18,7 +18,7 @@ import yaml
 from nova_devcompat.catalog.packs import catalog_paths
 from nova_devcompat.cli import hosts
 from nova_devcompat.cli.main import main
-from nova_devcompat.host.inventory import Inventory
+from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import Device
 from nova_devcompat.sources.base import Source, SourceError
@@ -174,7 +174,7 @@ class Twofold(Source):
 def own_sources(monkeypatch):
     found = {"devlink": Broken, "sysfs": Twofold}
     monkeypatch.setitem(
-        Inventory.__init__.__kwdefaults__, "load", lambda name, options: found[name](options)
+        HostReader.__init__.__kwdefaults__, "load", lambda name, options: found[name](options)
     )
 
 

@@ -13,8 +13,8 @@ import pytest
 from oslo_upgradecheck.upgradecheck import Code
 
 from nova_devcompat import wire
+from nova_devcompat.catalog import Catalog, CatalogFamily
 from nova_devcompat.catalog.loader import CatalogError
-from nova_devcompat.catalog.model import Catalog, CatalogFamily
 from nova_devcompat.catalog.stages import Moment, Stage
 from nova_devcompat.cli.main import main
 from nova_devcompat.compat.family import Family

@@ -16,7 +16,7 @@ import yaml
 
 from nova_devcompat.catalog import CatalogKeeper
 from nova_devcompat.compat.verdict import Code
-from nova_devcompat.host.inventory import Inventory
+from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import Device, Source, SourceError, SourceOptions, registered
 from nova_devcompat.sources.devlink import DevlinkSource
@@ -70,7 +70,7 @@ class Nvml(Source):
 
 
 class Host:
-    """A host with two NICs and a GPU, and its Inventory."""
+    """A host with two NICs and a GPU, and its HostReader."""
 
     def __init__(self, folder, families):
         self.tree = sysfs_trees.server(folder / "sys")
@@ -86,7 +86,7 @@ class Host:
         self.unusable = set()
         self.inventory_file = folder / "inventory.yaml"
         self.set(families)
-        self.inventory = Inventory(
+        self.inventory = HostReader(
             CatalogKeeper([self.catalog], min_interval=0, registered=registered()),
             SourceOptions(inventory=self.inventory_file),
             load=self.load,

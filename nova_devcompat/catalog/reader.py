@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nova_devcompat.catalog import patterns
+from nova_devcompat.catalog.family import AttributeSource, CatalogFamily
 from nova_devcompat.catalog.kinds import AnyRule, RuleKinds
-from nova_devcompat.catalog.model import AttributeSource, CatalogFamily
 from nova_devcompat.catalog.names import check_name
 from nova_devcompat.catalog.needs import has_rule, read_needs
 from nova_devcompat.catalog.registry import NamedSources

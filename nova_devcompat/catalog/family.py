@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""A family as a catalog has it: which devices it has, by which rules and from which sources."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+
+from nova_devcompat.catalog import patterns
+from nova_devcompat.catalog.stages import Coming, Moment, Stages, coming, mode_at
+from nova_devcompat.compat import uses
+from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AttributeSource:
+    """Where an attribute comes from.
+
+    :param source: the name of the source that tells it
+    :param path: the files to read, for a source that reads some: a glob relative to the device's
+        folder; None for an attribute that the source has a name for
+    """
+
+    source: str
+    path: str | None = None
+
+    def key(self, attribute: str) -> str:
+        """What the source calls an attribute.
+
+        Families may read unlike files for attributes of one name, so a file's name depends on its
+        path.
+        """
+        if self.path is None:
+            return attribute
+        return f"{attribute}_{zlib.crc32(self.path.encode()):08x}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class CatalogFamily:
+    """A family as a catalog has it.
+
+    :param family: its name and rules
+    :param match: patterns by attribute; a device that has them all belongs to the family
+    :param source: the name of its primary source, which lists its devices
+    :param stands_in: whether that source tells all that others would, as an inventory does
+    :param attributes: where the attributes come from that the primary source does not tell; where
+        that stands in for others, it tells them all the same
+    :param in_use: by rule attribute, the attribute that tells what running guests use of it: a
+        mapping by the UUID of the guest, or of its mdev
+    :param mode: None where the catalog leaves it to ``[devcompat] mode``
+    :param on_unknown: None where the catalog leaves it to ``[devcompat] on_unknown``
+    :param stages: what takes the place of ``mode`` as time goes; empty for none
+    :param rule_stages: the same for single attributes, by name; never stricter than the family
+    :param needs: of a host family, what guests need of their host by what they use
+    """
+
+    family: Family
+    match: Mapping[str, str]
+    source: str
+    stands_in: bool = False
+    attributes: Mapping[str, AttributeSource] = dataclasses.field(default_factory=dict)
+    in_use: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    mode: Mode | None = None
+    on_unknown: OnUnknown | None = None
+    stages: Stages = ()
+    rule_stages: Mapping[str, Stages] = dataclasses.field(default_factory=dict)
+    needs: tuple[uses.Use, ...] = ()
+
+    @property
+    def of_host(self) -> bool:
+        """Whether guests depend on it by what host they are on, not by a device."""
+        return self.family.subject is Subject.HOST
+
+    @property
+    def name(self) -> str:
+        """The family's name."""
+        return self.family.name
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The names of all sources that it needs."""
+        if self.stands_in:
+            return frozenset({self.source})
+        return frozenset({self.source, *(stated.source for stated in self.attributes.values())})
+
+    def source_of(self, attribute: str) -> AttributeSource:
+        """Where an attribute of its devices comes from."""
+        if not self.stands_in and attribute in self.attributes:
+            return self.attributes[attribute]
+        return AttributeSource(source=self.source)
+
+    def matches(self, attributes: Mapping[str, object]) -> bool:
+        """Whether a device with these attributes belongs to the family, none being named.
+
+        A list fits if one of its elements does.
+        """
+        return all(
+            _fits(pattern, attributes.get(attribute)) for attribute, pattern in self.match.items()
+        )
+
+    def policy(self, default: Policy, moment: Moment) -> Policy:
+        """The default, with what the catalog says otherwise at a moment."""
+        mode = default.mode if self.mode is None else self.mode
+        if self.stages:
+            mode = mode_at(self.stages, moment)
+        modes = {name: mode_at(stages, moment) for name, stages in self.rule_stages.items()}
+        if modes and len(modes) == len(self.family.rules):
+            # A device that none of whose attributes is enforced is nothing to insist on.
+            mode = min(mode, max(modes.values(), key=_strength), key=_strength)
+        return Policy(
+            mode=mode,
+            on_unknown=default.on_unknown if self.on_unknown is None else self.on_unknown,
+            attributes=tuple(
+                (name, laxer) for name, laxer in modes.items() if laxer.strength < mode.strength
+            ),
+        )
+
+    def coming(self, moment: Moment, days: int) -> list[Coming]:
+        """Its stages that begin within so many days, and those of releases to come."""
+        ahead = list(coming(self.name, self.stages, moment, days))
+        for attribute, stages in self.rule_stages.items():
+            ahead += coming(f"{self.name}.{attribute}", stages, moment, days)
+        return ahead
+
+
+def _strength(mode: Mode) -> int:
+    return mode.strength
+
+
+def _fits(pattern: str, value: object) -> bool:
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(_fits_one(pattern, element) for element in value)
+    return _fits_one(pattern, value)
+
+
+def _fits_one(pattern: str, value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return False
+    return patterns.matches(pattern, str(value).strip())
