@@ -18,7 +18,7 @@ from nova_devcompat.catalog.packs import catalog_paths
 from nova_devcompat.service import load_catalog
 
 # Whose INFO lines are for the console; those of Nova and its libraries are for the log file.
-_TALKING = ("nova_devcompat.cli", "nova_devcompat.fleet.needs.progress")
+_TALKING = ("nova_devcompat.cli", "nova_devcompat.fleet.mending.progress")
 
 
 def add_config_file_option(parser: argparse.ArgumentParser, what: str) -> None:

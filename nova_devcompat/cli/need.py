@@ -19,7 +19,7 @@ from nova_devcompat.cli.formatters import FastLister, SafeShowOne
 from nova_devcompat.kit.text import printable
 
 if TYPE_CHECKING:
-    from nova_devcompat.fleet.needs import Needs
+    from nova_devcompat.stores.cells import Cells
 
 
 class _OnController(Command):
@@ -28,7 +28,7 @@ class _OnController(Command):
     Nova is imported when such a command runs: the others, and --help, need none.
     """
 
-    needs: Needs
+    cells: Cells
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -39,12 +39,11 @@ class _OnController(Command):
         with nova(parsed_args.config_file):
             from nova import context
 
-            from nova_devcompat.fleet.needs import Needs
             from nova_devcompat.stores.cells import Cells
 
-            self.needs = Needs(Cells(context.get_admin_context()))
+            self.cells = Cells(context.get_admin_context())
             status = int(super().run(parsed_args) or 0)
-            return status or int(self.needs.cells.incomplete)
+            return status or int(self.cells.incomplete)
 
 
 class _WithCatalog(_OnController):
@@ -97,16 +96,17 @@ class NeedList(_OnController, FastLister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
-        from nova_devcompat.fleet.needs import Row
+        from nova_devcompat.fleet.records import Records, Row
 
         which = {
             "cell": parsed_args.cell,
             "host": parsed_args.host,
             "family": parsed_args.family,
         }
+        records = Records(self.cells)
         if parsed_args.missing:
-            return Row._fields, self.needs.missing(**which)
-        return Row._fields, self.needs.recorded(**which, assumed=parsed_args.assumed)
+            return Row._fields, records.missing(**which)
+        return Row._fields, records.recorded(**which, assumed=parsed_args.assumed)
 
 
 class NeedShow(_OnController, SafeShowOne):
@@ -122,7 +122,9 @@ class NeedShow(_OnController, SafeShowOne):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
-        shown = self.needs.show(parsed_args.instance)
+        from nova_devcompat.fleet.records import Records
+
+        shown = Records(self.cells).show(parsed_args.instance)
         shown["needs"] = _Devices(shown["needs"])
         shown["pins"] = _Mapping(shown["pins"])
         return tuple(shown), tuple(shown.values())
@@ -154,9 +156,9 @@ class NeedSet(_WithCatalog, FastLister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
-        from nova_devcompat.fleet.needs import Change
+        from nova_devcompat.fleet.mending import Change, Mending
 
-        return Change._fields, self.needs.set_values(
+        return Change._fields, Mending(self.cells).set_values(
             parsed_args.instance,
             parsed_args.values,
             self.catalog(parsed_args),
@@ -180,11 +182,11 @@ class NeedClear(_OnController, FastLister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
-        from nova_devcompat.fleet.needs import Dropped
+        from nova_devcompat.fleet.mending import Dropped, Mending
 
         if not parsed_args.yes and not self._agreed(parsed_args.instance):
             raise ValueError("nothing is cleared; add --yes to clear it without a question")
-        return Dropped._fields, self.needs.clear(parsed_args.instance)
+        return Dropped._fields, Mending(self.cells).clear(parsed_args.instance)
 
     def _agreed(self, instance: str) -> bool:
         if not self.app.stdin.isatty():
@@ -212,9 +214,9 @@ class NeedBackfill(_WithCatalog, FastLister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
-        from nova_devcompat.fleet.needs import Change
+        from nova_devcompat.fleet.mending import Change, Mending
 
-        return Change._fields, self.needs.backfill(
+        return Change._fields, Mending(self.cells).backfill(
             self.catalog(parsed_args),
             host=parsed_args.host,
             instance=parsed_args.instance,

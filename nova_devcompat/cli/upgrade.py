@@ -59,14 +59,14 @@ class UpgradeCheck(Command):
             from oslo_upgradecheck import upgradecheck
 
             from nova_devcompat.conf import default_policy
-            from nova_devcompat.fleet.needs import Needs
+            from nova_devcompat.fleet.cloud import Cloud
             from nova_devcompat.fleet.upgrade import UpgradeChecks
             from nova_devcompat.stores.cells import Cells
 
             cells = Cells(context.get_admin_context())
             checks = UpgradeChecks(
                 CONF,
-                Needs(cells),
+                Cloud(cells),
                 lambda: controller.catalog_of(parsed_args.catalog),
                 default_policy(CONF),
                 moment_of(parsed_args),

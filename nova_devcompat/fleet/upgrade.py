@@ -24,7 +24,8 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, Policies, Policy, Ruling
 from nova_devcompat.compat.verdict import Code as ReasonCode
 from nova_devcompat.compat.verdict import Reason
-from nova_devcompat.fleet.needs import Needs, Node
+from nova_devcompat.fleet.cloud import Cloud
+from nova_devcompat.fleet.model import Node
 from nova_devcompat.stores.cells import brief
 
 #: Major versions of Nova that this release is tested with; doc/source/support.rst has the rule.
@@ -159,7 +160,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
     """The checks, each a method that answers with a result.
 
     :param conf: Nova's configuration, read, with our options
-    :param needs: asks all cells
+    :param cloud: asks all cells
     :param load: loads the catalog
     :param default: the policy of families that state none
     :param moment: now
@@ -171,14 +172,14 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
     def __init__(
         self,
         conf: Any,
-        needs: Needs,
+        cloud: Cloud,
         load: Callable[[], Catalog],
         default: Policy,
         moment: Moment,
         days: int,
     ) -> None:
         self._conf = conf
-        self._needs = needs
+        self._cloud = cloud
         self._load = load
         self._default = default
         self._moment = moment
@@ -187,7 +188,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
     @functools.cached_property
     def _survey(self) -> Survey:
         survey = Survey()
-        for found in self._needs.surveyed():
+        for found in self._cloud.surveyed():
             if isinstance(found, Node):
                 survey.nodes.append(found)
                 continue

@@ -22,7 +22,7 @@ from oslo_utils.fixture import uuidsentinel as uuids
 from nova_devcompat import wire
 from nova_devcompat.cli.main import main
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.fleet.needs import Needs
+from nova_devcompat.fleet.mending import Mending
 from tests.functional import base
 from tests.functional.base import VF_BY_CLASS, VF_SPEC
 from tests.functional.devcompat import (
@@ -218,7 +218,7 @@ class NeedCommandTest(NeedCommandFleet):
         self.assertEqual(
             {"need-missing: the device is not recorded"}, {row["problem"] for row in missing}
         )
-        with fixtures.MonkeyPatch("nova_devcompat.fleet.needs._PROGRESS_EVERY", 2):
+        with fixtures.MonkeyPatch("nova_devcompat.fleet.mending._PROGRESS_EVERY", 2):
             out, err = self.run_need("backfill", "--dry-run", "-f", "json")
         self.assertEqual(
             [
@@ -260,15 +260,15 @@ class NeedCommandTest(NeedCommandFleet):
         self.put(server, task_state=None)
 
         # It becomes busy between our look and our write.
-        make_traits = Needs._make_traits
+        make_traits = Mending._make_traits
 
-        def and_then_a_reboot_begins(needs, names):
-            make_traits(needs, names)
+        def and_then_a_reboot_begins(mending, names):
+            make_traits(mending, names)
             self.put(server, task_state="rebooting")
 
         self.useFixture(
             fixtures.MonkeyPatch(
-                f"{Needs.__module__}.Needs._make_traits", and_then_a_reboot_begins
+                f"{Mending.__module__}.Mending._make_traits", and_then_a_reboot_begins
             )
         )
         self.assertIn("has become busy", self.refused(1, *wanted))
@@ -436,5 +436,5 @@ def test_a_change_lands_in_the_log_of_nova(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert {row["key"]: row["value"] for row in json.loads(done.stdout)} == RECORD
     log = (tmp_path / "nova.log").read_text()
-    assert "INFO nova_devcompat.fleet.needs [None req-" in log
+    assert "INFO nova_devcompat.fleet.mending [None req-" in log
     assert f"Instance {uuids.guest}: need cleared, which was gpu (version 1.2) at {GPU}; " in log

@@ -21,7 +21,7 @@ from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.rules import Semver
-from nova_devcompat.fleet import needs, upgrade
+from nova_devcompat.fleet import model, upgrade
 from nova_devcompat.kit.problems import Problem
 
 FAMILY = Family(name="gpu", rules={"version": Semver()})
@@ -85,7 +85,7 @@ class Cloud:
                 )
                 digest = self.digests.get(name, "d")
                 text = wire.dump_stats(wire.HostDocument(catalog=digest, devices=devices))
-            yield needs.Node(
+            yield model.Node(
                 types.SimpleNamespace(
                     id=1,
                     host=name,

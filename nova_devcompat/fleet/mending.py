@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""The recorded needs of instances, mended from a controller."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from nova import exception
+from oslo_log import log as logging
+
+from nova_devcompat import wire
+from nova_devcompat.catalog.model import Catalog
+from nova_devcompat.compat import traits
+from nova_devcompat.compat.device import normalise_address
+from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.pins import PREFIX as PIN_PREFIX
+from nova_devcompat.compat.pins import BadPin
+from nova_devcompat.compat.verdict import Code
+from nova_devcompat.fleet.cloud import ATTRIBUTES, Allocations, Cloud, extra_specs, frozen, runs
+from nova_devcompat.fleet.model import Node
+from nova_devcompat.fleet.records import pairs, text_of
+from nova_devcompat.stores import records
+from nova_devcompat.stores.cells import BadRequest, Cells, Refused, brief
+from nova_devcompat.stores.placement import PlacementError
+
+LOG = logging.getLogger(__name__)
+#: What an operator who waits wants to see; the changes themselves are the command's output.
+PROGRESS = logging.getLogger(f"{__name__}.progress")
+
+_PROGRESS_EVERY = 100
+
+
+class Change(NamedTuple):
+    """A change of one attribute's need, done or, in a dry run, to be done.
+
+    :param old: what was recorded, '' for nothing
+    :param new: what is recorded now
+    """
+
+    instance: str
+    address: str
+    family: str
+    attribute: str
+    old: str
+    new: str
+
+
+class Dropped(NamedTuple):
+    """An entry of ``system_metadata`` that was part of a record."""
+
+    instance: str
+    key: str
+    value: str
+
+
+class Mending:
+    """Changes to the records of instances.
+
+    Each change is made to an instance read a moment before, and only where nothing else is being
+    done to it: Nova saves a record together with the task that it belongs to.
+
+    :param cells: all cells of the cloud
+    """
+
+    def __init__(self, cells: Cells) -> None:
+        self.cells = cells
+        self._cloud = Cloud(cells)
+        self._without_pins: set[str] = set()
+
+    def set_values(
+        self,
+        uuid: str,
+        assignments: Sequence[str],
+        catalog: Catalog,
+        *,
+        address: str | None = None,
+        dry_run: bool = False,
+    ) -> list[Change]:
+        """Record other values for attributes that are recorded already.
+
+        What is set is no longer assumed.
+
+        :param assignments: each ``<family>.<attribute>=<value>``, the value as a flavor would pin
+            it
+        :param catalog: whose rules must understand the values
+        :param address: only of the device there; else of all devices of the family
+        :raises BadRequest: a value that no rule understands; no such instance, device or attribute
+        :raises Refused: something is being done to the instance, its record cannot be read, or
+            its cell or placement do not answer
+        """
+        wanted = _parse(assignments, catalog)
+        instance, _ = self.cells.instance(uuid, ["system_metadata"])
+        _check_idle(instance)
+        try:
+            present = records.load(instance)
+        except wire.WireError as error:
+            raise Refused(
+                f"instance {uuid}: {error}; drop it with 'need clear', then use 'need backfill'"
+            ) from error
+        if present is None:
+            raise BadRequest(f"instance {uuid} has no record; use 'need backfill' first")
+        new = _with_values(present, wanted, normalise_address(address) if address else None)
+        changes = _changes(uuid, present, new)
+        if not changes:
+            PROGRESS.info("Instance %s has just that recorded: nothing is written", uuid)
+        elif not dry_run:
+            # Hosts evaluate the atoms that exist in placement, and nobody may have made these.
+            self._make_traits(traits.encode(atom) for atom in sorted(wanted.atoms, key=str))
+            self._store(instance, new, changes, "set")
+        return changes
+
+    def clear(self, uuid: str) -> list[Dropped]:
+        """Drop the record of an instance, whether it can be read or not.
+
+        :returns: what it was: enough to put it back by hand
+        :raises BadRequest: there is no such instance
+        :raises Refused: something is being done to the instance, or its cell does not answer
+        """
+        instance, _ = self.cells.instance(uuid, ["system_metadata"])
+        _check_idle(instance)
+        dropped = [
+            Dropped(uuid, key, value or "")
+            for key, value in sorted(instance.system_metadata.items())
+            if wire.is_record_key(key)
+        ]
+        if not dropped:
+            PROGRESS.info("Instance %s has no record: nothing is written", uuid)
+            return []
+        try:
+            told = "; ".join(str(one) for one in (records.load(instance) or Need()).devices)
+        except wire.WireError as error:
+            told = str(error)
+        for entry in dropped:
+            del instance.system_metadata[entry.key]
+        _save(instance)
+        LOG.info(
+            "Instance %(uuid)s: need cleared, which was %(need)s; its system_metadata: %(raw)s",
+            {
+                "uuid": uuid,
+                "need": told,
+                "raw": json.dumps({entry.key: entry.value for entry in dropped}),
+            },
+        )
+        return dropped
+
+    def backfill(
+        self,
+        catalog: Catalog,
+        *,
+        host: str | None = None,
+        instance: str | None = None,
+        dry_run: bool = False,
+    ) -> Iterator[Change]:
+        """Complete the records of running guests from what their hosts published, as assumed.
+
+        What is recorded already is never changed, and nothing is recorded of devices that belong
+        to no family.
+
+        :param catalog: whose rules read flavors' pins
+        :param host: only instances on this host
+        :param instance: only this one, a UUID
+        :raises BadRequest: there is no such host or instance; by the call itself
+        :raises Refused: the API database does not answer; or the one instance that was asked for
+            cannot be completed now
+        """
+        if instance is not None:
+            return iter(self._backfill_one(instance, catalog, dry_run=dry_run))
+        return self._backfill(self.cells.select(host=host), host, catalog, dry_run=dry_run)
+
+    def _backfill(
+        self, cells: Sequence[Any], host: str | None, catalog: Catalog, *, dry_run: bool
+    ) -> Iterator[Change]:
+        tally: collections.Counter[str] = collections.Counter()
+        for node, instance, allocations in self._cloud.running(cells, host):
+            tally["seen"] += 1
+            if tally["seen"] % _PROGRESS_EVERY == 0:
+                PROGRESS.info("%d instances looked at", tally["seen"])
+            try:
+                changes = self._complete(node, instance, allocations, catalog)
+                if changes and not dry_run:
+                    changes = self._backfill_one(instance.uuid, catalog, dry_run=False)
+            except BadRequest:
+                continue  # it was deleted meanwhile
+            except Refused as error:
+                self.cells.pass_over("Instance %s is left as it is: %s", instance.uuid, error)
+                continue
+            except Exception as error:  # noqa: BLE001 - the others want their turn
+                self.cells.pass_over(
+                    "Instance %s is left as it is: %s", instance.uuid, brief(error)
+                )
+                continue
+            tally["changed"] += bool(changes)
+            yield from changes
+        PROGRESS.info(
+            "%d running instances on hosts that publish devices looked at, %d %s",
+            tally["seen"],
+            tally["changed"],
+            "to be completed" if dry_run else "completed",
+        )
+
+    def _backfill_one(self, uuid: str, catalog: Catalog, *, dry_run: bool) -> list[Change]:
+        """The same for one instance, read now, with its allocations as they are now."""
+        instance, cell = self.cells.instance(uuid, ATTRIBUTES)
+        if not runs(instance):
+            raise Refused(
+                f"instance {uuid} does not run ({instance.vm_state}): "
+                "its need is frozen when it is started"
+            )
+        _check_idle(instance)
+        node = self._cloud.node_of(instance, cell)
+        if node is None or node.problem is not None:
+            reason = node.problem.code if node is not None and node.problem else Code.HOST_SILENT
+            raise Refused(f"its host {instance.host} does not say what it has: {reason}")
+        allocations = self._cloud.placement.allocations_of(uuid)
+        if not allocations:  # a running guest has processors and memory at least
+            raise Refused(f"placement does not tell what instance {uuid} has")
+        old, new = self._completed(node, instance, allocations, catalog)
+        changes = _changes(uuid, old, new)
+        if changes and not dry_run:
+            self._store(instance, new, changes, "backfill")
+        return changes
+
+    def _complete(
+        self, node: Node, instance: Any, allocations: Allocations, catalog: Catalog
+    ) -> list[Change]:
+        return _changes(instance.uuid, *self._completed(node, instance, allocations, catalog))
+
+    def _completed(
+        self, node: Node, instance: Any, allocations: Allocations, catalog: Catalog
+    ) -> tuple[Need, Need]:
+        """What is recorded, and the same completed.
+
+        :raises Refused: it cannot be read
+        """
+        try:
+            old = records.load(instance) or Need()
+        except wire.WireError as error:
+            raise Refused(f"{error}; drop it with 'need clear' first") from error
+        try:
+            pins = catalog.pins(extra_specs(instance))
+        except BadPin as error:
+            # As nova-compute does: a guest needs what its device is, whatever its flavor says.
+            if instance.uuid not in self._without_pins:
+                self.cells.pass_over(
+                    "Instance %s: its flavor's pins are passed over: %s", instance.uuid, error
+                )
+                self._without_pins.add(instance.uuid)
+            pins = Need()
+        return old, old.completed(frozen(instance, node, allocations, pins))
+
+    def _store(self, instance: Any, need: Need, changes: Sequence[Change], command: str) -> None:
+        records.store(instance, need)
+        _save(instance)
+        for change in changes:
+            LOG.info(
+                "Instance %(instance)s: need of %(family)s.%(attribute)s%(at)s was %(old)s, "
+                "is %(new)s (need %(command)s)",
+                {
+                    **change._asdict(),
+                    "at": f" at {change.address}" if change.address else "",
+                    "old": change.old or "not recorded",
+                    "command": command,
+                },
+            )
+
+    def _make_traits(self, names: Iterator[str]) -> None:
+        try:
+            self._cloud.placement.make_traits(names)
+        except PlacementError as error:
+            raise Refused(f"placement does not take the value: {error}") from error
+
+
+def _parse(assignments: Sequence[str], catalog: Catalog) -> Need:
+    """What is to be set, by family.
+
+    :raises BadRequest: an assignment that no rule understands
+    """
+    specs: dict[str, str] = {}
+    for text in assignments:
+        subject, equals, value = text.partition("=")
+        if not equals or "." not in subject:
+            raise BadRequest(f"{text!r} is not of the form FAMILY.ATTRIBUTE=VALUE")
+        key = PIN_PREFIX + subject.strip()
+        if key in specs:
+            raise BadRequest(f"{subject} is given twice")
+        specs[key] = value
+    try:
+        return catalog.pins(specs)
+    except BadPin as error:
+        raise BadRequest(str(error).removeprefix(PIN_PREFIX)) from error
+
+
+def _with_values(present: Need, wanted: Need, address: str | None) -> Need:
+    """The need with other values of attributes that it has.
+
+    :raises BadRequest: no device has an attribute that is to be set
+    """
+    devices = list(present.devices)
+    for one in wanted.devices:
+        for attribute, values in one.values:
+            matching = [
+                index
+                for index, device in enumerate(devices)
+                if device.family == one.family
+                and (address is None or normalise_address(device.address) == address)
+                and attribute in dict(device.values)
+            ]
+            if not matching:
+                at = f" at {address}" if address else ""
+                raise BadRequest(
+                    f"the record has no device{at} with {one.family}.{attribute}; it has: "
+                    f"{'; '.join(map(str, present.devices))}. Use 'need backfill' to complete it"
+                )
+            for index in matching:
+                device = devices[index]
+                devices[index] = dataclasses.replace(
+                    device,
+                    values=tuple({**dict(device.values), attribute: values}.items()),
+                    assumed=device.assumed - {attribute},
+                )
+    return Need(devices=tuple(devices))
+
+
+def _changes(uuid: str, old: Need, new: Need) -> list[Change]:
+    """What is known afterwards and was not, or was known otherwise.
+
+    A need that merely says of more attributes that they are not known is not worth a write.
+    """
+    changes = []
+    for before, after in pairs(old, new):
+        recorded = dict(before.values) if before is not None else {}
+        for attribute, values in after.values:
+            was = _stated(before, attribute) if attribute in recorded else ""
+            now = _stated(after, attribute)
+            if values is not None and was != now:
+                changes.append(Change(uuid, after.address, after.family, attribute, was, now))
+    return changes
+
+
+def _stated(device: DeviceNeed | None, attribute: str) -> str:
+    if device is None:
+        return ""
+    mark = " (assumed)" if attribute in device.assumed else ""
+    return text_of(dict(device.values)[attribute]) + mark
+
+
+def _check_idle(instance: Any) -> None:
+    if instance.task_state is not None:
+        raise Refused(
+            f"instance {instance.uuid} is busy ({instance.task_state}): ask again afterwards"
+        )
+
+
+def _save(instance: Any) -> None:
+    """Save what was changed, unless something is being done to the instance since it was read.
+
+    :raises Refused: it is, or it is gone
+    """
+    try:
+        instance.save(expected_task_state=[None])
+    except exception.InstanceUpdateConflict as error:
+        raise Refused(f"instance {instance.uuid} has become busy: ask again afterwards") from error
+    except exception.InstanceNotFound as error:
+        raise Refused(f"instance {instance.uuid} has been deleted") from error

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""The recorded needs of all instances of a cloud, shown on a controller."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from nova_devcompat import wire
+from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.pins import is_pin
+from nova_devcompat.compat.verdict import Code
+from nova_devcompat.fleet.cloud import ATTRIBUTES, Cloud, extra_specs, frozen
+from nova_devcompat.fleet.model import Node
+from nova_devcompat.stores import records
+from nova_devcompat.stores.cells import Cells, instances, label_of
+
+
+class Row(NamedTuple):
+    """A device need of an instance, or what is wrong with the record.
+
+    :param instance: its UUID
+    :param host: the host it is on
+    :param family: the device's family
+    :param address: the device's address on the host
+    :param need: what is recorded: attributes and values
+    :param assumed: the attributes that are assumed
+    :param problem: a reason's code and what it concerns, '' for none
+    """
+
+    instance: str
+    host: str
+    family: str
+    address: str
+    need: str
+    assumed: str
+    problem: str
+
+
+class Records:
+    """Questions about the records of instances.
+
+    :param cells: all cells of the cloud
+    """
+
+    def __init__(self, cells: Cells) -> None:
+        self.cells = cells
+        self._cloud = Cloud(cells)
+
+    def recorded(
+        self,
+        *,
+        cell: str | None = None,
+        host: str | None = None,
+        family: str | None = None,
+        assumed: bool = False,
+    ) -> Iterator[Row]:
+        """What is recorded, ordered by cell and instance.
+
+        :param cell: only instances of this cell
+        :param host: only instances on this host
+        :param family: only devices of this family
+        :param assumed: only needs of which a part is assumed
+        :raises BadRequest: there is no such cell or host; by the call itself, not on iteration
+        :raises Refused: the API database does not answer; likewise
+        """
+        cells = self.cells.select(name=cell, host=host)
+        filters = {} if host is None else {"host": host}
+
+        def rows(context: Any) -> Iterator[Row]:
+            for instance in instances(context, filters, ["system_metadata"]):
+                yield from _rows(instance)
+
+        return (
+            row
+            for row in self.cells.each(cells, rows)
+            if (family is None or row.family == family) and (row.assumed or not assumed)
+        )
+
+    def missing(
+        self, *, cell: str | None = None, host: str | None = None, family: str | None = None
+    ) -> Iterator[Row]:
+        """Devices of running guests whose need is not recorded, or not all of it.
+
+        Judged by what the guest's host published: of a host that publishes nothing, nothing is
+        said. Parameters and errors as for :meth:`recorded`.
+        """
+        cells = self.cells.select(name=cell, host=host)
+        for node, instance, allocations in self._cloud.running(cells, host):
+            try:
+                present = records.load(instance)
+            except wire.WireError as error:
+                if family is None:
+                    yield _unreadable(instance, error)
+                continue
+            old = present or Need()
+            new = old.completed(frozen(instance, node, allocations, Need()))
+            for before, after in pairs(old, new):
+                problem = _gaps(before, after)
+                if problem and family in (None, after.family):
+                    told = before or dataclasses.replace(after, values=(), assumed=frozenset())
+                    yield _row(instance, told, problem)
+
+    def show(self, uuid: str) -> dict[str, Any]:
+        """All that is known of one instance's need.
+
+        :returns: ``uuid``, ``name``, ``cell``, ``host``, ``vm_state``, ``task_state``; ``needs``,
+            a mapping for each device with the verdict of its own host as it is now; ``pins``, the
+            flavor's extra specs; ``problem``, '' for none
+        :raises BadRequest: there is no such instance
+        :raises Refused: its cell does not answer
+        """
+        instance, cell = self.cells.instance(uuid, ATTRIBUTES)
+        problem = ""
+        devices: tuple[DeviceNeed, ...] = ()
+        try:
+            present = records.load(instance)
+        except wire.WireError as error:
+            problem = f"{Code.RECORD_UNREADABLE}: {error}"
+        else:
+            devices = present.devices if present else ()
+        node = self._cloud.node_of(instance, cell) if devices else None
+        parents = {pci.address: pci.parent_addr for pci in instance.pci_devices}
+        return {
+            "uuid": instance.uuid,
+            "name": instance.display_name or "",
+            "cell": label_of(cell),
+            "host": instance.host or "",
+            "vm_state": instance.vm_state or "",
+            "task_state": instance.task_state or "",
+            "needs": [_described(one, node, parents.get(one.address)) for one in devices],
+            "pins": {
+                key: value for key, value in sorted(extra_specs(instance).items()) if is_pin(key)
+            },
+            "problem": problem,
+        }
+
+
+def _rows(instance: Any) -> Iterator[Row]:
+    try:
+        present = records.load(instance)
+    except wire.WireError as error:
+        yield _unreadable(instance, error)
+        return
+    for device in present.devices if present else ():
+        yield _row(instance, device, "")
+
+
+def _row(instance: Any, device: DeviceNeed, problem: str) -> Row:
+    return Row(
+        instance=instance.uuid,
+        host=instance.host or "",
+        family=device.family,
+        address=device.address,
+        need=", ".join(f"{name} {text_of(values)}" for name, values in device.values),
+        assumed=", ".join(sorted(device.assumed)),
+        problem=problem,
+    )
+
+
+def _unreadable(instance: Any, error: wire.WireError) -> Row:
+    problem = f"{Code.RECORD_UNREADABLE}: {error}"
+    return Row(instance.uuid, instance.host or "", "", "", "", "", problem)
+
+
+def text_of(values: frozenset[str] | None) -> str:
+    """Values of a need as a person reads them, and as a need prints them."""
+    if values is None:
+        return "unknown"
+    return ",".join(sorted(values)) or "nothing"
+
+
+def _gaps(old: DeviceNeed | None, new: DeviceNeed) -> str:
+    """What is missing from a device's need, '' for nothing."""
+    if old is None:
+        return f"{Code.NEED_MISSING}: the device is not recorded"
+    recorded = dict(old.values)
+    missing = [name for name, _ in new.values if name not in recorded]
+    unknown = [name for name, values in old.values if values is None]
+    return "; ".join(
+        f"{code}: {', '.join(names)}"
+        for code, names in ((Code.NEED_MISSING, missing), (Code.NEED_UNKNOWN, unknown))
+        if names
+    )
+
+
+def _described(device: DeviceNeed, node: Node | None, parent: str | None) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "family": device.family,
+        "address": device.address,
+        "slot": device.slot,
+        "values": {
+            name: None if values is None else sorted(values) for name, values in device.values
+        },
+        "assumed": sorted(device.assumed),
+        "verdict": "",
+        "reasons": [],
+    }
+    if node is not None:
+        verdict = node.judge(device, parent)
+        described["verdict"] = verdict.outcome.value
+        described["reasons"] = [str(reason) for reason in verdict.reasons]
+    return described
+
+
+def pairs(old: Need, new: Need) -> Iterator[tuple[DeviceNeed | None, DeviceNeed]]:
+    """The devices of a need that was made from another, whose devices come first in it."""
+    for index, device in enumerate(new.devices):
+        yield (old.devices[index] if index < len(old.devices) else None), device
