@@ -15,7 +15,6 @@ from typing import Any
 
 from nova import context as nova_context
 from nova import exception, objects
-from nova.compute import power_state
 from oslo_log import log as logging
 
 from nova_devcompat import wire
@@ -24,6 +23,7 @@ from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.host.inventory import HostDevices
 from nova_devcompat.stores import records
+from nova_devcompat.stores.instances import RUNNING
 from nova_devcompat.stores.placement import PlacementError
 
 LOG = logging.getLogger(__name__)
@@ -32,8 +32,6 @@ LOG = logging.getLogger(__name__)
 # of nova-compute. So much of each may go into it.
 SECONDS_A_CYCLE = 5.0
 _PROGRESS_EVERY = 100
-
-_RUNNING = (power_state.RUNNING, power_state.PAUSED)
 
 
 class Adoption:
@@ -79,7 +77,7 @@ class Adoption:
         found = objects.InstanceList.get_by_host_and_node(
             nova_context.get_admin_context(), self._host.name, nodename, expected_attrs=[]
         )
-        return [instance.uuid for instance in found if instance.power_state in _RUNNING]
+        return [instance.uuid for instance in found if instance.power_state in RUNNING]
 
     def _slice(self, run: _Run, nodename: str, devices: HostDevices, deadline: float) -> None:
         context = nova_context.get_admin_context()
@@ -131,7 +129,7 @@ class Adoption:
             raise exception.UnexpectedTaskStateError(
                 instance_uuid=uuid, expected="no task", actual=instance.task_state
             )
-        if instance.host != self._host.name or instance.power_state not in _RUNNING:
+        if instance.host != self._host.name or instance.power_state not in RUNNING:
             return False
         try:
             recorded = records.load(instance) or Need()

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 import nova.conf
 from nova import exception
-from nova.compute import power_state, task_states
+from nova.compute import task_states
 from nova.virt import driver as virt_driver
 from oslo_log import log as logging
 from oslo_utils import importutils
@@ -58,6 +58,7 @@ from nova_devcompat.service import catalog_keeper, problem_at_start
 from nova_devcompat.sources.base import SourceOptions
 from nova_devcompat.stores import events, records
 from nova_devcompat.stores.assigned import has_devices
+from nova_devcompat.stores.instances import RUNNING
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -65,9 +66,6 @@ LOG = logging.getLogger(__name__)
 devcompat_conf.register_opts(CONF)
 
 OURS = "devcompat.DeviceCompatDriver"
-
-# Guests whose devices are initialised.
-_INITIALISED = (power_state.RUNNING, power_state.PAUSED)
 
 # What a guest that is rebuilt or evacuated is doing when it is spawned.
 _KEEP_THEIR_HOST = (task_states.REBUILD_SPAWNING, task_states.REBUILDING)
@@ -267,7 +265,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         before = self._power_state(instance)
         with self._operation(instance):
             call()
-        if before not in _INITIALISED and self._power_state(instance) in _INITIALISED:
+        if before not in RUNNING and self._power_state(instance) in RUNNING:
             self._freeze_unsaved(context, instance)
 
     def _around_suspend(self, call: hooks.Call, instance: Any) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from keystoneauth1 import exceptions as ks_exc
-from nova.compute import power_state, vm_states
 from nova.scheduler.client import report
 
 from nova_devcompat import wire
@@ -20,11 +19,8 @@ from nova_devcompat.fleet.model import Node
 from nova_devcompat.stores import records
 from nova_devcompat.stores.assigned import freeze, from_instance
 from nova_devcompat.stores.cells import Cells, Refused, brief, compute_nodes, instances
+from nova_devcompat.stores.instances import VM_STATES, runs
 from nova_devcompat.stores.placement import Placement
-
-# Guests that run on initialised devices. All others have a need frozen when they are started.
-_RUNNING = (vm_states.ACTIVE, vm_states.PAUSED, vm_states.RESCUED, vm_states.RESIZED)
-_POWERED = (power_state.RUNNING, power_state.PAUSED)
 
 #: What is joined to an instance whose devices are looked at.
 ATTRIBUTES = ("system_metadata", "pci_devices", "flavor")
@@ -54,7 +50,7 @@ class Cloud:
             # Ironic's nodes are never the destination of a live migration.
             if node.hypervisor_type != "ironic":
                 yield Node(node, self._reader)
-        filters = {"vm_state": list(_RUNNING)}
+        filters = {"vm_state": list(VM_STATES)}
         for instance in instances(context, filters, ["system_metadata"]):
             if runs(instance) and records.exists(instance):
                 try:
@@ -92,7 +88,7 @@ class Cloud:
             allocated = self._allocated(node) if node.document.devices else None
             if allocated is None:
                 continue
-            filters = {"host": node.host, "vm_state": list(_RUNNING)}
+            filters = {"host": node.host, "vm_state": list(VM_STATES)}
             for instance in instances(context, filters, ATTRIBUTES):
                 if instance.node == node.name and runs(instance):
                     yield node, instance, allocated.get(instance.uuid, {})
@@ -137,7 +133,3 @@ def frozen(instance: Any, node: Node, allocations: Allocations, pins: Need) -> N
 
 def extra_specs(instance: Any) -> dict[str, str]:
     return dict(instance.flavor.extra_specs or {})
-
-
-def runs(instance: Any) -> bool:
-    return instance.vm_state in _RUNNING and instance.power_state in _POWERED

@@ -22,11 +22,12 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.pins import PREFIX as PIN_PREFIX
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.verdict import Code
-from nova_devcompat.fleet.cloud import ATTRIBUTES, Allocations, Cloud, extra_specs, frozen, runs
+from nova_devcompat.fleet.cloud import ATTRIBUTES, Allocations, Cloud, extra_specs, frozen
 from nova_devcompat.fleet.model import Node
 from nova_devcompat.fleet.records import pairs, text_of
 from nova_devcompat.stores import records
 from nova_devcompat.stores.cells import BadRequest, Cells, Refused, brief
+from nova_devcompat.stores.instances import runs
 from nova_devcompat.stores.placement import PlacementError
 
 LOG = logging.getLogger(__name__)
