@@ -39,6 +39,8 @@ def prepare() -> None:
             "its own, or with OS_NOVA_DISABLE_EVENTLET_PATCHING=true"
         )
     link_api_paste()
+    # Comes last: its imports are what the backend must be chosen before.
+    importlib.import_module("tests.functional.quick").install(threads=uses_threads())
 
 
 def link_api_paste() -> pathlib.Path:
