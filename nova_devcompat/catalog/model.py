@@ -96,8 +96,8 @@ class Catalog:
 
         :param moment: see :func:`nova_devcompat.catalog.stages.now`
         """
-        of_devices = {}
-        of_hosts = {}
+        of_devices: dict[str, Policy] = {}
+        of_hosts: dict[str, Policy] = {}
         for name, family in self.families.items():
             known = of_hosts if family.of_host else of_devices
             known[name] = family.policy(default, moment)

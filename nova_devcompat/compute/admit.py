@@ -95,7 +95,7 @@ def allocated_devices(
         (nova/conductor/tasks/live_migrate.py)
     """
     found: dict[str, list[HostDevice | None]] = {}
-    tracked = set()
+    tracked: set[int] = set()
     for request in instance.pci_requests.requests if instance.pci_requests else ():
         providers = (request.spec[0].get("rp_uuids") if request.spec else None) or ""
         found_there = [behind(provider) for provider in providers.split(",") if provider]
@@ -195,7 +195,7 @@ def _pairs(
     for need in needs:
         moved = moves.get(need.address)
         # An address the guest no longer has would be a record left behind by an earlier host.
-        if source.get(need.address) != slot or moved not in here:
+        if source.get(need.address) != slot or moved is None or moved not in here:
             return None
         pairs.append(here[moved])
     return pairs

@@ -45,7 +45,7 @@ class Domains:
         """
         if not devices.host:
             return ()
-        hypervisor = getattr(self._driver, "_host", None)
+        hypervisor: Any = getattr(self._driver, "_host", None)
         if not hasattr(hypervisor, "get_guest"):
             domain = _stand_in(instance)
             return tuple(

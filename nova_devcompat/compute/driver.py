@@ -99,7 +99,7 @@ def _check_contract(wrapped: type) -> set[str]:
     :returns: the methods that get no hook; the log tells what is lost. Under ``[devcompat]
         strict_driver_contract`` the service stops instead
     """
-    table = (*contract.HOOKS, *contract.CALLED)
+    table: tuple[contract.Hook | contract.Called, ...] = (*contract.HOOKS, *contract.CALLED)
     deviations = contract.compare(table, virt_driver.ComputeDriver)
     told = {one.method for one in deviations}
     deviations += [
@@ -134,8 +134,9 @@ def _wrap(wrapped: type[virt_driver.ComputeDriver]) -> type[DeviceCompatDriver]:
         if hook.method in off:
             continue
         signatures = [
-            contract.signature_of(driver, hook.method)
+            signature
             for driver in (wrapped, virt_driver.ComputeDriver)
+            if (signature := contract.signature_of(driver, hook.method)) is not None
         ]
         method = hooks.hooked(
             hook,
@@ -165,7 +166,8 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     def __new__(cls, *args: Any, **kwargs: Any) -> DeviceCompatDriver:
         if cls is DeviceCompatDriver:
             cls = _wrap(_wrapped_class())
-        return super().__new__(cls)
+        made: DeviceCompatDriver = super().__new__(cls)
+        return made
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -344,7 +346,8 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     def _power_state(self, instance: Any) -> int | None:
         with contextlib.suppress(exception.NovaException, NotImplementedError):
-            return self.get_info(instance=instance, use_cache=False).state
+            state: int | None = self.get_info(instance=instance, use_cache=False).state
+            return state
         return None
 
     def _around_post_live_migration_at_destination(
@@ -578,12 +581,12 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     def _nodename(self) -> str:
         # Drivers with several nodes (Ironic) do not live migrate.
-        return self.get_available_nodes()[0]
+        return str(self.get_available_nodes()[0])
 
     def _node_of(self, instance: Any) -> str:
         # An evacuated instance still names the node that it was on when it is spawned here.
         nodes = self.get_available_nodes()
-        return instance.node if instance.node in nodes else nodes[0]
+        return str(instance.node if instance.node in nodes else nodes[0])
 
 
 # A device of which nothing is known.

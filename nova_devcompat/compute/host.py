@@ -114,11 +114,13 @@ class ThisHost:
             found = objects.PciDevice.get_by_dev_addr(context, node_id, address)
         except exception.NotFound:
             return None
-        return found.parent_addr
+        parent: str | None = found.parent_addr
+        return parent
 
     def node_id(self, context: Any, nodename: str) -> int:
         """Of the compute node.
 
         :raises ComputeHostNotFound: it has no record yet
         """
-        return objects.ComputeNode.get_by_host_and_nodename(context, self.name, nodename).id
+        node = objects.ComputeNode.get_by_host_and_nodename(context, self.name, nodename)
+        return int(node.id)
