@@ -14,10 +14,11 @@ from nova.scheduler.client import report
 
 from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.verdict import Code
-from nova_devcompat.fleet.model import Node
+from nova_devcompat.compat.pins import is_pin
+from nova_devcompat.compat.verdict import Actor, Code, Reason
+from nova_devcompat.fleet.model import Fleet, Host, Place, RunningGuest
 from nova_devcompat.stores import records
-from nova_devcompat.stores.assigned import freeze, from_instance
+from nova_devcompat.stores.assigned import asks_for_devices, freeze, from_instance
 from nova_devcompat.stores.cells import Cells, Refused, brief, compute_nodes, instances
 from nova_devcompat.stores.instances import VM_STATES, runs
 from nova_devcompat.stores.placement import Placement
@@ -39,97 +40,151 @@ class Cloud:
         self.cells = cells
         self._reader = wire.StatsReader()
 
-    def surveyed(self) -> Iterator[Node | tuple[Any, Need | wire.WireError]]:
-        """All compute nodes that could publish; and all running instances that have a record, with
-        what it says or why it cannot be read. Each cell is asked once.
-        """
-        return self.cells.each(self.cells.select(), self._survey)
+    def fleet(self) -> Fleet:
+        """All hosts that could publish, and all running guests. Each cell is asked once."""
+        hosts: list[Host] = []
+        guests: list[RunningGuest] = []
+        for entry in self.cells.each(self.cells.select(), self._survey):
+            if isinstance(entry, Host):
+                hosts.append(entry)
+            else:
+                guests.append(entry)
+        return Fleet(hosts=hosts, guests=guests)
 
-    def _survey(self, context: Any) -> Iterator[Node | tuple[Any, Need | wire.WireError]]:
+    def _survey(self, context: Any) -> Iterator[Host | RunningGuest]:
         for node in compute_nodes(context):
             # Ironic's nodes are never the destination of a live migration.
             if node.hypervisor_type != "ironic":
-                yield Node(node, self._reader)
+                yield host_of(node, self._reader)
         filters = {"vm_state": list(VM_STATES)}
-        for instance in instances(context, filters, ["system_metadata"]):
-            if runs(instance) and records.exists(instance):
-                try:
-                    yield instance, records.load(instance) or Need()
-                except wire.WireError as error:
-                    yield instance, error
+        for instance in instances(context, filters, (*ATTRIBUTES, "pci_requests")):
+            if not runs(instance):
+                continue
+            try:
+                guest = guest_of(instance)
+            except Exception as error:  # noqa: BLE001 - the others are there all the same
+                self.cells.pass_over("Instance %s is left out: %s", instance.uuid, brief(error))
+                continue
+            yield guest
 
     @functools.cached_property
     def placement(self) -> Placement:
+        """Placement, as Nova's configuration names it.
+
+        :raises Refused: it cannot be reached
+        """
         try:
             return Placement(report.report_client_singleton())
         except ks_exc.ClientException as error:
             raise Refused(f"placement cannot be reached: {brief(error)}") from error
 
     def running(
-        self, cells: Sequence[Any], host: str | None
-    ) -> Iterator[tuple[Node, Any, Allocations]]:
-        """Running instances on nodes that published devices, with what they have allocated there.
+        self, cells: Sequence[Any], name: str | None
+    ) -> Iterator[tuple[Host, Any, Allocations]]:
+        """Running instances on hosts that published devices, with what they have allocated there.
 
-        Memory is needed for one node's allocations and one page of instances at a time.
+        Memory is needed for one host's allocations and one page of instances at a time.
+
+        :param cells: those to ask
+        :param name: only instances on the host of this name
         """
-        return self.cells.each(cells, lambda context: self._running_in(context, host))
+        return self.cells.each(cells, lambda context: self._running_in(context, name))
 
     def _running_in(
-        self, context: Any, host: str | None
-    ) -> Iterator[tuple[Node, Any, Allocations]]:
-        for compute_node in compute_nodes(context, host):
-            node = Node(compute_node, self._reader)
-            if node.document is None:
-                # Hosts without our driver are no news, unless one was asked for.
-                silent = node.problem is not None and node.problem.code == Code.HOST_SILENT
-                if host is not None or not silent:
-                    self.cells.pass_over("Host %s is left out: %s", node.host, node.problem)
-                continue
-            allocated = self._allocated(node) if node.document.devices else None
+        self, context: Any, name: str | None
+    ) -> Iterator[tuple[Host, Any, Allocations]]:
+        for node in compute_nodes(context, name):
+            host = host_of(node, self._reader)
+            allocated = self._allocated(host) if self._says_what_it_has(host, name) else None
             if allocated is None:
                 continue
-            filters = {"host": node.host, "vm_state": list(VM_STATES)}
+            filters = {"host": host.place.host, "vm_state": list(VM_STATES)}
             for instance in instances(context, filters, ATTRIBUTES):
-                if instance.node == node.name and runs(instance):
-                    yield node, instance, allocated.get(instance.uuid, {})
+                if instance.node == host.place.node and runs(instance):
+                    yield host, instance, allocated.get(instance.uuid, {})
 
-    def _allocated(self, node: Node) -> dict[str, Allocations] | None:
-        """By instance, what it has of the node's devices; None where placement does not tell.
+    def _says_what_it_has(self, host: Host, name: str | None) -> bool:
+        """Whether a host published devices; what of it cannot be read is passed over."""
+        if isinstance(host.said, Reason):
+            # Hosts without our driver are no news, unless one was asked for.
+            if name is not None or host.said.code != Code.HOST_SILENT:
+                self.cells.pass_over("Host %s is left out: %s", host.place.host, host.said)
+            return False
+        for problem in host.said.problems.values():
+            self.cells.pass_over("Host %s is left out in part: %s", host.place.host, problem)
+        return bool(host.said.devices)
+
+    def _allocated(self, host: Host) -> dict[str, Allocations] | None:
+        """By instance, what it has of the host's devices; None where placement does not tell.
 
         Asked by provider, of which there are far fewer than instances.
         """
         allocated: dict[str, Allocations] = {}
-        for provider in node.providers:
-            found = self.placement.allocations_from(provider)
-            if found is None:
+        for provider in host.providers:
+            by_consumer = self.placement.allocations_from(provider)
+            if by_consumer is None:
                 self.cells.pass_over(
-                    "Host %s is left out: placement does not tell who has its devices", node.host
+                    "Host %s is left out: placement does not tell who has its devices",
+                    host.place.host,
                 )
                 return None
-            for consumer, allocation in found.items():
+            for consumer, allocation in by_consumer.items():
                 allocated[consumer] = {**allocated.get(consumer, {}), provider: allocation}
         return allocated
 
-    def node_of(self, instance: Any, cell: Any) -> Node | None:
-        """The compute node that an instance is on, None for one that is nowhere."""
+    def host_with(self, instance: Any, cell: Any) -> Host | None:
+        """The host that an instance is on, None for one that is nowhere."""
         if not instance.host:
             return None
 
-        def nodes(context: Any) -> Iterator[Node]:
+        def hosts(context: Any) -> Iterator[Host]:
             for node in compute_nodes(context, instance.host):
                 if node.hypervisor_hostname == instance.node:
-                    yield Node(node, self._reader)
+                    yield host_of(node, self._reader)
 
-        return next(self.cells.each([cell], nodes), None)
+        return next(self.cells.each([cell], hosts), None)
 
 
-def frozen(instance: Any, node: Node, allocations: Allocations, pins: Need) -> Need:
-    """What the guest would need if its devices were initialised now."""
-    return freeze(
-        from_instance(instance, allocations, node.find, node.behind, node.id),
-        pins,
+def host_of(node: Any, reader: wire.StatsReader) -> Host:
+    """A compute node of Nova's, with what it published."""
+    text = (node.stats or {}).get(wire.STATS_KEY)
+    said: wire.HostDocument | Reason
+    if not text:
+        said = Reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR)
+    else:
+        read = reader.read(text)
+        said = (
+            Reason(code=Code.HOST_UNREADABLE, actor=Actor.OPERATOR, detail=str(read))
+            if isinstance(read, wire.WireError)
+            else read
+        )
+    return Host(place=Place(node.host, node.hypervisor_hostname), said=said, id=node.id)
+
+
+def guest_of(instance: Any) -> RunningGuest:
+    """A running instance of Nova's, with its record."""
+    specs = extra_specs(instance)
+    record = records.read(instance)
+    # As nova-scheduler tells it. A port that was attached later stands in no request.
+    has_devices = record.assigned if isinstance(record, Need) else instance.pci_devices
+    return RunningGuest(
+        uuid=instance.uuid,
+        place=Place(instance.host, instance.node),
+        record=record,
+        pins=tuple(sorted(item for item in specs.items() if is_pin(item[0]))),
+        assigned=bool(has_devices) or asks_for_devices(specs, instance.pci_requests),
+        pci=bool(instance.pci_requests and instance.pci_requests.requests),
     )
 
 
+def frozen(instance: Any, host: Host, allocations: Allocations, pins: Need) -> Need:
+    """What the guest would need if its devices were initialised now.
+
+    :param pins: what its flavor wants it recorded as needing
+    """
+    return freeze(from_instance(instance, allocations, host.find, host.behind, host.id), pins)
+
+
 def extra_specs(instance: Any) -> dict[str, str]:
+    """Those of an instance's flavor."""
     return dict(instance.flavor.extra_specs or {})

@@ -21,9 +21,10 @@ from nova_devcompat.compat.device import normalise_address
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.pins import PREFIX as PIN_PREFIX
 from nova_devcompat.compat.pins import BadPin
+from nova_devcompat.compat.ruling import NO_RECORD, Doubt
 from nova_devcompat.compat.verdict import Code
 from nova_devcompat.fleet.cloud import ATTRIBUTES, Allocations, Cloud, extra_specs, frozen
-from nova_devcompat.fleet.model import Node
+from nova_devcompat.fleet.model import Host
 from nova_devcompat.fleet.records import pairs, text_of
 from nova_devcompat.stores import records
 from nova_devcompat.stores.cells import BadRequest, Cells, Refused, brief
@@ -98,16 +99,16 @@ class Mending:
         wanted = _parse(assignments, catalog)
         instance, _ = self.cells.instance(uuid, ["system_metadata"])
         _check_idle(instance)
-        try:
-            present = records.load(instance)
-        except wire.WireError as error:
-            raise Refused(
-                f"instance {uuid}: {error}; drop it with 'need clear', then use 'need backfill'"
-            ) from error
-        if present is None:
+        recorded = records.read(instance)
+        if recorded is NO_RECORD:
             raise BadRequest(f"instance {uuid} has no record; use 'need backfill' first")
-        new = _with_values(present, wanted, normalise_address(address) if address else None)
-        changes = _changes(uuid, present, new)
+        if isinstance(recorded, Doubt):
+            raise Refused(
+                f"instance {uuid}: {recorded.reason.detail}; drop it with 'need clear', "
+                "then use 'need backfill'"
+            )
+        new = _with_values(recorded, wanted, normalise_address(address) if address else None)
+        changes = _changes(uuid, recorded, new)
         if not changes:
             PROGRESS.info("Instance %s has just that recorded: nothing is written", uuid)
         elif not dry_run:
@@ -133,10 +134,7 @@ class Mending:
         if not dropped:
             PROGRESS.info("Instance %s has no record: nothing is written", uuid)
             return []
-        try:
-            told = "; ".join(str(one) for one in (records.load(instance) or Need()).devices)
-        except wire.WireError as error:
-            told = str(error)
+        recorded = records.read(instance)
         for entry in dropped:
             del instance.system_metadata[entry.key]
         _save(instance)
@@ -144,7 +142,7 @@ class Mending:
             "Instance %(uuid)s: need cleared, which was %(need)s; its system_metadata: %(raw)s",
             {
                 "uuid": uuid,
-                "need": told,
+                "need": _text_of(recorded),
                 "raw": json.dumps({entry.key: entry.value for entry in dropped}),
             },
         )
@@ -178,12 +176,12 @@ class Mending:
         self, cells: Sequence[Any], host: str | None, catalog: Catalog, *, dry_run: bool
     ) -> Iterator[Change]:
         tally: collections.Counter[str] = collections.Counter()
-        for node, instance, allocations in self._cloud.running(cells, host):
+        for at, instance, allocations in self._cloud.running(cells, host):
             tally["seen"] += 1
             if tally["seen"] % _PROGRESS_EVERY == 0:
                 PROGRESS.info("%d instances looked at", tally["seen"])
             try:
-                changes = self._complete(node, instance, allocations, catalog)
+                changes = self._complete(at, instance, allocations, catalog)
                 if changes and not dry_run:
                     changes = self._backfill_one(instance.uuid, catalog, dry_run=False)
             except BadRequest:
@@ -214,35 +212,35 @@ class Mending:
                 "its need is frozen when it is started"
             )
         _check_idle(instance)
-        node = self._cloud.node_of(instance, cell)
-        if node is None or node.problem is not None:
-            reason = node.problem.code if node is not None and node.problem else Code.HOST_SILENT
-            raise Refused(f"its host {instance.host} does not say what it has: {reason}")
+        host = self._cloud.host_with(instance, cell)
+        if host is None or host.problem is not None:
+            code = host.problem.code if host is not None and host.problem else Code.HOST_SILENT
+            raise Refused(f"its host {instance.host} does not say what it has: {code}")
         allocations = self._cloud.placement.allocations_of(uuid)
         if not allocations:  # a running guest has processors and memory at least
             raise Refused(f"placement does not tell what instance {uuid} has")
-        old, new = self._completed(node, instance, allocations, catalog)
+        old, new = self._completed(host, instance, allocations, catalog)
         changes = _changes(uuid, old, new)
         if changes and not dry_run:
             self._store(instance, new, changes, "backfill")
         return changes
 
     def _complete(
-        self, node: Node, instance: Any, allocations: Allocations, catalog: Catalog
+        self, host: Host, instance: Any, allocations: Allocations, catalog: Catalog
     ) -> list[Change]:
-        return _changes(instance.uuid, *self._completed(node, instance, allocations, catalog))
+        return _changes(instance.uuid, *self._completed(host, instance, allocations, catalog))
 
     def _completed(
-        self, node: Node, instance: Any, allocations: Allocations, catalog: Catalog
+        self, host: Host, instance: Any, allocations: Allocations, catalog: Catalog
     ) -> tuple[Need, Need]:
         """What is recorded, and the same completed.
 
         :raises Refused: it cannot be read
         """
-        try:
-            old = records.load(instance) or Need()
-        except wire.WireError as error:
-            raise Refused(f"{error}; drop it with 'need clear' first") from error
+        recorded = records.read(instance)
+        if isinstance(recorded, Doubt) and recorded is not NO_RECORD:
+            raise Refused(f"{recorded.reason.detail}; drop it with 'need clear' first")
+        old = recorded if isinstance(recorded, Need) else Need()
         try:
             pins = catalog.pins(extra_specs(instance))
         except BadPin as error:
@@ -253,7 +251,7 @@ class Mending:
                 )
                 self._without_pins.add(instance.uuid)
             pins = Need()
-        return old, old.completed(frozen(instance, node, allocations, pins))
+        return old, old.completed(frozen(instance, host, allocations, pins))
 
     def _store(self, instance: Any, need: Need, changes: Sequence[Change], command: str) -> None:
         records.store(instance, need)
@@ -275,6 +273,12 @@ class Mending:
             self._cloud.placement.make_traits(names)
         except PlacementError as error:
             raise Refused(f"placement does not take the value: {error}") from error
+
+
+def _text_of(recorded: Need | Doubt) -> str:
+    if isinstance(recorded, Doubt):
+        return recorded.reason.detail
+    return "; ".join(map(str, recorded.devices)) or "nothing"
 
 
 def _parse(assignments: Sequence[str], catalog: Catalog) -> Need:
@@ -302,30 +306,31 @@ def _with_values(present: Need, wanted: Need, address: str | None) -> Need:
 
     :raises BadRequest: no device has an attribute that is to be set
     """
-    devices = list(present.devices)
-    for one in wanted.devices:
-        for attribute, values in one.values:
+    parts = list(present.devices)
+    for pin in wanted.devices:
+        for attribute, values in pin.values:
             matching = [
                 index
-                for index, device in enumerate(devices)
-                if device.family == one.family
-                and (address is None or normalise_address(device.address) == address)
-                and attribute in dict(device.values)
+                for index, part in enumerate(parts)
+                if part.family == pin.family
+                and (address is None or normalise_address(part.address) == address)
+                and attribute in dict(part.values)
             ]
             if not matching:
+                what = "nothing of the host" if pin.of_host else "no device"
                 at = f" at {address}" if address else ""
                 raise BadRequest(
-                    f"the record has no device{at} with {one.family}.{attribute}; it has: "
+                    f"the record has {what}{at} with {pin.family}.{attribute}; it has: "
                     f"{'; '.join(map(str, present.devices))}. Use 'need backfill' to complete it"
                 )
             for index in matching:
-                device = devices[index]
-                devices[index] = dataclasses.replace(
-                    device,
-                    values=tuple({**dict(device.values), attribute: values}.items()),
-                    assumed=device.assumed - {attribute},
+                part = parts[index]
+                parts[index] = dataclasses.replace(
+                    part,
+                    values=tuple({**dict(part.values), attribute: values}.items()),
+                    assumed=part.assumed - {attribute},
                 )
-    return Need(devices=tuple(devices))
+    return Need(devices=tuple(parts))
 
 
 def _changes(uuid: str, old: Need, new: Need) -> list[Change]:

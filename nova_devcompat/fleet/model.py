@@ -1,82 +1,237 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""The hosts of a cloud, and what they published."""
+"""The hosts and the guests of a cloud, as all questions about it see them.
+
+:mod:`nova_devcompat.fleet.cloud` fills a :class:`Fleet` from Nova's databases,
+:mod:`nova_devcompat.fleet.paper` from an inventory. What is asked of either is the same.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import functools
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
 
-from nova_devcompat import wire
+from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.device import normalise_address
-from nova_devcompat.compat.need import DeviceNeed
-from nova_devcompat.compat.ruling import judge_part
-from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
+from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.policy import Policies, Ruling
+from nova_devcompat.compat.ruling import Doubt, Given, Guest, JudgeBy, any_of, judge_part, rule
+from nova_devcompat.compat.verdict import Reason, Verdict
+from nova_devcompat.wire import HostDocument, PublishedDevice
 
 
-class Node:
-    """A compute node, and what it published.
+class Place(NamedTuple):
+    """Where a guest runs.
 
-    :param node: Nova's compute node
-    :param reader: reads stats documents
+    :param host: the host of its service
+    :param node: the compute node, which most drivers have one of
     """
 
-    def __init__(self, node: Any, reader: wire.StatsReader) -> None:
-        self.id: int = node.id
-        self.host: str = node.host
-        self.name: str = node.hypervisor_hostname
-        #: None where nothing was published, or nothing that can be read: see ``problem``.
-        self.document: wire.HostDocument | None = None
-        self.problem: Reason | None = None
-        text = (node.stats or {}).get(wire.STATS_KEY)
-        read = reader.read(text) if text else None
-        if isinstance(read, wire.HostDocument):
-            self.document = read
-        elif read is None:
-            self.problem = Reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR)
-        else:
-            self.problem = Reason(
-                code=Code.HOST_UNREADABLE, actor=Actor.OPERATOR, detail=str(read)
-            )
-        devices = self.document.devices if self.document else ()
-        self._by_address = {device.address: device for device in devices}
-        self._by_provider = {
-            provider: device for device in devices for provider in device.providers
-        }
+    host: str
+    node: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Host:
+    """A compute node, and what it said of itself.
+
+    :param place: which
+    :param said: what it published, or why nothing is known of it
+    :param id: of Nova's compute node, None on paper
+    """
+
+    place: Place
+    said: HostDocument | Reason
+    id: int | None = None
+    #: The unlike accept-sets of its devices.
+    accepts: tuple[AcceptSet, ...] = dataclasses.field(init=False, repr=False)
+    _by_address: Mapping[str, PublishedDevice] = dataclasses.field(init=False, repr=False)
+    _by_provider: Mapping[str, PublishedDevice] = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        devices = self.said.devices if isinstance(self.said, HostDocument) else ()
+        unlike = {id(device.accepts): device.accepts for device in devices}
+        by_address = {device.address: device for device in devices}
+        by_provider = {provider: device for device in devices for provider in device.providers}
+        object.__setattr__(self, "accepts", tuple(unlike.values()))
+        object.__setattr__(self, "_by_address", by_address)
+        object.__setattr__(self, "_by_provider", by_provider)
+
+    @property
+    def document(self) -> HostDocument | None:
+        """What it published; None where ``problem`` says why nothing is known of it."""
+        return self.said if isinstance(self.said, HostDocument) else None
+
+    @property
+    def problem(self) -> Reason | None:
+        """Why nothing at all is known of it."""
+        return self.said if isinstance(self.said, Reason) else None
 
     @property
     def providers(self) -> list[str]:
         """UUIDs of the resource providers of its devices."""
         return list(self._by_provider)
 
-    def find(self, address: str, parent: str | None) -> wire.PublishedDevice | None:
+    def find(self, address: str, parent: str | None) -> PublishedDevice | None:
         """The device at an address, or of the parent given beside it."""
         return self._by_address.get(normalise_address(address)) or (
             self._by_address.get(normalise_address(parent)) if parent else None
         )
 
-    def behind(self, provider: str) -> tuple[str, wire.PublishedDevice | None]:
+    def behind(self, provider: str) -> tuple[str, PublishedDevice | None]:
         """Address and device that a resource provider stands for."""
         device = self._by_provider.get(provider)
         return (device.address if device else ""), device
 
-    def judge(self, need: DeviceNeed, parent: str | None) -> Verdict:
-        """Whether the node would accept the need on the device the guest has.
+    # --- one need --------------------------------------------------------------------------------
 
-        :param parent: of the device's address
+    def answering(self, need: DeviceNeed) -> tuple[AcceptSet, ...]:
+        """What of the host may answer a need, wherever that was until now."""
+        if isinstance(self.said, Reason):
+            return ()
+        if need.of_host:
+            part = self.said.by_family.get(need.family)
+            return () if part is None else (part,)
+        return tuple(any_of(self.accepts, (need.family,)))
+
+    def has_no_other(self, need: DeviceNeed) -> bool:
+        """Whether nothing may answer a need but what :meth:`answering` has."""
+        # Devices of PCI requests need not be in placement, which is what "whole" is about.
+        placed = not need.of_host and need.request_id is None
+        return placed and isinstance(self.said, HostDocument) and self.said.whole
+
+    def judge(self, need: DeviceNeed, parent: str | None = None) -> Verdict:
+        """Whether it would accept a need on the device that the need is of; on any of the family
+        where that is not known, as after a migration. No policy is applied.
+
+        :param parent: of the device
         """
-        if self.problem is not None:
-            return Verdict.unknown(dataclasses.replace(self.problem, family=need.family))
-        assert self.document is not None
-        problem = self.document.problem_of(need.family)
+        if isinstance(self.said, Reason):
+            return Verdict.unknown(dataclasses.replace(self.said, family=need.family))
+        problem = self.said.problem_of(need.family)
         if problem is not None:
             return Verdict.unknown(problem)
-        if need.of_host:
-            part = self.document.by_family.get(need.family)
-            return judge_part(need, () if part is None else (part,))
-        if need.address:
-            devices = [self.find(need.address, parent)]
-        else:  # not known since a migration: any of the family may be the one
-            devices = [dev for dev in self._by_address.values() if dev.family == need.family]
-        return judge_part(need, [device.accepts for device in devices if device is not None])
+        if need.address and not need.of_host:
+            device = self.find(need.address, parent)
+            return judge_part(need, () if device is None else (device.accepts,))
+        return judge_part(need, self.answering(need), complete=self.has_no_other(need))
+
+    # --- a guest ---------------------------------------------------------------------------------
+
+    def rule(
+        self,
+        guest: Guest,
+        policies: Policies,
+        *,
+        pci: bool = False,
+        judge: JudgeBy = AcceptSet.judge,
+    ) -> Ruling:
+        """Whether it would take a guest; whether there is room is not looked at.
+
+        What nova-scheduler's filter would say if any of the host's devices could be allocated.
+
+        :param pci: whether the guest asks for devices that placement need not know
+        :param judge: what holds a need against an accept-set
+        """
+        return rule(guest, self._given(guest, policies, pci), policies, judge)
+
+    def _given(self, guest: Guest, policies: Policies, pci: bool) -> Given:
+        if isinstance(self.said, Reason):
+            return Given(silent=self.said)
+        return Given.anywhere(
+            guest,
+            self.accepts,
+            complete=self.said.whole and not pci,
+            host=self.said.by_family,
+            unreadable=self._unreadable(self.said, guest, policies),
+        )
+
+    @staticmethod
+    def _unreadable(
+        document: HostDocument, guest: Guest, policies: Policies
+    ) -> Mapping[str, Reason]:
+        """What of a document cannot be read and may concern a guest."""
+        if not document.unreadable:
+            return {}
+        concerned = guest.need.families | guest.pins.families
+        if guest.keeps_devices:
+            concerned |= policies.of_hosts
+        return {
+            family: reason
+            for family, reason in document.problems.items()
+            if guest.assigned or family in concerned or (not family and concerned)
+        }
+
+    @property
+    def kind(self) -> Hashable:
+        """The same for hosts that take the same guests."""
+        if isinstance(self.said, Reason):
+            return self.said
+        return (
+            frozenset(map(id, self.accepts)),
+            frozenset(map(id, self.said.by_family.values())),
+            frozenset(self.said.unreadable.items()),
+            self.said.whole,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Alike:
+    """Hosts that take the same guests.
+
+    :param host: one of them
+    :param places: where they all are
+    """
+
+    host: Host
+    places: frozenset[Place]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RunningGuest:
+    """A running guest, as Nova's databases tell of it.
+
+    :param uuid: of its instance
+    :param place: where it runs
+    :param record: what it needs; a doubt where that is not known
+    :param pins: the extra specs of its flavor that are pins, right or wrong, sorted
+    :param assigned: whether it has assigned devices, or may have
+    :param pci: whether it asks for devices that placement need not know
+    """
+
+    uuid: str
+    place: Place
+    record: Need | Doubt
+    pins: tuple[tuple[str, str], ...] = ()
+    assigned: bool = True
+    pci: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.uuid} on {self.place.host}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """Hosts, and the guests on them.
+
+    :param hosts: all that a guest could be moved to
+    :param guests: those that run
+    """
+
+    hosts: Sequence[Host]
+    guests: Sequence[RunningGuest] = ()
+
+    @functools.cached_property
+    def alike(self) -> tuple[Alike, ...]:
+        """The hosts, those together that take the same guests; most of a kind first."""
+        kinds: dict[Hashable, list[Host]] = {}
+        for host in self.hosts:
+            kinds.setdefault(host.kind, []).append(host)
+        alike = [
+            Alike(host=hosts[0], places=frozenset(host.place for host in hosts))
+            for hosts in kinds.values()
+        ]
+        return tuple(sorted(alike, key=lambda hosts: -len(hosts.places)))

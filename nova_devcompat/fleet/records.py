@@ -9,12 +9,12 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from nova_devcompat import wire
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.pins import is_pin
+from nova_devcompat.compat.ruling import NO_RECORD, Doubt
 from nova_devcompat.compat.verdict import Code
 from nova_devcompat.fleet.cloud import ATTRIBUTES, Cloud, extra_specs, frozen
-from nova_devcompat.fleet.model import Node
+from nova_devcompat.fleet.model import Host
 from nova_devcompat.stores import records
 from nova_devcompat.stores.cells import Cells, instances, label_of
 
@@ -89,20 +89,19 @@ class Records:
         said. Parameters and errors as for :meth:`recorded`.
         """
         cells = self.cells.select(name=cell, host=host)
-        for node, instance, allocations in self._cloud.running(cells, host):
-            try:
-                present = records.load(instance)
-            except wire.WireError as error:
+        for at, instance, allocations in self._cloud.running(cells, host):
+            record = records.read(instance)
+            if isinstance(record, Doubt) and record is not NO_RECORD:
                 if family is None:
-                    yield _unreadable(instance, error)
+                    yield _unreadable(instance, record)
                 continue
-            old = present or Need()
-            new = old.completed(frozen(instance, node, allocations, Need()))
+            old = record if isinstance(record, Need) else Need()
+            new = old.completed(frozen(instance, at, allocations, Need()))
             for before, after in pairs(old, new):
                 problem = _gaps(before, after)
                 if problem and family in (None, after.family):
-                    told = before or dataclasses.replace(after, values=(), assumed=frozenset())
-                    yield _row(instance, told, problem)
+                    part = before or dataclasses.replace(after, values=(), assumed=frozenset())
+                    yield _row(instance, part, problem)
 
     def show(self, uuid: str) -> dict[str, Any]:
         """All that is known of one instance's need.
@@ -114,15 +113,9 @@ class Records:
         :raises Refused: its cell does not answer
         """
         instance, cell = self.cells.instance(uuid, ATTRIBUTES)
-        problem = ""
-        devices: tuple[DeviceNeed, ...] = ()
-        try:
-            present = records.load(instance)
-        except wire.WireError as error:
-            problem = f"{Code.RECORD_UNREADABLE}: {error}"
-        else:
-            devices = present.devices if present else ()
-        node = self._cloud.node_of(instance, cell) if devices else None
+        record = records.read(instance)
+        parts = record.devices if isinstance(record, Need) else ()
+        host = self._cloud.host_with(instance, cell) if parts else None
         parents = {pci.address: pci.parent_addr for pci in instance.pci_devices}
         return {
             "uuid": instance.uuid,
@@ -131,39 +124,44 @@ class Records:
             "host": instance.host or "",
             "vm_state": instance.vm_state or "",
             "task_state": instance.task_state or "",
-            "needs": [_described(one, node, parents.get(one.address)) for one in devices],
+            "needs": [_described(part, host, parents.get(part.address)) for part in parts],
             "pins": {
                 key: value for key, value in sorted(extra_specs(instance).items()) if is_pin(key)
             },
-            "problem": problem,
+            "problem": _problem(record),
         }
 
 
 def _rows(instance: Any) -> Iterator[Row]:
-    try:
-        present = records.load(instance)
-    except wire.WireError as error:
-        yield _unreadable(instance, error)
-        return
-    for device in present.devices if present else ():
-        yield _row(instance, device, "")
+    record = records.read(instance)
+    if isinstance(record, Need):
+        for part in record.devices:
+            yield _row(instance, part, "")
+    elif record is not NO_RECORD:
+        yield _unreadable(instance, record)
 
 
-def _row(instance: Any, device: DeviceNeed, problem: str) -> Row:
+def _row(instance: Any, part: DeviceNeed, problem: str) -> Row:
     return Row(
         instance=instance.uuid,
         host=instance.host or "",
-        family=device.family,
-        address=device.address,
-        need=", ".join(f"{name} {text_of(values)}" for name, values in device.values),
-        assumed=", ".join(sorted(device.assumed)),
+        family=part.family,
+        address=part.address,
+        need=", ".join(f"{name} {text_of(values)}" for name, values in part.values),
+        assumed=", ".join(sorted(part.assumed)),
         problem=problem,
     )
 
 
-def _unreadable(instance: Any, error: wire.WireError) -> Row:
-    problem = f"{Code.RECORD_UNREADABLE}: {error}"
-    return Row(instance.uuid, instance.host or "", "", "", "", "", problem)
+def _unreadable(instance: Any, record: Doubt) -> Row:
+    return Row(instance.uuid, instance.host or "", "", "", "", "", _problem(record))
+
+
+def _problem(record: Need | Doubt) -> str:
+    """A reason's code and detail where there is a record that cannot be read, else ''."""
+    if isinstance(record, Need) or record is NO_RECORD:
+        return ""
+    return f"{record.reason.code}: {record.reason.detail}"
 
 
 def text_of(values: frozenset[str] | None) -> str:
@@ -187,23 +185,19 @@ def _gaps(old: DeviceNeed | None, new: DeviceNeed) -> str:
     )
 
 
-def _described(device: DeviceNeed, node: Node | None, parent: str | None) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "family": device.family,
-        "address": device.address,
-        "slot": device.slot,
+def _described(part: DeviceNeed, host: Host | None, parent: str | None) -> dict[str, Any]:
+    verdict = None if host is None else host.judge(part, parent)
+    return {
+        "family": part.family,
+        "address": part.address,
+        "slot": part.slot,
         "values": {
-            name: None if values is None else sorted(values) for name, values in device.values
+            name: None if values is None else sorted(values) for name, values in part.values
         },
-        "assumed": sorted(device.assumed),
-        "verdict": "",
-        "reasons": [],
+        "assumed": sorted(part.assumed),
+        "verdict": "" if verdict is None else verdict.outcome.value,
+        "reasons": [] if verdict is None else [str(reason) for reason in verdict.reasons],
     }
-    if node is not None:
-        verdict = node.judge(device, parent)
-        described["verdict"] = verdict.outcome.value
-        described["reasons"] = [str(reason) for reason in verdict.reasons]
-    return described
 
 
 def pairs(old: Need, new: Need) -> Iterator[tuple[DeviceNeed | None, DeviceNeed]]:

@@ -21,7 +21,12 @@ from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.rules import Semver
-from nova_devcompat.fleet import model, upgrade
+from nova_devcompat.compat.ruling import NO_RECORD, Doubt
+from nova_devcompat.compat.verdict import Actor, Reason
+from nova_devcompat.compat.verdict import Code as ReasonCode
+from nova_devcompat.fleet import upgrade
+from nova_devcompat.fleet.cloud import host_of
+from nova_devcompat.fleet.model import Fleet, Place, RunningGuest
 from nova_devcompat.kit.problems import Problem
 
 FAMILY = Family(name="gpu", rules={"version": Semver()})
@@ -55,10 +60,10 @@ def need(*versions: str) -> Need:
 
 
 class Cloud:
-    """What Needs tells of it.
+    """What the databases tell of it.
 
     :param hosts: the versions that each host's devices have; a text is what it published
-    :param guests: by host, the need of a guest there
+    :param guests: by host, what is recorded of a guest there
     """
 
     def __init__(self, hosts, guests=(), digests=()):
@@ -66,12 +71,11 @@ class Cloud:
         self.reader = wire.StatsReader()
         self.asked = 0
 
-    def surveyed(self):
+    def fleet(self):
         self.asked += 1
-        yield from self._nodes()
-        yield from self._running()
+        return Fleet(hosts=list(self._hosts()), guests=list(self._running()))
 
-    def _nodes(self):
+    def _hosts(self):
         known = need("1.0", "1.1", "1.2", "2.0").atoms
         for name, versions in self.hosts.items():
             text = versions
@@ -85,22 +89,18 @@ class Cloud:
                 )
                 digest = self.digests.get(name, "d")
                 text = wire.dump_stats(wire.HostDocument(catalog=digest, devices=devices))
-            yield model.Node(
-                types.SimpleNamespace(
-                    id=1,
-                    host=name,
-                    hypervisor_hostname=f"{name}.example.org",
-                    stats={wire.STATS_KEY: text} if text else {},
-                ),
-                self.reader,
+            node = types.SimpleNamespace(
+                id=1,
+                host=name,
+                hypervisor_hostname=f"{name}.example.org",
+                stats={wire.STATS_KEY: text} if text else {},
             )
+            yield host_of(node, self.reader)
 
     def _running(self):
-        for index, (host, one) in enumerate(self.guests):
-            yield (
-                types.SimpleNamespace(uuid=f"vm{index}", host=host, node=f"{host}.example.org"),
-                one,
-            )
+        for index, (host, record) in enumerate(self.guests):
+            place = Place(host, f"{host}.example.org")
+            yield RunningGuest(uuid=f"vm{index}", place=place, record=record)
 
 
 def checks(cloud, found=None, *, default=None, days=90, conf=FILTERS):
@@ -207,12 +207,19 @@ def test_hosts_that_do_not_publish():
 
 
 def test_records():
-    broken = wire.WireError("record", "its checksum does not match")
-    cloud = Cloud({"a": ["1.0"]}, [("a", broken), ("a", Need()), ("a", need("1.0"))])
+    detail = "record: its checksum does not match"
+    broken = Doubt(
+        reason=Reason(code=ReasonCode.RECORD_UNREADABLE, actor=Actor.OPERATOR, detail=detail)
+    )
+    guests = [("a", NO_RECORD), ("a", Need()), ("a", need("1.0"))]
+    cloud = Cloud({"a": ["1.0"]}, [("a", broken), *guests])
     code, text = told(checks(cloud).check_records())
     assert code is Code.WARNING
     assert text.startswith("1 record cannot be read: vm0 (record: its checksum does not match).")
-    assert len(checks(cloud)._survey.guests) == 1
+    assert told(checks(Cloud({"a": ["1.0"]}, guests)).check_records()) == (
+        Code.SUCCESS,
+        "2 running guests with a record.",
+    )
 
 
 @pytest.mark.parametrize(
