@@ -40,6 +40,9 @@ Candidate = Mapping[str, Any]
 
 _PCI_GROUP = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9]+")
 
+# Classes of which units are of the host itself, which may have custom ones as well.
+_OF_HOST = frozenset({"VCPU", "PCPU", "MEMORY_MB", "DISK_GB"})
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judged:
@@ -127,8 +130,13 @@ class RequestJudge:
             rulings = [self._remembered(document, candidate) for candidate in candidates]
         judged = _judged(candidates, rulings)
         # Candidates of one request are made alike: where all of these come to the same, so do
-        # those of the other hosts of the shape, whose devices are all alike and all known.
-        if shape and all(ruling == rulings[0] for ruling in rulings[1:]):
+        # those of the other hosts of the shape, whose devices are all alike and all known. One
+        # that names other providers than it has says nothing of the others.
+        if (
+            shape
+            and all(ruling == rulings[0] for ruling in rulings[1:])
+            and not any(_takes_unnamed(document, candidate) for candidate in candidates)
+        ):
             self.settled[shape] = judged
         return judged
 
@@ -291,6 +299,17 @@ class RequestJudge:
             and provider not in claimed
             and any(map(is_device_class, allocation["resources"]))
         )
+
+
+def _takes_unnamed(document: wire.HostDocument, candidate: Candidate) -> bool:
+    """Whether a candidate takes a device that is not among those which the document places."""
+    known = document.by_provider
+    return bool(known) and any(
+        provider not in known
+        and _OF_HOST.isdisjoint(allocation["resources"])
+        and any(map(_DEVICE_CLASS.fullmatch, allocation["resources"]))
+        for provider, allocation in candidate["allocations"].items()
+    )
 
 
 def _judged(candidates: Sequence[Candidate], rulings: Sequence[Ruling]) -> Judged:

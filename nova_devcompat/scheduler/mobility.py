@@ -103,9 +103,10 @@ class Mobility:
                 "" if taken else "it gives no device of a family",
             )
             self._kept.append(document)
-        if document.shape:
+        if document.shape and (taken or not document.devices):
             # Candidates of one request are made alike: what these take of devices that are all
-            # alike, those of other such hosts do.
+            # alike, those of other such hosts do. One that takes none may be of a host that names
+            # other providers than it has.
             self.by_shape[document.shape] = group
         return group
 

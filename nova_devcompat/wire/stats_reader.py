@@ -79,7 +79,7 @@ class StatsReader:
         whole = checks.flag_of(content.get("w", False), "w")
         groups = checks.list_of(checks.member(content, "g", ""), "g", checks.MOST_DEVICES)
         devices: list[PublishedDevice] = []
-        host: list[PublishedDevice] = []
+        host: dict[str, list[PublishedDevice]] = {}
         # Accept-sets in order, whether of the host, and whether placement knows such devices.
         named: dict[tuple[int, bool, bool], None] = {}
         unreadable: dict[str, str] = {}
@@ -93,14 +93,18 @@ class StatsReader:
                 lost |= _providers_of(group)
                 continue
             named.update(dict.fromkeys((number, of_host, bool(one.providers)) for one in parts))
-            (host if of_host else devices).extend(parts)
+            for part in parts:
+                (host.setdefault(part.family, []) if of_host else devices).append(part)
+        # A host is one thing: of two parts of a family nobody could tell which it is.
+        for family in [family for family, parts in host.items() if len(parts) > 1]:
+            unreadable.setdefault(family, f"{len(host.pop(family))} parts of the host")
         whole = whole and not unreadable
         shape = shape_of(groups, 1) if whole else None
         return HostDocument(
             catalog=catalog,
             devices=tuple(devices),
             whole=whole,
-            host=tuple(host),
+            host=tuple(part for parts in host.values() for part in parts),
             unreadable=unreadable,
             unreadable_providers=frozenset(lost),
             shape=shape if shape == text[SHAPE] else None,
@@ -120,6 +124,8 @@ class StatsReader:
         of_host = checks.flag_of(group.get("h", False), f"{place}.h")
         at = f"{place}.d"
         listed = checks.mapping_of(checks.member(group, "d", place), at, checks.MOST_DEVICES)
+        if not listed:
+            raise Malformed(at, "no devices")
         parts = [
             PublishedDevice(
                 address=checks.address_of(address, at),

@@ -88,6 +88,7 @@ def test_the_sample_is_read_whole():
 
 GROUPS = {
     "no devices": lambda group: group.pop("d"),
+    "an empty list of devices": lambda group: group.update(d={}),
     "devices in a list": lambda group: group.update(d=["0000:81:00.0"]),
     "an address of two lines": lambda group: group.update(d={"0000:81\n": [ONE]}),
     "an address with a space": lambda group: group.update(d={"0000 81": [ONE]}),
@@ -179,6 +180,21 @@ def test_a_key_given_twice_deep_inside_spoils_no_other_host():
         found = {text: reader.read(text) for text in (first, second)}
         assert families(found[good]) == ["gpu", "nic", "qemu"]
         assert families(found[bad]) == ["nic", "qemu"]
+
+
+@pytest.mark.parametrize("addresses", [["a", "b"], ["a"]])
+def test_two_parts_of_one_host_family(addresses):
+    """Which of them the host is cannot be told, in whatever order they are."""
+    content = document()
+    other = copy.deepcopy(content["g"][2]) | {"d": dict.fromkeys(addresses, [])}
+    other["r"]["machine"]["y"] = ["q2"]
+    for at in (2, 3):
+        turned = copy.deepcopy(content)
+        turned["g"].insert(at, other)
+        found = read(turned)
+        assert (found.by_family, list(found.unreadable)) == ({}, ["qemu"])
+        assert (found.whole, found.shape) == (False, None)
+        assert families(found) == ["gpu", "nic"]
 
 
 def test_what_is_of_the_host_is_no_device():
