@@ -307,7 +307,7 @@ def _takes_unnamed(document: wire.HostDocument, candidate: Candidate) -> bool:
     return bool(known) and any(
         provider not in known
         and _OF_HOST.isdisjoint(allocation["resources"])
-        and any(map(_DEVICE_CLASS.fullmatch, allocation["resources"]))
+        and any(map(is_device_class, allocation["resources"]))
         for provider, allocation in candidate["allocations"].items()
     )
 
