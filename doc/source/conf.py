@@ -15,7 +15,7 @@ extensions = [
 html_theme = "openstackdocs"
 openstackdocs_auto_name = False
 openstackdocs_use_storyboard = False
-html_theme_options = {"display_badge": False, "display_global_toc_section": False}
+html_theme_options = {"display_badge": False, "display_global_toc_section": True}
 
 exclude_patterns = []
 pygments_style = "native"

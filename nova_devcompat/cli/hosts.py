@@ -33,7 +33,7 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
         "--hostname",
         metavar="NAME",
         default=socket.gethostname(),
-        help="the host's hypervisor hostname, as Nova knows it (default: %(default)s)",
+        help="the host's hypervisor hostname, as Nova knows it (default: this host's own name)",
     )
     parser.add_argument(
         "--sysfs-root", metavar="DIR", help="where sysfs is mounted, or a copy of one"

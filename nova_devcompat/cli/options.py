@@ -49,7 +49,7 @@ def add_stage_options(parser: argparse.ArgumentParser) -> None:
         metavar="DAYS",
         type=_days,
         default=stages.WITHIN_DAYS,
-        help="how far ahead to look for stages that begin (default: %(default)s)",
+        help=f"how far ahead to look for stages that begin (default: {stages.WITHIN_DAYS})",
     )
     parser.add_argument(
         "--as-of",
