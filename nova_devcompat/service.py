@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-
-from oslo_config import cfg
+from typing import TYPE_CHECKING
 
 from nova_devcompat.catalog import loader
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.model import Catalog
-from nova_devcompat.conf import default_policy
 from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import SourceError, registered
+
+if TYPE_CHECKING:
+    from oslo_config import cfg
 
 
 def load_catalog(
@@ -49,6 +50,11 @@ def problem_at_start(conf: cfg.ConfigOpts, check: Callable[[], object]) -> str:
     :param conf: with our options
     :param check: looks at what the service needs; raises CatalogError, PluginError or SourceError
     """
+    # Not at the top: commands that need no Nova do without oslo as well.
+    from oslo_config import cfg
+
+    from nova_devcompat.conf import default_policy
+
     try:
         default_policy(conf)
         check()

@@ -25,8 +25,9 @@ from nova.scheduler import filters
 from oslo_config import cfg, generator
 
 import nova_devcompat.conf
-from nova_devcompat.catalog import load_catalog, packs, stages
+from nova_devcompat.catalog import packs, stages
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
+from nova_devcompat.service import load_catalog
 from nova_devcompat.sources.static import load_inventory
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

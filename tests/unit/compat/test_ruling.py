@@ -28,6 +28,7 @@ from nova_devcompat.compat.ruling import (
     rule,
 )
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason
+from tests.budget import scaled
 
 GPU = Family(name="gpu", rules={"version": Semver()})
 NIC = Family(name="nic", rules={"fw": Semver()})
@@ -507,7 +508,7 @@ WORSE = [
 ]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=scaled(300))
 @given(st.data(), requests(), modes, modes, modes, st.sampled_from(WORSE))
 def test_a_worse_input_never_helps(data, request_now, of_gpu, of_nic, of_qemu, worsen):
     """Design: "making any input less readable or less complete never turns a refusal into an
@@ -520,7 +521,7 @@ def test_a_worse_input_never_helps(data, request_now, of_gpu, of_nic, of_qemu, w
     assert before.accepts or not after.accepts
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=scaled(100))
 @given(requests(), modes, modes, modes)
 def test_a_part_more_never_helps(request_now, of_gpu, of_nic, of_qemu):
     """Parts only ever add reasons: nothing is outweighed by what else is known."""

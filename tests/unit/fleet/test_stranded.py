@@ -22,6 +22,7 @@ from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.fleet.model import Fleet, Host, Place, RunningGuest
 from nova_devcompat.fleet.stranded import Stranded
 from nova_devcompat.scheduler.judge import RequestJudge
+from tests.budget import scaled
 
 GPU = Family(name="gpu", rules={"version": Semver()})
 NIC = Family(name="nic", rules={"caps": Superset()})
@@ -348,7 +349,7 @@ def reasons(ruling):
 
 
 @given(GUESTS, SAID, POLICIES)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=scaled(300))
 def test_a_host_rules_as_the_filter_does(guest, said, policies):
     cloud = fleet([guest], said)
     asked = Stranded(cloud, catalog()).asked(guest)
@@ -358,7 +359,7 @@ def test_a_host_rules_as_the_filter_does(guest, said, policies):
 
 
 @given(st.lists(GUESTS, min_size=1, max_size=4), st.lists(SAID, max_size=3), POLICIES)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=scaled(150))
 def test_stranded_are_those_whom_the_filter_lets_go_nowhere(guests, said, policies):
     cloud = fleet(guests, *said)
     found = Stranded(cloud, catalog()).under(policies, refused)
@@ -375,7 +376,7 @@ def test_stranded_are_those_whom_the_filter_lets_go_nowhere(guests, said, polici
 
 
 @given(GUESTS, st.lists(SAID, max_size=3), POLICIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=scaled(100))
 def test_what_was_asked_before_makes_no_difference(guest, said, policies):
     question = Stranded(fleet([guest], *said), catalog())
     question.under(every(ENFORCE), refused)

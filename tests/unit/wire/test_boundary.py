@@ -81,7 +81,7 @@ def test_the_sample_is_read_whole():
     assert (found.unreadable, found.unreadable_providers) == ({}, frozenset())
     assert found.whole
     assert found.kin is not None
-    assert found.why_unreadable("gpu") == ""
+    assert found.problem_of("gpu") is None
 
 
 # --- groups -------------------------------------------------------------------------------------
@@ -113,8 +113,8 @@ def test_a_group_that_cannot_be_read(spoil):
     found = read(content)
     assert families(found) == ["nic", "qemu"]
     assert list(found.unreadable) == ["gpu"]
-    assert found.unreadable["gpu"] == found.why_unreadable("gpu") != ""
-    assert found.why_unreadable("nic") == ""
+    assert found.unreadable["gpu"] == found.problem_of("gpu").detail != ""
+    assert found.problem_of("nic") is None
     assert is_printable(found.unreadable["gpu"])
     # Nothing can be concluded from what is not there, and no short cut taken.
     assert (found.whole, found.shape, found.kin) == (False, None, None)
@@ -129,7 +129,7 @@ def test_a_group_whose_family_cannot_be_told(family):
     assert families(found) == ["nic", "qemu"]
     assert list(found.unreadable) == [""]
     # It may be of any family, so that none is known to be absent.
-    assert found.why_unreadable("gpu") == found.why_unreadable("other") != ""
+    assert found.problem_of("gpu").detail == found.problem_of("other").detail != ""
     assert found.unreadable_providers == {ONE}
     assert not found.whole
 
