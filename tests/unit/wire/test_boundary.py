@@ -186,7 +186,7 @@ def test_a_key_given_twice_deep_inside_spoils_no_other_host():
 def test_two_parts_of_one_host_family(addresses):
     """Which of them the host is cannot be told, in whatever order they are."""
     content = document()
-    other = copy.deepcopy(content["g"][2]) | {"d": {key: [] for key in addresses}}
+    other = copy.deepcopy(content["g"][2]) | {"d": {address: [] for address in addresses}}
     other["r"]["machine"]["y"] = ["q2"]
     for at in (2, 3):
         turned = copy.deepcopy(content)
