@@ -416,15 +416,20 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
                 self._devcompat_host.allocations_of(context, instance),
             )
 
-        self._decide(
-            context,
-            instance,
-            self._node_of(instance),
-            given,
-            _refuse_move,
-            guest=_INITIALISED_ANEW,
-            flavor=flavor,
-        )
+        try:
+            self._decide(
+                context,
+                instance,
+                self._node_of(instance),
+                given,
+                _refuse_move,
+                guest=_INITIALISED_ANEW,
+                flavor=flavor,
+            )
+        except exception.InstanceFaultRollback:
+            with _never_failing("free the refused move's devices", instance=instance):
+                moves.free_claims(context, instance, flavor)
+            raise
 
     # --- admission ------------------------------------------------------------------------------
 
@@ -644,7 +649,7 @@ def _refuse_build(instance: Any, reasons: str, tell: Callable[[], None]) -> NoRe
 
 
 def _refuse_move(instance: Any, reasons: str, tell: Callable[[], None]) -> NoReturn:
-    """Keep the guest as it is where it is: Nova gives back what the destination claimed."""
+    """Keep the guest as it is where it is."""
     LOG.warning(
         "The devices at the destination cannot act as the flavor wants: %s",
         reasons,

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nova import objects
+from nova.compute import rpcapi
 
 from nova_devcompat import wire
 from nova_devcompat.compat.accepts import AcceptSet
@@ -30,11 +31,34 @@ def destination_of(context: Any, instance: Any) -> Any:
 
     :raises NovaException: its migration or the node is not there
     """
-    migration = objects.Migration.get_by_id_and_instance(
-        context, instance.migration_context.migration_id, instance.uuid
-    )
+    migration = _migration_of(context, instance)
     return objects.ComputeNode.get_by_host_and_nodename(
         context, migration.dest_compute, migration.dest_node
+    )
+
+
+def free_claims(context: Any, instance: Any, flavor: Any) -> None:
+    """Have the destination give back what it claimed for an instance.
+
+    Nova does not when the source refuses: it counts PCI devices as in use as long as there is a
+    migration with the status ``error`` (nova/compute/resource_tracker.py,
+    get_in_progress_and_error; nova/pci/manager.py, clean_usage). So it is asked for what a live
+    migration that is rolled back has it do.
+
+    :param flavor: that the instance would have had there
+    :raises Exception: whatever Nova raises where the destination cannot be asked
+    """
+    there = instance.obj_clone()
+    # The destination takes the flavor for the one that it claimed for.
+    there.flavor = flavor
+    rpcapi.ComputeAPI().drop_move_claim_at_destination(
+        context, there, _migration_of(context, instance).dest_compute
+    )
+
+
+def _migration_of(context: Any, instance: Any) -> Any:
+    return objects.Migration.get_by_id_and_instance(
+        context, instance.migration_context.migration_id, instance.uuid
     )
 
 
