@@ -16,6 +16,7 @@ from nova_devcompat.catalog import Catalog
 from nova_devcompat.cli import controller
 from nova_devcompat.cli.controller import nova
 from nova_devcompat.cli.formatters import FastLister, SafeShowOne
+from nova_devcompat.compat.need import host_slot
 from nova_devcompat.kit.text import printable
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class _Devices(FormattableColumn[list[dict[str, Any]]]):
 
 
 def _described(device: dict[str, Any]) -> str:
-    lines = [f"{device['family']} at {device['address'] or 'an address not known'}"]
+    lines = [f"{device['family']} {_where(device)}"]
     for name, values in device["values"].items():
         text = "unknown" if values is None else ",".join(values) or "nothing"
         lines.append(f"  {name} {text}{' (assumed)' if name in device['assumed'] else ''}")
@@ -240,6 +241,12 @@ def _described(device: dict[str, Any]) -> str:
         lines.append(f"  its host: {device['verdict']}")
         lines += [f"    {reason}" for reason in device["reasons"]]
     return "\n".join(lines)
+
+
+def _where(device: dict[str, Any]) -> str:
+    if device["slot"] == host_slot(device["family"]):
+        return "of its host"
+    return f"at {device['address'] or 'an address not known'}"
 
 
 class _Mapping(FormattableColumn[dict[str, str]]):

@@ -75,13 +75,15 @@ def test_needs_for_people():
     device = {
         "family": "nic",
         "address": "0000:82:00.2",
+        "slot": "pci:1",
         "values": {"caps": [], "fw_version": ["1.2"], "speed": None},
         "assumed": ["fw_version"],
         "verdict": "reject",
         "reasons": ["one", "two"],
     }
     away = {**device, "address": "", "values": {}, "verdict": "", "reasons": []}
-    assert _Devices([device, away]).human_readable().splitlines() == [
+    host = {**away, "family": "libvirt", "slot": "host:libvirt", "values": {"version": ["4.4.0"]}}
+    assert _Devices([device, away, host]).human_readable().splitlines() == [
         "nic at 0000:82:00.2",
         "  caps nothing",
         "  fw_version 1.2 (assumed)",
@@ -90,6 +92,8 @@ def test_needs_for_people():
         "    one",
         "    two",
         "nic at an address not known",
+        "libvirt of its host",
+        "  version 4.4.0",
     ]
     assert _Devices([]).human_readable() == "none recorded"
     assert _Mapping({"a": "1", "b": "2"}).human_readable() == "a=1\nb=2"
