@@ -11,18 +11,16 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from nova_devcompat.catalog.model import Catalog
-from nova_devcompat.compat import uses
 from nova_devcompat.compat.accepts import AcceptSet
-from nova_devcompat.compat.device import Device
-from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.ruling import judge_part
 from nova_devcompat.compat.verdict import Outcome
+from nova_devcompat.fleet.model import Host
+from nova_devcompat.fleet.paper import Paper
 from nova_devcompat.kit.text import near
 from nova_devcompat.sources.static import Inventory
 
@@ -50,16 +48,31 @@ class Move(NamedTuple):
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Kind:
-    """Devices that cannot be told apart; compared by identity.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Destination:
+    """What a host has to offer to guests of one family.
 
-    :param need: of a guest that starts on one; one object for equal needs
+    :param host: its name
+    :param accepts: what may answer their needs
+    :param complete: whether nothing else may
+    :param key: the same for hosts that offer the same
     """
 
-    family: str
-    offer: Offer
-    need: DeviceNeed
+    host: str
+    accepts: tuple[AcceptSet, ...]
+    complete: bool
+    key: tuple[int, ...]
+
+    @classmethod
+    def of(cls, host: Host, need: DeviceNeed) -> _Destination:
+        """A host, for guests with needs of the family of this one."""
+        accepts = host.answering(need)
+        return cls(
+            host=host.place.host,
+            accepts=accepts,
+            complete=host.has_no_other(need),
+            key=tuple(map(id, accepts)),
+        )
 
 
 class Matrix:
@@ -75,19 +88,9 @@ class Matrix:
 
     def __init__(self, catalog: Catalog, inventory: Inventory) -> None:
         self._catalog = catalog
+        self._paper = Paper(catalog, inventory)
         #: Devices that belong to no family: (host, address).
-        self.passed_over: list[tuple[str, str]] = []
-        self._kinds: dict[tuple[str, str], _Kind] = {}
-        self._needs: dict[DeviceNeed, DeviceNeed] = {}
-        self._hosts: dict[str, list[tuple[str, _Kind]]] = {}
-        for host, devices in sorted(inventory.hosts.items()):
-            found = self._hosts[host] = []
-            for device in sorted(devices, key=lambda device: device.address):
-                kind = self._kind(device)
-                if kind is None:
-                    self.passed_over.append((host, device.address))
-                else:
-                    found.append((device.address, kind))
+        self.passed_over = self._paper.passed_over
 
     def moves(
         self,
@@ -104,85 +107,51 @@ class Matrix:
         :raises UnknownName: a host that is not in the inventory, a family not in the catalog;
             raised by the call itself, not on iteration
         """
+        hosts = self._paper.starts
         for name, known, what in (
-            (source, self._hosts, "the inventory has no host"),
-            (destination, self._hosts, "the inventory has no host"),
+            (source, hosts, "the inventory has no host"),
+            (destination, hosts, "the inventory has no host"),
             (family, self._catalog.families, "the catalog has no family"),
         ):
             if name is not None and name not in known:
                 raise UnknownName(f"{what} {name!r}{_some(list(known))}{near(name, known)}")
         return self._moves(
-            list(self._hosts) if source is None else [source],
-            list(self._hosts) if destination is None else [destination],
+            list(hosts) if source is None else [source],
+            [host for host in self._paper.fleet.hosts if destination in (None, host.place.host)],
             family,
         )
 
-    def _moves(
-        self, sources: list[str], destinations: list[str], family: str | None
-    ) -> Iterator[Move]:
-        offered = {
-            name: [(host, self._offered(host, name)) for host in destinations]
-            for name in {kind.family for kind in self._kinds.values()}
+    def _moves(self, sources: list[str], hosts: list[Host], family: str | None) -> Iterator[Move]:
+        starts = [start for of_host in self._paper.starts.values() for start in of_host]
+        with_need = collections.Counter(id(start.need) for start in starts)
+        any_need = {start.need.family: start.need for start in starts}
+        destinations = {
+            name: [_Destination.of(host, need) for host in hosts]
+            for name, need in any_need.items()
         }
-        # By need and by what a host offers. Needs outlive this call, so their ids are theirs.
-        known: dict[int, dict[tuple[_Kind, ...], tuple[str, str]]] = {}
-        devices = collections.Counter(
-            id(kind.need) for kinds in self._hosts.values() for _, kind in kinds
-        )
-        atoms = frozenset(atom for need in self._needs for atom in need.atoms)
-        accepts = {
-            kind: kind.offer.accept_set(atoms)
-            for kind in {kind for row in offered.values() for _, kinds in row for kind in kinds}
-        }
-        rows = {
-            name: [(host, kinds, [accepts[kind] for kind in kinds]) for host, kinds in row]
-            for name, row in offered.items()
-        }
+        # By need, of which the identity is enough, and by what a host offers.
+        known: dict[int, dict[tuple[int, ...], tuple[str, str]]] = {}
         for source in sources:
-            for address, kind in self._hosts[source]:
-                if family is not None and kind.family != family:
+            for start in self._paper.starts[source]:
+                if family not in (None, start.need.family):
                     continue
                 # A need that no other device has is asked about each host once.
-                shared = devices[id(kind.need)] > 1
-                answers = known.setdefault(id(kind.need), {}) if shared else {}
-                for destination, kinds, judges in rows[kind.family]:
-                    if destination == source:
+                shared = with_need[id(start.need)] > 1
+                answers = known.setdefault(id(start.need), {}) if shared else {}
+                for to in destinations[start.need.family]:
+                    if to.host == source:
                         continue
-                    answer = answers.get(kinds) if shared else None
+                    answer = answers.get(to.key) if shared else None
                     if answer is None:
-                        answer = _answer(kind.need, judges)
+                        answer = _answer(start.need, to)
                         if shared:
-                            answers[kinds] = answer
-                    yield Move(source, address, kind.family, destination, *answer)
-
-    def _kind(self, device: Device) -> _Kind | None:
-        family = self._catalog.classify(device)
-        if family is None:
-            return None
-        rules = family.family.rules
-        facts = {name: device.attributes.get(name) for name in rules}
-        key = (family.name, json.dumps(facts, sort_keys=True))
-        kind = self._kinds.get(key)
-        if kind is None:
-            offer = family.family.offer(facts)
-            # Which guests there are, nobody knows here: one that uses all that a host has.
-            need = (
-                offer.freeze_used(uses.most(family.needs, offer))
-                if family.of_host
-                else offer.freeze()
-            )
-            need = self._needs.setdefault(need, need)
-            kind = self._kinds[key] = _Kind(family.name, offer, need)
-        return kind
-
-    def _offered(self, host: str, family: str) -> tuple[_Kind, ...]:
-        kinds = dict.fromkeys(kind for _, kind in self._hosts[host] if kind.family == family)
-        return tuple(kinds)
+                            answers[to.key] = answer
+                    yield Move(source, start.address, start.need.family, to.host, *answer)
 
 
-def _answer(need: DeviceNeed, devices: list[AcceptSet]) -> tuple[str, str]:
+def _answer(need: DeviceNeed, to: _Destination) -> tuple[str, str]:
     """Verdict and reason of the device that fits best; of several, the first."""
-    best = judge_part(need, devices, complete=True)
+    best = judge_part(need, to.accepts, complete=to.complete)
     if not best.reasons:
         return _ACCEPT
     return best.outcome.value, "; ".join(map(str, best.reasons))

@@ -271,3 +271,20 @@ def test_a_host_family_is_compared_by_all_that_guests_could_use():
         ("new", "ancient"): "reject",
         ("new", "old"): "accept",
     }
+
+
+def test_a_host_of_whose_own_parts_the_inventory_says_nothing_is_unknown():
+    """As in the cloud: no inventory says that a host has no libvirt."""
+    family = CatalogFamily(
+        family=Family(name="libvirt", rules={"version": Ordered()}, subject=Subject.HOST),
+        match={"component": "libvirt"},
+        source="static",
+    )
+    hosts = {
+        "a": [Device("libvirt", {"component": "libvirt", "version": "10.0"})],
+        "b": [],
+    }
+    matrix = Matrix(Catalog(digest="", families={"libvirt": family}), Inventory(hosts=hosts))
+    (move,) = matrix.moves()
+    assert move.verdict == "unknown"
+    assert "device-unknown" in move.reason
