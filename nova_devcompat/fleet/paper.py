@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from nova_devcompat.catalog.model import Catalog, CatalogFamily
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.accepts import AcceptSet
+from nova_devcompat.compat.device import Device
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed, host_slot
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.fleet.model import Fleet, Host, Place
-from nova_devcompat.sources.base import Device
 from nova_devcompat.sources.static import Inventory
 from nova_devcompat.wire import HostDocument, PublishedDevice
 
