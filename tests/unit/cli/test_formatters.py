@@ -16,11 +16,10 @@ import pytest
 import yaml
 from cliff.columns import FormattableColumn
 from cliff.formatters import commaseparated, json_format, shell, table, value, yaml_format
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nova_devcompat.cli import formatters
-from tests.budget import scaled
 
 COLUMNS = ("source_host", "family", "verdict", "reason")
 LONG = (
@@ -176,7 +175,6 @@ def test_all_formats_of_one_object_are_exact_or_printable():
 
 
 @given(st.lists(st.tuples(ANYTHING, ANYTHING, ANYTHING, ANYTHING), max_size=6))
-@settings(max_examples=scaled(100))
 def test_no_line_of_a_table_is_forged(rows):
     text = printed(formatters.Shown(formatters.Table()), rows)
     lines = text.splitlines() if rows else []
@@ -188,7 +186,6 @@ def test_no_line_of_a_table_is_forged(rows):
 
 @given(st.lists(st.tuples(ANYTHING, ANYTHING, ANYTHING, ANYTHING), max_size=6))
 @example([("=1+1", "+1", "-1", "@SUM(A1)"), ("\t=1", "\r=1", "\uff1d1", "a=1")])
-@settings(max_examples=scaled(100))
 def test_no_cell_of_csv_is_a_formula(rows):
     text = printed(formatters.Shown(commaseparated.CSVLister()), rows, quote_mode="all")
     read = list(csv.reader(io.StringIO(text), escapechar="\\"))[1:]

@@ -521,7 +521,7 @@ def test_a_worse_input_never_helps(data, request_now, of_gpu, of_nic, of_qemu, w
     assert before.accepts or not after.accepts
 
 
-@settings(max_examples=scaled(100))
+@settings(max_examples=scaled(150))
 @given(requests(), modes, modes, modes)
 def test_a_part_more_never_helps(request_now, of_gpu, of_nic, of_qemu):
     """Parts only ever add reasons: nothing is outweighed by what else is known."""

@@ -109,6 +109,15 @@ def test_calls_of_several_threads_run_one_after_the_other():
     assert most == 1
 
 
+def test_a_call_that_does_not_get_its_turn():
+    """Which of two calls gives up first is a matter of luck, so the first is only pretended."""
+    bounded = Bounded("x", 0.05)
+    with bounded._lock:
+        with pytest.raises(NoAnswer, match=r"^x was busy with an earlier call for 0\.05 s$"):
+            bounded.call(lambda: 42)
+    assert bounded.call(lambda: 42) == 42
+
+
 def test_many_threads_and_one_that_hangs(gate):
     bounded = Bounded("x", 0.2)
     before = threading.active_count()
