@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -450,12 +451,13 @@ class Story:
 
     def judge(self) -> dict[str, tuple[Any, ...]]:
         """The scheduler's reasons against each host; none where it accepts the guest."""
+        from nova_devcompat.compat.ruling import Guest
         from nova_devcompat.scheduler.lookup import Lookup
         from nova_devcompat.scheduler.state import SchedulerState
 
         state = SchedulerState()
-        need = self.cloud.record_of(self.server)
-        request = state.request(Lookup(self.server["id"], moving=True, need=need))
+        guest = Guest(record=self.cloud.record_of(self.server))
+        request = state.request(Lookup(self.server["id"], guest))
         return {
             host: state.judge(request, self.cloud.stats_of(host), []).ruling.refused
             for host in VERSIONS
@@ -525,7 +527,7 @@ def tell(story: Story, page: Page, *, verbose: bool) -> list[Told]:
         page.gap()
         page.write(f"{number}. {title}")
         page.gap()
-        one.ok, one.seconds, one.error = _attempt(lambda step=step, one=one: step(one.details))
+        one.ok, one.seconds, one.error = _attempt(functools.partial(step, one.details))
         if one.error is None:
             page.gap()
             page.write(f"   As told ({one.seconds:.1f} s).")

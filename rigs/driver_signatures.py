@@ -20,6 +20,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "tests" / "unit" / "compute" / "nova_signatures.json"
@@ -32,6 +33,10 @@ CLASSES = {
     "FakeDriverWithoutFakeNodes": "nova/virt/fake.py",
     "FakeLiveMigrateDriver": "nova/virt/fake.py",
 }
+
+
+#: What is recorded of a release: its ``version``, and ``classes``.
+Signatures = dict[str, Any]
 
 
 class DownloadError(Exception):
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def merged(releases: dict[str, dict]) -> dict:
+def merged(releases: dict[str, Signatures]) -> dict[str, Any]:
     """Releases by series as the file has them: what they have in common is said once."""
     classes: dict[str, dict[str, dict[str, str]]] = {}
     for series, release in releases.items():
@@ -66,7 +71,7 @@ def merged(releases: dict[str, dict]) -> dict:
     return {"versions": versions, "classes": classes}
 
 
-def recorded() -> dict[str, dict]:
+def recorded() -> dict[str, Signatures]:
     """What the file has, by series; each as :func:`read_release` returned it."""
     content = json.loads(RECORDED.read_text())
     return {
@@ -86,7 +91,7 @@ def recorded() -> dict[str, dict]:
     }
 
 
-def read_release(wanted: str) -> dict:
+def read_release(wanted: str) -> Signatures:
     """What is recorded of a release of Nova.
 
     :param wanted: a version specifier

@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A run that is ended half-way leaves a cloud that 'up' completes and 'down' stops.
     interrupts.catch_sigterm()
     try:
-        return arguments.run(Cloud(arguments.data.resolve()), arguments)
+        status: int = arguments.run(Cloud(arguments.data.resolve()), arguments)
+        return status
     except CloudError as error:
         print(f"tools/cloud: {error}", file=sys.stderr)
         return os.EX_UNAVAILABLE if isinstance(error, CannotInstall) else 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TextIO
 
 from rigs.cloud import waiting
 from rigs.cloud.layout import Cloud, CloudError, tail, write
@@ -214,8 +216,8 @@ class Supervisor:
                     f"{service.name} {service.ready.what}",
                     service.ready.met,
                     limit=service.limit,
-                    alive=lambda name=service.name: self.check_alive([name]),
-                    problem=lambda name=service.name: self._last_lines(name),
+                    alive=functools.partial(self.check_alive, [service.name]),
+                    problem=functools.partial(self._last_lines, service.name),
                 )
 
     def check_alive(self, names: Iterable[str]) -> None:
@@ -294,9 +296,9 @@ def locked(cloud: Cloud) -> Iterator[None]:
         yield
 
 
-def _try_lock(file: object) -> bool:
+def _try_lock(file: TextIO) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[call-overload]
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

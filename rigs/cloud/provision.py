@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import datetime
+import functools
 import json
 import pathlib
 import shutil
@@ -316,7 +317,7 @@ class Setup:
         for name in reporting:
             waiting.until(
                 f"{name} to take requests",
-                lambda name=name: self._takes_requests(name),
+                functools.partial(self._takes_requests, name),
                 limit=START,
                 alive=lambda: self._supervisor.check_alive(reporting),
                 pause=0.1,

@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 WORKER = pathlib.Path(__file__).with_name("worker.py")
 #: Seconds in which a test must end by itself (nova.test and oslotest read OS_TEST_TIMEOUT), and
@@ -195,7 +196,7 @@ class _Worker:
             )
         os.close(writing)
 
-    def ask(self, **order: object) -> dict:
+    def ask(self, **order: object) -> dict[str, Any]:
         """Have something done that has one answer.
 
         :raises WorkerError: the process ended instead
@@ -209,7 +210,8 @@ class _Worker:
         :returns: those that are left because the process ended; None if it lives
         """
         self._order({"do": "run", "module": group.module, "tests": group.tests})
-        ended, running = set(), None
+        ended: set[str] = set()
+        running: str | None = None
         while True:
             try:
                 event = self.read()
@@ -235,7 +237,7 @@ class _Worker:
         self._process.kill()
         self._process.wait()
 
-    def read(self) -> dict:
+    def read(self) -> dict[str, Any]:
         """What it reports next.
 
         :raises WorkerError: nothing, since the process ended or hangs
@@ -253,7 +255,8 @@ class _Worker:
                 raise WorkerError(f"the process ended with status {status}: {tail}")
             self._buffer += read
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return json.loads(line)
+        event: dict[str, Any] = json.loads(line)
+        return event
 
     def _order(self, order: Mapping[str, object]) -> None:
         assert self._process.stdin is not None

@@ -17,10 +17,15 @@ differ, and is left out of what tests see: the traits under our prefix on comput
 providers, since a few tests name all traits that these have.
 """
 
+from __future__ import annotations
+
 import collections
 import functools
 import logging
+import pathlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import nova.conf
 import nova.conf.scheduler
@@ -45,7 +50,7 @@ from nova_devcompat.scheduler import filters, prefilter, weights
 CONF = nova.conf.CONF
 
 #: All decisions count. The hosts of a test have like versions, as those of its author had.
-CATALOG = {
+CATALOG: dict[str, dict[str, Any]] = {
     "vgpu": {
         "match": {"vendor_id": "10de", "product_id": "0ffe"},
         "source": "static",
@@ -83,12 +88,12 @@ CATALOG = {
         ],
     },
 }
-HYPERVISOR = {
+HYPERVISOR: dict[str, Any] = {
     "address": "hypervisor",
     "family": "hypervisor",
     "attributes": {"component": "hypervisor", "hypervisor_version": "10.0.0"},
 }
-VERSIONS = {
+VERSIONS: dict[str, dict[str, Any]] = {
     "vgpu": {"vgpu_version": {"min": "7.1", "max": "14.1"}},
     "sriov_nic": {"fw_version": "28.39.1002", "caps": ["migration", "p2p"]},
     "nic": {"fw_version": "6.41.0"},
@@ -104,9 +109,10 @@ class Seam:
     :param folder: for the catalog and the inventory
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: pathlib.Path) -> None:
         self._inventory = folder / "inventory.yaml"
-        self._hosts = {}
+        #: The entries of the inventory, by address within the host.
+        self._hosts: dict[str, dict[str, dict[str, Any]]] = {}
         self._write_inventory()
         catalog = folder / "devcompat.yaml"
         content = {"meta": {"schema_version": "1.0"}, "families": CATALOG}
@@ -119,36 +125,36 @@ class Seam:
             nova.conf.scheduler.filter_scheduler_opts,
             available_filters=["nova.scheduler.filters.all_filters", ours],
         )
-        self._counts = collections.Counter()
+        self._counts: collections.Counter[str] = collections.Counter()
         self._errors = _Errors()
         logging.getLogger("nova_devcompat").addHandler(self._errors)
         self._hook_nova()
         self._count_ours()
 
     @staticmethod
-    def where():
+    def where() -> dict[str, list[str]]:
         """Where our code was imported from, and what else could have been."""
         return {
-            "files": [nova_devcompat.__file__, nova.virt.devcompat.__file__],
+            "files": [str(nova_devcompat.__file__), str(nova.virt.devcompat.__file__)],
             "path": sys.path,
         }
 
-    def start_test(self, name):
+    def start_test(self, name: str) -> None:
         """Forget what was before."""
         self._hosts.clear()
         self._counts.clear()
         self._errors.messages.clear()
 
-    def end_test(self):
+    def end_test(self) -> dict[str, int]:
         """What our code did meanwhile, by what it is; the errors that it logged among these."""
         errors = {f"ERROR: {text}": n for text, n in self._errors.messages.items()}
         return {**self._counts, **errors}
 
-    def _hook_nova(self):
+    def _hook_nova(self) -> None:
         load = virt_driver.load_compute_driver
 
         @functools.wraps(load)
-        def load_compute_driver(virtapi, compute_driver=None):
+        def load_compute_driver(virtapi: Any, compute_driver: str | None = None) -> Any:
             name = compute_driver or CONF.compute_driver
             if name != devcompat_driver.OURS:
                 CONF.set_override("virt_driver", name, "devcompat")
@@ -166,17 +172,17 @@ class Seam:
         around = devcompat_driver.DeviceCompatDriver._around_init_host
 
         @functools.wraps(around)
-        def around_init_host(driver, call, host):
+        def around_init_host(driver: Any, call: Any, host: str) -> None:
             around(driver, call, host)
             for node in driver.get_available_nodes():
                 self._add_host(node)
 
-        devcompat_driver.DeviceCompatDriver._around_init_host = around_init_host
+        setattr(devcompat_driver.DeviceCompatDriver, around.__name__, around_init_host)
 
         make = host_manager.HostManager.__init__
 
         @functools.wraps(make)
-        def make_host_manager(manager, *args, **kwargs):
+        def make_host_manager(manager: Any, *args: Any, **kwargs: Any) -> None:
             options = CONF.filter_scheduler
             for option, ours in (
                 ("enabled_filters", "DeviceCompatFilter"),
@@ -191,7 +197,7 @@ class Seam:
         connect = fakelibvirt.Connection.__init__
 
         @functools.wraps(connect)
-        def make_connection(connection, *args, **kwargs):
+        def make_connection(connection: Any, *args: Any, **kwargs: Any) -> None:
             connect(connection, *args, **kwargs)
             for device in connection.pci_info.devices.values():
                 if device.dev_type in FAMILIES:
@@ -204,8 +210,8 @@ class Seam:
         traits_of = helper._get_provider_traits
 
         @functools.wraps(traits_of)
-        def get_provider_traits(test, rp_uuid):
-            names = traits_of(test, rp_uuid)
+        def get_provider_traits(test: Any, rp_uuid: str) -> list[str]:
+            names: list[str] = traits_of(test, rp_uuid)
             others = [name for name in names if not name.startswith(traits.PREFIX)]
             path = f"/resource_providers/{rp_uuid}"
             if test.placement.get(path, version="1.14").body["root_provider_uuid"] != rp_uuid:
@@ -215,7 +221,7 @@ class Seam:
 
         helper._get_provider_traits = get_provider_traits
 
-    def _count_ours(self):
+    def _count_ours(self) -> None:
         """Count the calls of what Nova calls, and what they come to."""
         for hook in contract.HOOKS:
             self._count(devcompat_driver.DeviceCompatDriver, f"_around_{hook.method}", hook.method)
@@ -230,11 +236,11 @@ class Seam:
         )
         self._count(weights.DeviceCompatWeigher, "weigh_objects", "weigher calls")
 
-    def _count_needs(self):
+    def _count_needs(self) -> None:
         need_of = Guests.need_of
 
         @functools.wraps(need_of)
-        def counted(*args, **kwargs):
+        def counted(*args: Any, **kwargs: Any) -> Any:
             need = need_of(*args, **kwargs)
             for device in need.devices:
                 self._counts[f"needs of {device.family}"] += 1
@@ -242,13 +248,15 @@ class Seam:
                     self._counts[f"needs of {device.family}, not known"] += 1
             return need
 
-        Guests.need_of = counted
+        setattr(Guests, need_of.__name__, counted)
 
-    def _count(self, owner, name, label, when=lambda made: True):
+    def _count(
+        self, owner: type, name: str, label: str, when: Callable[[Any], Any] = lambda made: True
+    ) -> None:
         function = getattr(owner, name)
 
         @functools.wraps(function)
-        def counted(*args, **kwargs):
+        def counted(*args: Any, **kwargs: Any) -> Any:
             made = function(*args, **kwargs)
             if when(made):
                 self._counts[label] += 1
@@ -256,12 +264,12 @@ class Seam:
 
         setattr(owner, name, counted)
 
-    def _add_host(self, host):
+    def _add_host(self, host: str) -> None:
         if host not in self._hosts:
             self._hosts[host] = {HYPERVISOR["address"]: HYPERVISOR}
             self._write_inventory()
 
-    def _add_device(self, host, address, family):
+    def _add_device(self, host: str, address: str, family: str) -> None:
         self._add_host(host)
         self._hosts[host][address] = {
             "address": address,
@@ -270,7 +278,7 @@ class Seam:
         }
         self._write_inventory()
 
-    def _write_inventory(self):
+    def _write_inventory(self) -> None:
         # One without any host would be refused as an oversight.
         hosts = {host: {"devices": list(had.values())} for host, had in self._hosts.items()}
         content = {
@@ -285,9 +293,9 @@ class Seam:
 class _Errors(logging.Handler):
     """Counts the messages of our own errors, as they stand in the code."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.messages = collections.Counter()
+        self.messages: collections.Counter[str] = collections.Counter()
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         self.messages[str(record.msg)] += 1

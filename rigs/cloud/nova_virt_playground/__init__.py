@@ -111,7 +111,7 @@ class PlaygroundDriver(fake.FakeDriverWithoutFakeNodes):
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         self._wait_for_arrivals()
-        resources = super().get_available_resource(nodename)
+        resources: dict[str, Any] = super().get_available_resource(nodename)
         functions = []
         for address, attributes in self._devices().items():
             if "fw_version" not in attributes:
@@ -153,7 +153,7 @@ class PlaygroundDriver(fake.FakeDriverWithoutFakeNodes):
             name = f"{nodename}_pci_{address.replace(':', '_').replace('.', '_')}"
             if not provider_tree.exists(name):
                 provider_tree.new_child(name, nodename)
-            inventory = {"total": VGPUS, "max_unit": VGPUS, "reserved": 0}
+            inventory: dict[str, float] = {"total": VGPUS, "max_unit": VGPUS, "reserved": 0}
             inventory |= {"min_unit": 1, "step_size": 1, "allocation_ratio": 1.0}
             provider_tree.update_inventory(name, {"VGPU": inventory})
             gpus[provider_tree.data(name).uuid] = address
@@ -409,9 +409,10 @@ def _path(instance: Any, what: str = "json") -> pathlib.Path:
 
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return None
+    return content
 
 
 def _write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
