@@ -9,7 +9,8 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from nova_devcompat.catalog.model import Catalog, CatalogFamily
+from nova_devcompat.catalog.family import CatalogFamily
+from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.device import Device
