@@ -43,7 +43,7 @@ _USAGE = "%(prog)s [options] [PATH[::TEST] ...] [-- pytest arguments]"
 EPILOG = """\
 examples:
   tools/test.sh --quick
-  tools/test.sh tests/unit/catalog tests/unit/wire/test_wire.py
+  tools/test.sh tests/unit/catalog tests/unit/test_docs.py
   tools/test.sh tests/functional/test_lines_of_defence.py::ForcedTest
   tools/test.sh --eventlet tests/functional/test_concurrency.py
   tools/test.sh --functional --native -- -k refused_by_admission -x
