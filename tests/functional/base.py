@@ -678,7 +678,7 @@ class Fleet(UnderPytest, nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrati
 
 @contextlib.contextmanager
 def running(fleet: type[Fleet]) -> Iterator[Any]:
-    """Bring up a fleet outside a test runner, for a script such as rigs/demo.py::
+    """Bring up a fleet outside a test runner, for a program such as rigs.demo::
 
         with base.running(MyFleet) as cloud:
             cloud.start_host("a")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""rigs/demo.py, as a user runs it: in a process of its own."""
+"""rigs.demo, as a user runs it: in a process of its own."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import tempfile
 
 import pytest
 
-from rigs import demo
+from rigs.demo import page, story, telling
 from tests.functional import bootstrap
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -132,9 +132,9 @@ def test_ends_at_what_was_not_expected(capsys):
         details["seen"] = 1
 
     def bad(details):
-        demo.expect("host of the guest", "cmp2", "cmp1")
+        story.expect("host of the guest", "cmp2", "cmp1")
 
-    told = demo.tell(_Story(good, bad, good), demo.Page(quiet=True), verbose=False)
+    told = telling.tell(_Story(good, bad, good), page.Page(quiet=True), verbose=False)
 
     assert [(one.name, one.ok) for one in told] == [("good", True), ("bad", False)]
     assert told[0].details == {"seen": 1}
@@ -154,7 +154,7 @@ def test_ends_at_an_error(capsys):
     def broken(details):
         raise TimeoutError("waited 30 s")
 
-    (told,) = demo.tell(_Story(broken), demo.Page(quiet=True), verbose=False)
+    (told,) = telling.tell(_Story(broken), page.Page(quiet=True), verbose=False)
 
     assert not told.ok
     assert told.error["got"] == "TimeoutError: waited 30 s"
@@ -165,7 +165,7 @@ def test_ends_at_an_error(capsys):
 
 
 def test_table():
-    lines = demo.tabulate(["a", "why"], [["x", "one two three four five six"], ["yy", ""]], 30)
+    lines = page.tabulate(["a", "why"], [["x", "one two three four five six"], ["yy", ""]], 30)
     assert lines == [
         "     a   why",
         "     --  ---------------------",
