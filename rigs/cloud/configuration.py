@@ -158,6 +158,8 @@ class Files:
             {
                 "DEFAULT": {"log_dir": "", "use_stderr": True},
                 "database": self._database("keystone"),
+                # As few as bcrypt can: each service and each command asks for tokens.
+                "identity": {"password_hash_rounds": 4},
                 "token": {"provider": "fernet", "expiration": 86400},
                 "fernet_tokens": {"key_repository": str(keys)},
                 "fernet_receipts": {"key_repository": str(keys)},
