@@ -36,6 +36,8 @@ import fixtures
 import nova.conf
 from nova import context as nova_context
 from nova import objects
+from nova.scheduler import host_manager
+from nova.tests import fixtures as nova_fixtures
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.api import client as api_client
 from nova.tests.functional.libvirt import base as libvirt_base
@@ -45,7 +47,7 @@ from nova.virt.libvirt import driver as libvirt_driver
 from nova.virt.libvirt import utils as libvirt_utils
 from oslo_utils import uuidutils, versionutils
 
-from tests.functional import capture
+from tests.functional import capture, services
 
 CONF = nova.conf.CONF
 
@@ -197,7 +199,25 @@ class Fleet(UnderPytest, nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrati
     PCI_DEVICE_SPEC: Sequence[str] = []
     PCI_ALIAS: Sequence[str] = []
 
+    #: Why each test of the class starts Nova's services itself, rather than to be lent those that
+    #: run (:mod:`tests.functional.services`); '' where it need not.
+    OWN_SERVICES = ""
+
+    # Nova's fixture for it patches anew at each RPC: see capture.CastIsCall.
+    CAST_AS_CALL = False
+
     def setUp(self) -> None:
+        if services.why_own(self):
+            services.end()
+            self.bring_up()
+            # Ports of every kind rather than NeutronFixture's few.
+            self.neutron = self.useFixture(libvirt_base.LibvirtNeutronFixture(self))
+        else:
+            services.lend(self, Fleet)
+            self._renew()
+
+    def bring_up(self) -> None:
+        """Start Nova's services, with all that Nova's test classes fake for them and computes."""
         super().setUp()
         # Nova's fake finds the host of a new mdev through an attribute that every call of any
         # driver overwrites. With several hosts at work, ask the driver that makes it.
@@ -214,13 +234,36 @@ class Fleet(UnderPytest, nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrati
         self.useFixture(
             fixtures.MockPatch("nova.pci.utils.get_function_by_ifname", return_value=(None, False))
         )
-        # Ports of every kind rather than NeutronFixture's few.
-        self.neutron = self.useFixture(libvirt_base.LibvirtNeutronFixture(self))
-
-    def configure(self) -> None:
-        """Set options before the first service starts. Nothing needs to be put back."""
 
     def _setup_services(self) -> None:
+        self.useFixture(capture.CastIsCall())
+        self.begin()
+        super()._setup_services()
+
+    def _renew(self) -> None:
+        """Make what each test has of its own, where Nova's classes have made it for another."""
+        for fixture in (
+            nova_fixtures.RPCPollerCleanupFixture(),
+            nova_fixtures.DelayingExecutorWrapperCleanupFixture(),
+        ):
+            self.useFixture(fixture)
+        self.neutron = self.useFixture(libvirt_base.LibvirtNeutronFixture(self))
+        self.cinder = self.useFixture(nova_fixtures.CinderFixture(self))
+        self.glance = self.useFixture(nova_fixtures.GlanceFixture(self))
+        self.libvirt.pci_address_to_mac_map.clear()
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova.tests.fixtures.libvirt.Domain.migrateToURI3", self._migrate_stub
+            )
+        )
+        self.flags(instances_path=self.useFixture(fixtures.TempDir()).path)
+        self.addCleanup(self._stop_computes)
+        self.begin()
+        # It reads its options when it is made, and remembers hosts, guests and aggregates.
+        self.scheduler.manager.host_manager = host_manager.HostManager()
+
+    def begin(self) -> None:
+        """Set the options of the test, and record what Nova does from now on."""
         self.placement_log = self.useFixture(capture.PlacementLog())
         self.logs = self.useFixture(capture.LogBook(self.DEBUG_LOGGERS))
         self.progress = self.useFixture(capture.Progress())
@@ -234,27 +277,30 @@ class Fleet(UnderPytest, nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrati
         )
         self._order: list[str] | random.Random = []
         self._patch_host_order()
+        wanted = [*self.ADDITIONAL_FILTERS, *self.EXTRA_FILTERS]
+        enabled = list(CONF.filter_scheduler.enabled_filters)
+        enabled += [name for name in wanted if name not in enabled]
         self.flags(
             available_filters=list(self.AVAILABLE_FILTERS),
+            enabled_filters=enabled,
             weight_classes=list(self.WEIGHT_CLASSES),
             group="filter_scheduler",
         )
+        self.flags(compute_driver=self.COMPUTE_DRIVER)
         # Tests may boot more than a project's ten.
         self.flags(instances=-1, cores=-1, ram=-1, group="quota")
         self.use_mdev_types(self.MDEV_TYPES)
         self.use_pci(self.DEVICE_SPEC, self.ALIASES, in_placement=self.PCI_IN_PLACEMENT)
         self.configure()
-        super()._setup_services()
+
+    def configure(self) -> None:
+        """Set options before the first service starts. Nothing needs to be put back."""
 
     def _setup_compute_service(self) -> None:
-        # No compute starts here; start_host does that, by this name.
-        self.flags(compute_driver=self.COMPUTE_DRIVER)
+        """Start none: start_host does that."""
 
     def _setup_scheduler_service(self) -> Any:
-        wanted = [*self.ADDITIONAL_FILTERS, *self.EXTRA_FILTERS]
-        enabled = list(CONF.filter_scheduler.enabled_filters)
-        enabled += [name for name in wanted if name not in enabled]
-        self.flags(enabled_filters=enabled, group="filter_scheduler")
+        # begin has enabled the filters.
         return self.start_service("scheduler")
 
     # Devices and hosts
@@ -351,8 +397,6 @@ class Fleet(UnderPytest, nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrati
         self._order = random.Random(seed)
 
     def _patch_host_order(self) -> None:
-        from nova.scheduler import host_manager
-
         original = host_manager.HostManager.get_weighed_hosts
 
         def get_weighed_hosts(manager: Any, hosts: Any, spec_obj: Any) -> Any:
@@ -691,6 +735,7 @@ def running(fleet: type[Fleet]) -> Iterator[Any]:
         yield cloud
     finally:
         cloud.doCleanups()
+        services.end()
 
 
 def _devices(gpus: Sequence[Gpu], pfs: Sequence[Pf]) -> Any:

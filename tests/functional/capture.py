@@ -7,6 +7,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import importlib
 import json
 import logging
 import re
@@ -328,3 +329,28 @@ class Progress(fixtures.Fixture):
                 while self._changes == seen:
                     if not self._changed.wait(max(end - time.monotonic(), 0)):
                         raise TimeoutError(f"waited {timeout:g} s for {what}")
+
+
+class CastIsCall(fixtures.Fixture):
+    """Has every RPC without an answer wait for one, so that what it does is done when it returns.
+
+    An error on the other side comes back as well. It does what Nova's CastAsCallFixture does;
+    that one patches the class, and remembers how to undo it, at each call of ``prepare``.
+    """
+
+    def _setUp(self) -> None:
+        client = importlib.import_module("oslo_messaging.rpc.client")
+        for owner in (client.RPCClient, client._CallContext):
+            for name, new in (("prepare", self._to_one(owner.prepare)), ("cast", owner.call)):
+                self.useFixture(fixtures.MockPatchObject(owner, name, new))
+
+    @staticmethod
+    def _to_one(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def prepare(context: Any, *args: Any, **kwargs: Any) -> Any:
+            # Nobody could wait for the answers of all.
+            if "fanout" in kwargs:
+                kwargs["fanout"] = False
+            return original(context, *args, **kwargs)
+
+        return prepare

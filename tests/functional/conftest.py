@@ -4,6 +4,7 @@
 """The longest tests come first, so that no process is left alone with one of them at the end."""
 
 import re
+import sys
 
 import pytest
 
@@ -26,6 +27,29 @@ def pytest_collection_modifyitems(config, items):
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = items[number - 1 :: shares]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Stop Nova's services that run in this process before a test that is not lent them."""
+    services = sys.modules.get("tests.functional.services")
+    if services is not None and not is_lent(item):
+        services.end()
+
+
+def pytest_sessionfinish():
+    services = sys.modules.get("tests.functional.services")
+    if services is not None:
+        services.end()
+
+
+def is_lent(item):
+    """Whether a test is one of a Fleet that shares Nova's services with others."""
+    base = sys.modules.get("tests.functional.base")
+    services = sys.modules.get("tests.functional.services")
+    return bool(
+        base and item.cls and issubclass(item.cls, base.Fleet) and not services.why_own(item.cls)
+    )
 
 
 def _share(text):

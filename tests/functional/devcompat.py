@@ -88,6 +88,8 @@ class DeviceCompatFleet(base.Fleet):
                 list(request_filter.ALL_REQUEST_FILTERS),
             )
         )
+        # Nor does a new scheduler know what an earlier one in the process has read.
+        self.useFixture(fixtures.MonkeyPatch("nova_devcompat.scheduler.state._shared", None))
         # A changed catalog is noticed at once, rather than within a second.
         at_once = mock.patch.dict(service.catalog_keeper.__kwdefaults__, min_interval=0.0)
         at_once.start()

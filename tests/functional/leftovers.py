@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""What a test has left behind in the process when its cleanups have run."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+import traceback
+import types
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from futurist import _thread as futurist_thread
+from nova import thread_pool_factory
+
+#: What may take a while and is no leftover: seconds.
+_PATIENCE = 10.0
+
+#: Modules whose functions and classes tests patch.
+_WATCHED = frozenset(
+    {"nova_devcompat", "nova", "placement", "oslo_messaging", "os", "time", "threading"}
+)
+
+#: What is replaced by assignment when it is patched, in modules and classes.
+_PATCHED = (
+    types.FunctionType,
+    type,
+    staticmethod,
+    classmethod,
+    property,
+)
+#: Constants are compared in our own modules; Nova keeps state in what looks like some.
+_CONSTANTS = (int, float, str, tuple, frozenset)
+
+
+class Watch:
+    """Knows what there was before the test.
+
+    :param services: that go on, with their ``rpcserver``
+    """
+
+    def __init__(self, services: Sequence[Any]) -> None:
+        self._services = services
+        self._threads = set(threading.enumerate())
+        self._names = dict(_names())
+
+    def left(self) -> list[str]:
+        """What is left now, a line each. Tasks that still run are waited for, and pools ended."""
+        end = time.monotonic() + _PATIENCE
+        left = [f"{name} is still busy" for name in self._wait(self._busy, end)]
+        if not left:
+            thread_pool_factory.reset_all_executors()
+        # Nobody shuts down the pool of a looping call; its thread ends when it is collected.
+        gc.collect()
+        left += [f"thread {name} still runs" for name in self._wait(self._new_threads, end)]
+        left += [f"{name} is still patched" for name in self._replaced()]
+        return left
+
+    @staticmethod
+    def _wait(look: Any, end: float) -> list[str]:
+        while (found := list(look())) and time.monotonic() < end:
+            time.sleep(0.01)
+        return found
+
+    def _busy(self) -> Iterator[str]:
+        """Names of what has tasks to do."""
+        for service in self._services:
+            if _unfinished(service.rpcserver._work_executor):
+                yield service.binary
+        for kind, executor in list(thread_pool_factory.FACTORY._all_executors.items()):
+            if _unfinished(executor):
+                yield f"the pool {kind.value}"
+
+    def _new_threads(self) -> Iterator[str]:
+        """Names of threads that there were not and that are no idle workers of the services."""
+        executors = [service.rpcserver._work_executor for service in self._services]
+        for thread in threading.enumerate():
+            if thread in self._threads:
+                continue
+            if (
+                isinstance(thread, futurist_thread.ThreadWorker)
+                and thread.executor_ref() in executors
+            ):
+                continue
+            yield f"{thread.name}, in {_where(thread)},"
+
+    def _replaced(self) -> Iterator[str]:
+        now = dict(_names())
+        for name, value in self._names.items():
+            if now.get(name, value) is not value:
+                yield name
+
+
+def _where(thread: threading.Thread) -> str:
+    """The innermost function of a thread, and where it was called from."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    stack = [f"{each.name} ({each.filename}:{each.lineno})" for each in traceback.extract_stack(frame)]
+    return " called from ".join(stack[:-6:-1])
+
+
+def _unfinished(executor: Any) -> int:
+    """How many tasks an executor of futurist has still to end."""
+    if hasattr(executor, "_work_queue"):
+        unfinished: int = executor._work_queue.unfinished_tasks
+    else:
+        unfinished = executor._pool.running() + executor._delayed_work.unfinished_tasks
+    return unfinished
+
+
+def _names() -> Iterator[tuple[str, Any]]:
+    """All that is watched, by its dotted name."""
+    for module_name, module in list(sys.modules.items()):
+        package = module_name.partition(".")[0]
+        if package not in _WATCHED:
+            continue
+        ours = package == "nova_devcompat"
+        for name, value in list(vars(module).items()):
+            if isinstance(value, _PATCHED) or (ours and isinstance(value, _CONSTANTS)):
+                yield f"{module_name}.{name}", value
+            if isinstance(value, type) and value.__module__ == module_name:
+                for attribute, member in list(vars(value).items()):
+                    if isinstance(member, _PATCHED):
+                        yield f"{module_name}.{name}.{attribute}", member
