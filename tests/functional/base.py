@@ -441,6 +441,9 @@ class Fleet(UnderPytest, nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrati
         server = self.api.post_server({"server": body})
 
         def arrived() -> dict[str, Any] | None:
+            # It is saved a dozen times meanwhile, and to ask the API takes longer than that.
+            if self.progress.is_under_way(server["id"]):
+                return None
             now = self.api.get_server(server["id"])
             if now["status"] == "ERROR" != expect:
                 self.fail(f"server went to ERROR: {now.get('fault', {}).get('message')}")
@@ -515,12 +518,10 @@ class Fleet(UnderPytest, nova_vgpu.VGPUTestBase, nova_pci._PCIServersWithMigrati
             return [each for each in self.migrations(server) if each.uuid not in begun.before]
 
         def ended() -> bool:
+            if self.progress.is_live_migrating(server["id"]):
+                return False
             records = new()
-            return (
-                all(each.status in _ENDED for each in records)
-                and bool(records or begun.error)
-                and not self.progress.is_live_migrating(server["id"])
-            )
+            return all(each.status in _ENDED for each in records) and bool(records or begun.error)
 
         self.progress.wait_until(ended, f"live migration of {server['id']} to end")
         record = next(iter(new()), None)

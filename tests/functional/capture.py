@@ -19,6 +19,7 @@ from typing import Any
 from urllib import parse
 
 import fixtures
+from nova.compute import vm_states
 
 WRITES = frozenset({"PUT", "POST", "DELETE"})
 
@@ -242,6 +243,7 @@ class Progress(fixtures.Fixture):
         self._changed = threading.Condition()
         self._changes = 0
         self._running: collections.Counter[str] = collections.Counter()
+        self._states: dict[str, tuple[Any, Any]] = {}
         self.attempts: list[Attempt] = []
         for owner in (instance.Instance, migration.Migration):
             self._patch(owner, "save", self._noting(owner.save))
@@ -271,6 +273,8 @@ class Progress(fixtures.Fixture):
             try:
                 return original(obj, *args, **kwargs)
             finally:
+                if "vm_state" in obj and "task_state" in obj:
+                    self._states[obj.uuid] = obj.vm_state, obj.task_state
                 self.note()
 
         return save
@@ -308,6 +312,11 @@ class Progress(fixtures.Fixture):
                 )
 
         return check_can_live_migrate_destination
+
+    def is_under_way(self, server_id: str) -> bool:
+        """Whether something is being done with a server, as far as it has been saved."""
+        vm_state, task_state = self._states.get(server_id, (None, None))
+        return bool(task_state) or vm_state == vm_states.BUILDING
 
     def is_live_migrating(self, server_id: str) -> bool:
         return self._running[server_id] > 0
