@@ -149,8 +149,11 @@ class Services:
 
     def _lend_clients(self, test: Any) -> None:
         """Clients of the API, with microversions of the test's own."""
-        test.admin_api = copy.copy(self._holder.api_fixture.admin_api)
-        test.api = test.admin_api if test.ADMIN_API else copy.copy(self._holder.api_fixture.api)
+        # Nova's helpers take them from the fixture.
+        test.api_fixture = copy.copy(self._holder.api_fixture)
+        test.admin_api = test.api_fixture.admin_api = copy.copy(test.api_fixture.admin_api)
+        test.api_fixture.api = copy.copy(test.api_fixture.api)
+        test.api = test.admin_api if test.ADMIN_API else test.api_fixture.api
         for client in (test.api, test.admin_api):
             client.microversion = test.microversion
 

@@ -111,7 +111,8 @@ class UnshelveTest(UnlikeFunctions):
 
 class Refusing:
     # As calls, the source's error would come back to the destination, which would clean up for it.
-    CAST_AS_CALL = False
+    CASTS_WAIT = False
+    OWN_SERVICES = "casts between these must not wait for an answer"
 
     def refused(self, server, action, status="ACTIVE"):
         """Have the source refuse a move."""
