@@ -81,12 +81,7 @@ def parse(text: str, limit: int) -> object:
     if len(text) > limit:
         raise Malformed("", f"{len(text)} characters, {limit} are allowed")
     try:
-        return json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_constant=lambda name: NoNumber(),
-        )
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise Malformed("", f"no JSON: {error}") from error
     except RecursionError as error:
@@ -101,6 +96,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | GivenTwice:
 def _integer(digits: str) -> int | NoNumber:
     # Python reads no more than 4,300 digits, and hash and compare take their time.
     return int(digits) if len(digits) <= _MOST_DIGITS else NoNumber()
+
+
+# Made once: to make one takes as long as to read a short document.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_constant=lambda name: NoNumber()
+)
 
 
 def object_of(value: object, place: str) -> Mapping[str, Any]:
