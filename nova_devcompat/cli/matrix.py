@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from nova_devcompat.cli.formatters import FastLister
 from nova_devcompat.cli.options import add_catalog_options, some_paths
 from nova_devcompat.fleet import matrix
+from nova_devcompat.kit.text import printable
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources.static import load_inventory
 
@@ -61,7 +62,7 @@ class Matrix(FastLister):
     def _note(self, passed_over: list[tuple[str, str]]) -> None:
         if not passed_over:
             return
-        shown = ", ".join(f"{address} on {host}" for host, address in passed_over[:10])
+        shown = ", ".join(printable(f"{address} on {host}") for host, address in passed_over[:10])
         more = f" and {len(passed_over) - 10} more" if len(passed_over) > 10 else ""
         LOG.info(
             "Passed over, because no family of the catalog matches: %d of the devices (%s%s)",

@@ -31,8 +31,11 @@ from nova_devcompat.compat.policy import OnUnknown, Policies, Policy
 from nova_devcompat.compat.rules import Equal, OneOf, Semver, Superset
 from nova_devcompat.compat.ruling import Guest, doubt_of_pin, required_atoms
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason
-from nova_devcompat.fleet import needs, upgrade
+from nova_devcompat.fleet import records
+from nova_devcompat.fleet.cloud import host_of
 from nova_devcompat.fleet.matrix import Matrix, Move
+from nova_devcompat.fleet.model import Fleet, Host, RunningGuest
+from nova_devcompat.fleet.stranded import Stranded
 from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.scheduler import explain
 from nova_devcompat.scheduler.judge import Judged, RequestJudge
@@ -213,7 +216,7 @@ class Consumers:
         self._good: list[wire.HostDocument] = []
         self._before: dict[tuple[int, bool, int], list[Judged]] = {}
         self._weights: dict[tuple[int, bool, int], list[tuple[str, int]]] = {}
-        self._stranded: frozenset[upgrade.Guest] | None = None
+        self._stranded: frozenset[str] | None = None
         #: How many inputs could be read all the same, by kind.
         self.read: dict[str, int] = {}
         self.page()
@@ -376,9 +379,9 @@ class Consumers:
         return pairs if found is not None else [("", 0), *pairs]
 
     def _ask_the_fleet(self, text: str, found: wire.HostDocument | wire.WireError) -> None:
-        """What a controller asks of a node."""
-        nodes = [
-            needs.Node(
+        """What a controller asks of a host, and of guests that could go there."""
+        hosts = [
+            host_of(
                 types.SimpleNamespace(
                     id=number,
                     host=f"cmp{number}",
@@ -389,25 +392,29 @@ class Consumers:
             )
             for number, one in enumerate((text, *GOOD))
         ]
-        node = nodes[0]
-        check((node.document is None) is not isinstance(found, wire.HostDocument), "another text")
-        for provider in node.providers:
+        host = hosts[0]
+        check((host.document is None) is not isinstance(found, wire.HostDocument), "another text")
+        for provider in host.providers:
             check(len(provider) == 36 and provider.isascii(), f"provider {provider!r}")
-            node.behind(provider)
-        for one in (_GPU, _CARD, _QEMU):
-            for reason in node.judge(one, None).reasons:
-                self._row("bad", one.family, one.address, "", str(reason))
-        guests = [
-            upgrade.Guest(uuid_of("g"), ("cmp1", "cmp1"), guest.need)
-            for guest in REQUESTS
-            if guest.need.devices
-        ]
-        survey = upgrade.Survey(nodes=nodes, guests=guests)
-        stranded = survey.stranded(STRICT, lambda ruling: ruling.refused).keys()
+            host.behind(provider)
+        for part in (_GPU, _CARD, _QEMU):
+            for reason in host.judge(part).reasons:
+                self._row("bad", part.family, part.address, "", str(reason))
         if self._stranded is None:
-            alone = upgrade.Survey(nodes=nodes[1:], guests=guests)
-            self._stranded = frozenset(alone.stranded(STRICT, lambda ruling: ruling.refused))
-        check(stranded <= self._stranded, "a guest is stranded for another host's sake")
+            self._stranded = self._stranded_on(hosts[1:])
+        check(self._stranded_on(hosts) <= self._stranded, "stranded for another host's sake")
+
+    @staticmethod
+    def _stranded_on(hosts: Sequence[Host]) -> frozenset[str]:
+        guests = [
+            RunningGuest(uuid=uuid_of(str(number)), place=hosts[-1].place, record=guest.record)
+            for number, guest in enumerate(REQUESTS)
+        ]
+        stranded = Stranded(Fleet(hosts=hosts, guests=guests), CATALOG)
+        why = stranded.under(STRICT, lambda ruling: ruling.refused)
+        for text in why.values():
+            check_line(text, 1_000_000)
+        return frozenset(guest.uuid for guest in why)
 
     # --- records, traits, flavors ---------------------------------------------------------------
 
@@ -426,7 +433,7 @@ class Consumers:
         check(wire.load_record(wire.dump_record(need)) == need, "a record that reads otherwise")
         guest = types.SimpleNamespace(uuid=uuid_of("g"), host="cmp1")
         for device in need.devices[:3]:
-            row = needs._row(guest, device, "")
+            row = records._row(guest, device, "")
             check_line(row.address, 255)
             self._row(row.host, row.family, row.address, row.need)
         check_line(explain.describe(Lookup(uuid_of("g"), Guest(record=need))), 100_000)
