@@ -98,9 +98,10 @@ class Watch:
 def _where(thread: threading.Thread) -> str:
     """The innermost function of a thread, and where it was called from."""
     frame = sys._current_frames().get(thread.ident or 0)
-    calls = traceback.extract_stack(frame)
-    stack = [f"{each.name} ({each.filename}:{each.lineno})" for each in calls]
-    return " called from ".join(stack[:-6:-1])
+    calls = [
+        f"{each.name} ({each.filename}:{each.lineno})" for each in traceback.extract_stack(frame)
+    ]
+    return ", called from ".join(calls[:-6:-1])
 
 
 def _unfinished(executor: Any) -> int:

@@ -122,6 +122,7 @@ class Services:
             self._options = reset.Options()
             self._databases = reset.Databases(self._holder.cell_mappings.values())
             self._watch = leftovers.Watch(self._busy_services())
+            self._holder.notifier.reset()
             # All that there is now stays: it need not be looked at whenever garbage is collected.
             gc.collect()
             gc.freeze()

@@ -8,7 +8,8 @@ import logging
 import pytest
 
 from nova_devcompat.compat import traits
-from tests.functional import base, bootstrap
+from tests import budget
+from tests.functional import base
 from tests.functional.base import VF_BY_CLASS, VF_BY_ID, VF_SPEC
 from tests.functional.devcompat import (
     GPU,
@@ -26,8 +27,6 @@ from tests.functional.devcompat import (
     nic,
 )
 
-#: Nova's default concurrency gets them all, the one on its way out a few.
-
 pytestmark = pytest.mark.threads
 
 
@@ -36,7 +35,8 @@ class ThereAndBack:
 
     EXTRA_SPECS = VGPU
     NEED = "gpu.version=1.2"
-    REPETITIONS = 4
+    #: of the way to the newer host and back
+    REPETITIONS = budget.scaled(4)
 
     def start_hosts(self, **versions):
         self.start_gpu_hosts(**versions)
@@ -75,7 +75,6 @@ class ThereAndBack:
 
 class VGPUThereAndBackTest(ThereAndBack, DeviceCompatFleet):
     MDEV_TYPES = {"nvidia-11": ()}
-    REPETITIONS = 20 if bootstrap.uses_threads() else 4
 
 
 class VFInPlacementThereAndBackTest(ThereAndBack, DeviceCompatFleet):

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Hosts that differ in their devices, and which of them the scheduler takes."""
+
+import dataclasses
+import json
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import fixtures
+import nova.conf
+from nova import context as nova_context
+from nova.scheduler import host_manager
+from nova.tests.fixtures import libvirt as fakelibvirt
+
+CONF = nova.conf.CONF
+
+#: VFs as operators of VFIO variant drivers declare them.
+VF_SPEC = {
+    "vendor_id": "15b3",
+    "product_id": "101e",
+    "managed": "no",
+    "live_migratable": "yes",
+}
+VF_BY_CLASS = {
+    "name": "vf",
+    "resource_class": "CUSTOM_VF",
+    "device_type": "type-VF",
+    "live_migratable": "yes",
+}
+VF_BY_ID = {
+    "name": "vf",
+    "vendor_id": "15b3",
+    "product_id": "101e",
+    "device_type": "type-VF",
+    "live_migratable": "yes",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Gpu:
+    """A physical GPU that mediated devices are made of.
+
+    It offers mdev types nvidia-11 (16 of them) and nvidia-12 (8); with ``generic`` mlx5_core
+    (16) in place of nvidia-11. Which of them Nova uses, ``Fleet.MDEV_TYPES`` says for all hosts.
+    Its provider is called ``<host>_pci_0000_81_00_0``.
+    """
+
+    address: str = "0000:81:00.0"
+    generic: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Pf:
+    """A physical function with its virtual functions, at functions 1 to 7 of the same slot.
+
+    Its provider is called ``<host>_0000:82:00.0``.
+    """
+
+    address: str = "0000:82:00.0"
+    vfs: int = 2
+    vendor_id: str = "15b3"
+    product_id: str = "101d"
+    vf_product_id: str = "101e"
+
+
+class Hosts:
+    """What a fleet does with its hosts."""
+
+    def use_mdev_types(self, types: Mapping[str, Sequence[str]]) -> None:
+        """Set which mdev types hosts offer from now on; see ``MDEV_TYPES``.
+
+        A host reads it when it starts.
+        """
+        self.flags(enabled_mdev_types=list(types), group="devices")
+        # Each type has an option group of its own, which exists once the type is known.
+        nova.conf.devices.register_dynamic_opts(CONF)
+        for mdev_type, addresses in types.items():
+            self.flags(device_addresses=list(addresses), group=f"mdev_{mdev_type}")
+
+    def use_pci(
+        self,
+        device_spec: Sequence[Mapping[str, Any]],
+        aliases: Sequence[Mapping[str, Any]],
+        *,
+        in_placement: bool,
+    ) -> None:
+        """Set which PCI devices hosts offer and how flavors ask for them.
+
+        A host reads the device_spec when it starts, the API its aliases at every request.
+        """
+        self.flags(
+            device_spec=[json.dumps(spec) for spec in device_spec],
+            alias=[json.dumps(alias) for alias in aliases],
+            report_in_placement=in_placement,
+            group="pci",
+        )
+        self.flags(pci_in_placement=in_placement, group="filter_scheduler")
+
+    def start_host(
+        self,
+        name: str,
+        *,
+        gpus: Sequence[Gpu] = (),
+        pfs: Sequence[Pf] = (),
+        cell: str | None = None,
+    ) -> Any:
+        """Start a nova-compute with devices of its own.
+
+        The driver is what ``COMPUTE_DRIVER`` names. Nova's fixtures patch LibvirtDriver's class,
+        and set ``driver._host.get_connection`` of each one: a subclass has both, a wrapper must
+        pass ``_host`` through.
+
+        :returns: the service; ``.manager``, ``.driver`` and ``.host`` are its parts
+        """
+        self.start_compute(
+            hostname=name,
+            pci_info=_devices(gpus, pfs),
+            libvirt_version=self.FAKE_LIBVIRT_VERSION,
+            qemu_version=self.FAKE_QEMU_VERSION,
+            cell_name=cell,
+        )
+        return self.computes[name]
+
+    def restart_host(self, name: str, *, gpus: Sequence[Gpu] = (), pfs: Sequence[Pf] = ()) -> Any:
+        """Restart a nova-compute: a new manager and driver over the same guests and devices.
+
+        :param gpus: with ``pfs``, if any is given: the devices that the host has afterwards.
+            Its guests stay, so they should be on devices that stay.
+        :returns: the new service
+        """
+        if gpus or pfs:
+            self.connection(name).pci_info = _devices(gpus, pfs)
+        return self.restart_compute_service(name)
+
+    def connection(self, host: str) -> Any:
+        """The fake libvirt connection of a host: its domains, mdevs and devices."""
+        return self.computes[host].driver._host.get_connection()
+
+    def run_periodic(self, *hosts: str) -> None:
+        """Run ``update_available_resource`` on the hosts named, on all by default."""
+        for host in hosts or self.computes:
+            with nova_context.target_cell(
+                self.context, self.host_mappings[host].cell_mapping
+            ) as context:
+                self.computes[host].manager.update_available_resource(context)
+
+    # The scheduler's choice
+
+    def prefer_hosts(self, *hosts: str) -> None:
+        """Let the scheduler take hosts in this order, whatever their weights.
+
+        Those not named come last, by weight. Without arguments the weights decide again.
+        """
+        self._order = list(hosts)
+
+    def shuffle_hosts(self, seed: int) -> None:
+        """Let the scheduler take hosts in a random order, another one for each request."""
+        self._order = random.Random(seed)
+
+    def _patch_host_order(self) -> None:
+        self._order: list[str] | random.Random = []
+        original = host_manager.HostManager.get_weighed_hosts
+
+        def get_weighed_hosts(manager: Any, hosts: Any, spec_obj: Any) -> Any:
+            weighed = original(manager, hosts, spec_obj)
+            if isinstance(self._order, random.Random):
+                # From one order, so that the same seed gives the same sequence.
+                weighed.sort(key=lambda each: each.obj.host)
+                self._order.shuffle(weighed)
+            else:
+                rank = {host: place for place, host in enumerate(self._order)}
+                weighed.sort(key=lambda each: rank.get(each.obj.host, len(rank)))
+            return weighed
+
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova.scheduler.host_manager.HostManager.get_weighed_hosts", get_weighed_hosts
+            )
+        )
+
+
+def _devices(gpus: Sequence[Gpu], pfs: Sequence[Pf]) -> Any:
+    """Make fake libvirt's devices of a host."""
+    info = fakelibvirt.HostPCIDevicesInfo(num_pci=0, num_pfs=0, num_vfs=0)
+    # Any numbers do, as long as each device has its own.
+    groups = iter(range(40, 1000))
+    for gpu in gpus:
+        bus, slot, function = _numbers(gpu.address)
+        info.add_device(
+            dev_type="MDEV_TYPES",
+            bus=bus,
+            slot=slot,
+            function=function,
+            iommu_group=next(groups),
+            numa_node=0,
+            multiple_gpu_types=not gpu.generic,
+            generic_types=gpu.generic,
+        )
+    for pf in pfs:
+        # Functions 1 to 7: fake libvirt has further ones spill into the next slot.
+        if pf.vfs not in range(1, 8):
+            raise ValueError(f"{pf.address}: give it 1 to 7 VFs, not {pf.vfs}")
+        bus, slot, function = _numbers(pf.address)
+        shared = {
+            "bus": bus,
+            "slot": slot,
+            "numa_node": 0,
+            "vf_ratio": pf.vfs,
+            "vend_id": pf.vendor_id,
+        }
+        info.add_device(
+            dev_type="PF",
+            function=function,
+            iommu_group=next(groups),
+            prod_id=pf.product_id,
+            **shared,
+        )
+        for number in range(1, pf.vfs + 1):
+            info.add_device(
+                dev_type="VF",
+                function=number,
+                iommu_group=next(groups),
+                parent=(bus, slot, function),
+                prod_id=pf.vf_product_id,
+                **shared,
+            )
+    return info
+
+
+def _numbers(address: str) -> tuple[int, int, int]:
+    """Parse '0000:81:00.0' into bus, slot and function."""
+    _domain, bus, rest = address.split(":")
+    slot, function = rest.split(".")
+    return int(bus, 16), int(slot, 16), int(function, 16)
