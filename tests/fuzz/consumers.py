@@ -314,8 +314,6 @@ class Consumers:
             again = wire.load_record(wire.dump_record(Need(devices=(need,))))
             check(again == Need(devices=(need,)), "a record that reads otherwise")
             verdict = part.accepts.judge(need)
-            known = all(values is not None for _, values in need.values)
-            check(verdict.outcome is not Outcome.REJECT or known, "rejects what is not known")
             for reason in verdict.reasons:
                 check_line(str(reason), 2_000_000)
 
