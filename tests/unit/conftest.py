@@ -3,8 +3,11 @@
 
 """Profiles of hypothesis, one for each budget of tests: see tests/budget.py."""
 
+import importlib.metadata
 import os
+import sys
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import budget
@@ -28,3 +31,32 @@ settings.register_profile(
     max_examples=budget.EXAMPLES * budget.NIGHTLY,
 )
 settings.load_profile(budget.NAME)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _entry_points_found_once():
+    """Look for entry points as often as the path changes, not as often as a catalog is loaded.
+
+    Each look opens a file of every distribution there is.
+    """
+    find = importlib.metadata.entry_points
+    found = {}
+
+    def entry_points(**wanted):
+        places = tuple((path, _changed(path)) for path in sys.path)
+        key = (places, *sorted(wanted.items()))
+        if key not in found:
+            found[key] = find(**wanted)
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.metadata, "entry_points", entry_points)
+        yield
+
+
+def _changed(path):
+    """When something was put into a folder of the path; None if it is not there."""
+    try:
+        return os.stat(path or ".").st_mtime_ns
+    except OSError:
+        return None

@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import itertools
 import pathlib
-from unittest import mock
 
 import os_traits
 import pytest
@@ -620,15 +617,9 @@ def test_rules_of_a_third_party(write, monkeypatch, tmp_path):
 
 # --- properties ---------------------------------------------------------------------------------
 
-# Which plugins there are does not change while a property is tested, and to look takes longest.
-ONE_LOOK = mock.patch(
-    "importlib.metadata.entry_points", functools.cache(importlib.metadata.entry_points)
-)
-
 NAMES = st.from_regex(rf"\A{traits.NAME_PATTERN}\Z").filter(lambda name: len(name) < 150)
 
 
-@ONE_LOOK
 @given(NAMES, NAMES)
 def test_names_that_are_taken_can_become_traits(tmp_path_factory, one, other):
     """What os-traits would make of each name is that name, so nothing is lost in a trait."""
@@ -675,7 +666,6 @@ FAMILIES = st.dictionaries(
 )
 
 
-@ONE_LOOK
 @given(
     st.fixed_dictionaries(
         {"meta": st.just({"schema_version": "1.0"}), "families": FAMILIES | TREES}
