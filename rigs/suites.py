@@ -90,8 +90,8 @@ class Wanted:
 
 
 def core_suite() -> Suite:
-    """The unit tests of the pure core, which must run all of it."""
-    return Suite(name="core", folder=CORE_TESTS, arguments=CORE_COVERAGE, shared=True, many=True)
+    """The unit tests of the pure core, which must run all of it; in one process beside others."""
+    return Suite(name="core", folder=CORE_TESTS, arguments=CORE_COVERAGE, many=True)
 
 
 def unit_suite() -> Suite:

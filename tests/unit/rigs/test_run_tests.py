@@ -100,7 +100,7 @@ def test_a_selection_runs_in_one_process_and_need_not_cover_all():
 
 
 def test_quick():
-    assert summary(chosen("--quick")) == [("native", ("-m", "quick"), False), ("core", (), True)]
+    assert summary(chosen("--quick")) == [("native", ("-m", "quick"), False), ("core", (), False)]
     older = chosen("--quick", "--nova", OLDEST.name)
     assert [suite.name for suite in older] == ["eventlet", "core"]
     assert older[0].arguments == ("-m", "quick")
