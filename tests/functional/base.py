@@ -126,7 +126,7 @@ class Fleet(
     #: run (:mod:`tests.functional.services`); '' where it need not.
     OWN_SERVICES = ""
 
-    #: Whether an RPC without an answer waits for one. Where it must not: ``OWN_SERVICES``, too.
+    #: Whether an RPC without an answer waits for one.
     CASTS_WAIT = True
     # Nova's own fixture for it patches anew at each RPC: see capture.CastIsCall.
     CAST_AS_CALL = False
@@ -161,8 +161,6 @@ class Fleet(
         )
 
     def _setup_services(self) -> None:
-        if self.CASTS_WAIT:
-            self.useFixture(capture.CastIsCall())
         self.begin()
         super()._setup_services()
 
@@ -190,6 +188,8 @@ class Fleet(
 
     def begin(self) -> None:
         """Set the options of the test, and record what Nova does from now on."""
+        if self.CASTS_WAIT:
+            self.useFixture(capture.CastIsCall())
         self.placement_log = self.useFixture(capture.PlacementLog())
         self.logs = self.useFixture(capture.LogBook(self.DEBUG_LOGGERS))
         self.progress = self.useFixture(capture.Progress())

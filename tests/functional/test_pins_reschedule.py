@@ -112,7 +112,6 @@ class UnshelveTest(UnlikeFunctions):
 class Refusing:
     # As calls, the source's error would come back to the destination, which would clean up for it.
     CASTS_WAIT = False
-    OWN_SERVICES = "casts between these must not wait for an answer"
 
     def refused(self, server, action, status="ACTIVE"):
         """Have the source refuse a move."""
