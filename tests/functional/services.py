@@ -38,8 +38,10 @@ import gc
 from typing import Any
 from unittest import mock
 
+import fixtures
 import testtools
 from nova import context as nova_context
+from oslotest import timeout as oslotest_timeout
 from testtools import content
 
 from tests.functional import leftovers, older, reset
@@ -117,7 +119,9 @@ class Services:
         #: of mock, which are to stay where oslotest has those of a test stopped
         self._patches: list[Any] = []
         try:
-            self._holder.bring_up()
+            # A time-out is a test's, not that of services which go on after it.
+            with fixtures.EnvironmentVariable("OS_TEST_TIMEOUT"):
+                self._holder.bring_up()
             self._patches, mock._patch._active_patches[:] = mock._patch._active_patches[:], []
             self._options = reset.Options()
             self._databases = reset.Databases(self._holder.cell_mappings.values())
@@ -138,6 +142,7 @@ class Services:
             raise Left(f"{borrower} is over, and since then something wrote to {written}")
         self._borrower = test.id()
         testtools.TestCase.setUp(test)
+        test.useFixture(oslotest_timeout.Timeout())
         # Cleanups run in reverse: these when all that the test did is undone.
         test.addCleanup(test._clear_attrs)
         test.addCleanup(self._take_back, test)

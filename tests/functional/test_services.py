@@ -3,7 +3,9 @@
 
 """The services that tests are lent: found as they were, and taken back with a look around."""
 
+import signal
 import threading
+import time
 import unittest
 import unittest.mock
 
@@ -68,6 +70,9 @@ class Borrower(DeviceCompatFleet):
         ours = [one for one in request_filter.ALL_REQUEST_FILTERS if "nova." not in one.__module__]
         return [one.__name__ for one in ours]
 
+    def takes_long(self):
+        time.sleep(5)
+
     def leaves_a_thread(self):
         released = threading.Event()
         seen.append(released)
@@ -110,6 +115,15 @@ class LentServicesTest(unittest.TestCase):
         fleet(name).run(result)
         self.assertEqual(1, result.testsRun)
         return "\n".join(str(text) for _test, text in result.errors + result.failures)
+
+    def test_a_time_out_is_of_one_test(self):
+        services.end()
+        with fixtures.EnvironmentVariable("OS_TEST_TIMEOUT", "300"):
+            self.assertEqual("", self.run_one("finds_nothing"))
+        self.assertEqual((0.0, 0.0), signal.getitimer(signal.ITIMER_REAL))
+        with fixtures.EnvironmentVariable("OS_TEST_TIMEOUT", "1"):
+            self.assertIn("TimeoutException", self.run_one("takes_long"))
+        self.assertEqual("", self.run_one("finds_nothing"))
 
     def test_put_back(self):
         self.assertEqual("", self.run_one("does_much"))
