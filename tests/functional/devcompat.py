@@ -144,11 +144,21 @@ class DeviceCompatFleet(base.Fleet):
         self.settle()
 
     def settle(self) -> None:
-        """Let hosts learn the atoms of those that started later, and their providers' UUIDs."""
-        with self.placement_log.during() as calls:
-            self.run_periodic()
-        if calls.writes:
-            self.run_periodic()
+        """Let hosts learn the atoms of those that started later, and their providers' UUIDs.
+
+        Each host has a cycle, and another one only if there was something new to it after that.
+        """
+        hosts = list(self.computes)
+        behind: list[str] = []
+        for place, host in enumerate(hosts):
+            with self.placement_log.during() as calls:
+                self.run_periodic(host)
+            if any(call.method == "PUT" and call.path.startswith("/traits/") for call in calls):
+                behind = hosts[:place]
+            if any(call.path == "/resource_providers" for call in calls.writes):
+                behind.append(host)
+        if behind:
+            self.run_periodic(*behind)
 
     def record_of(self, server: base.Server) -> Any:
         """The need recorded for a server, None without one."""
