@@ -98,11 +98,11 @@ class Runner:
         return sorted(outcomes, key=lambda outcome: suites.index(outcome.suite))
 
     def _fits(self, suite: Suite, running: Sequence[Suite]) -> bool:
-        """One process more than there are to be busy: some wait now and then."""
+        """Two processes more than there are to be busy: most wait now and then."""
         if self._serial or not running:
             return not running
         used = sum(one.processes(self._workers) for one in running)
-        return used + suite.processes(self._workers) <= self._workers + 1
+        return used + suite.processes(self._workers) <= self._workers + 2
 
     def _start(self, suite: Suite, *, piped: bool) -> _Run:
         print(f"\n=== {suite.name}: {' '.join(suite.selected) or suite.folder}", flush=True)
@@ -131,8 +131,8 @@ class Runner:
         # Suites that run at the same time must not share it.
         yield from ("-o", f"cache_dir=.pytest_cache/{self._cache}/{suite.name}")
         yield from suite.arguments
-        if suite.processes(self._workers) > 1:
-            yield from ("-n", str(self._workers), "--dist", suite.distribution)
+        if (processes := suite.processes(self._workers)) > 1:
+            yield from ("-n", str(processes), "--dist", suite.distribution)
         yield from self._extra
 
     def _environ(self, suite: Suite) -> dict[str, str]:

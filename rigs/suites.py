@@ -36,6 +36,7 @@ class Suite:
     :ivar environ: variables beside this process's own
     :ivar arguments: for pytest
     :ivar shared: whether its tests can be shared out to several processes
+    :ivar waits: whether its tests wait now and then, so that one process more finds room
     :ivar distribution: how they are, as pytest-xdist calls it
     :ivar many: whether they are too many for a line each
     :ivar environment: which of our virtual environments it runs in
@@ -47,6 +48,7 @@ class Suite:
     environ: dict[str, str] = dataclasses.field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     shared: bool = False
+    waits: bool = False
     distribution: str = "worksteal"
     many: bool = False
     environment: str = "test"
@@ -68,7 +70,7 @@ class Suite:
 
     def processes(self, workers: int) -> int:
         """How many processes work at its tests."""
-        return workers if self.shared else 1
+        return workers + self.waits if self.shared else 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,6 +117,7 @@ def native_suite() -> Suite:
         folder="tests/functional",
         environ={"OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"},
         shared=True,
+        waits=True,
     )
 
 
