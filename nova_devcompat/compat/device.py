@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""A device as it is read, and how its address is written."""
+"""A device as it is read, and the one way in which its address is written.
+
+A device has a name each from the kernel, from libvirt and from Nova, and operators write whichever
+they are used to. All of them meet here: what sources list, what inventories and records say and
+what Nova calls resource providers is compared by what these functions make of it.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +17,69 @@ from collections.abc import Mapping
 _PCI = re.compile(
     r"(?:(?P<domain>[0-9a-f]{4,8}):)?(?P<bus>[0-9a-f]{2}):(?P<slot>[01][0-9a-f])\.(?P<function>[0-7])"
 )
-# How libvirt names node devices.
-_NODE_DEVICE = re.compile(r"pci_([0-9a-f]{4,8})_([0-9a-f]{2})_([01][0-9a-f])_([0-7])")
+# How libvirt names node devices: see node_device_name().
+_PCI_NODE_DEVICE = re.compile(
+    r"pci_(?P<domain>[0-9a-f]{4,8})_(?P<bus>[0-9a-f]{2})_(?P<slot>[01][0-9a-f])_(?P<function>[0-7])"
+)
+_CSS_NODE_DEVICE = re.compile(r"css_[0-9a-f]{1,2}_[0-3]_[0-9a-f]{4}")
+# Subchannels of s390: bus ID, as the kernel and lscss have it (Documentation/arch/s390/vfio-ccw).
+_CSS = re.compile(r"(?P<css>[0-9a-f]{1,2})\.(?P<set>[0-3])\.(?P<number>[0-9a-f]{4})")
+# The one device of the kernel's vfio_ap (Documentation/arch/s390/vfio-ap.rst).
+_AP_MATRIX = "ap_matrix"
 
 
 def normalise_address(address: str) -> str:
-    """One way to write a PCI address, ``0000:81:00.0``; any other address as it is.
+    """The one way to write a device's address: of PCI ``0000:81:00.0``, else libvirt's name.
 
-    Takes ``0000:81:00.0``, ``81:00.0`` as lspci prints it, and libvirt's ``pci_0000_81_00_0``.
+    Takes, in either case, ``0000:81:00.0``, ``81:00.0`` as lspci prints it, a domain with leading
+    zeros as NVML prints it, and libvirt's ``pci_0000_81_00_0``; of s390 ``0.0.0070`` (which is
+    ``css_0_0_0070``) and ``matrix`` (``ap_matrix``). Anything else is left as it is.
     """
     text = address.strip().lower()
-    if match := _PCI.fullmatch(text):
-        return f"{match['domain'] or '0000'}:{match['bus']}:{match['slot']}.{match['function']}"
-    if match := _NODE_DEVICE.fullmatch(text):
-        return "{}:{}:{}.{}".format(*match.groups())
+    if match := _PCI.fullmatch(text) or _PCI_NODE_DEVICE.fullmatch(text):
+        # The kernel writes four digits of the domain, and more where it has more ("%04x").
+        domain = int(match["domain"] or "0", 16)
+        return f"{domain:04x}:{match['bus']}:{match['slot']}.{match['function']}"
+    if match := _CSS.fullmatch(text):
+        return node_device_name("css", text)
+    if _CSS_NODE_DEVICE.fullmatch(text):
+        return text
+    if text in ("matrix", _AP_MATRIX):
+        return _AP_MATRIX
     return address
+
+
+def node_device_name(subsystem: str, name: str) -> str:
+    """What libvirt calls a device of the kernel's, and Nova after it.
+
+    libvirt: udevGenerateDeviceName and udevProcessAPMatrix, src/node_device/node_device_udev.c.
+
+    :param subsystem: its bus or class, ``mtty``
+    :param name: its name there
+    """
+    if subsystem == name == "matrix":
+        return _AP_MATRIX
+    return re.sub("[^0-9A-Za-z]", "_", f"{subsystem}_{name}")
+
+
+def provider_address(provider: str, nodename: str) -> str | None:
+    """The address of the device that one of a node's resource providers stands for.
+
+    :param provider: the provider's name: ``<node>_0000:41:00.0`` of a PCI device, in capital
+        letters (nova/compute/pci_placement_translator.py, _get_rp_name_for_address);
+        ``<node>_pci_0000_81_00_0`` or ``<node>_mtty_mtty``, by libvirt's name, of a parent of
+        mdevs (nova/virt/libvirt/driver.py, _ensure_pgpu_providers)
+    :returns: None where the provider is the node itself, or not named after it
+    """
+    prefix = f"{nodename}_"
+    if not provider.startswith(prefix) or len(provider) == len(prefix):
+        return None
+    return normalise_address(provider[len(prefix) :])
+
+
+def is_pci(address: str) -> bool:
+    """Whether an address, normalised, is a PCI function's."""
+    return bool(_PCI.fullmatch(address))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

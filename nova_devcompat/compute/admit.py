@@ -100,8 +100,8 @@ def allocated_devices(
         providers = (request.spec[0].get("rp_uuids") if request.spec else None) or ""
         found_there = [behind(provider) for provider in providers.split(",") if provider]
         # A forced move leaves the source's providers there, which are none of this host.
-        if found_there and all(address for address, _ in found_there):
-            here = [device for _, device in found_there]
+        if found_there and all(provided.address for provided in found_there):
+            here = [provided.device for provided in found_there]
             tracked.update(id(device) for device in here if device is not None)
             found[pci_slot(request.request_id)] = here
     for one in from_allocations(allocations, behind, need.by_slot()):

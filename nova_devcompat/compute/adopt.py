@@ -23,6 +23,7 @@ from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.host.inventory import HostDevices
 from nova_devcompat.stores import records
+from nova_devcompat.stores.assigned import has_devices
 from nova_devcompat.stores.instances import RUNNING
 from nova_devcompat.stores.placement import PlacementError
 
@@ -141,8 +142,12 @@ class Adoption:
             )
             return False
         assigned = (
-            self._host.assigned(context, instance, nodename, devices) if len(devices) else []
+            self._host.assigned(context, instance, nodename, devices)
+            if len(devices) or has_devices(instance)
+            else []
         )
+        if self._guests.untold(instance, assigned):
+            return False
         need = recorded.completed(self._guests.need_of(instance, assigned, devices))
         exists = records.exists(instance)
         always = exists or self._guests.needs_record(instance, devices)

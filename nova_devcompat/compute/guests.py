@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from nova import objects
@@ -66,7 +66,10 @@ class Guests:
         devices = self._host.devices(nodename)
         if not (devices.everything or records.exists(instance) or has_devices(instance)):
             return False
-        need = self._initialised(context, instance, nodename, devices, allocations)
+        try:
+            need = self._initialised(context, instance, nodename, devices, allocations)
+        except _Untold:
+            return records.store(instance, Need())
         return need is not None and records.store(
             instance, need, assigned=self.needs_record(instance, devices)
         )
@@ -91,12 +94,33 @@ class Guests:
             )
         )
 
+    @staticmethod
+    def untold(instance: Any, assigned: Iterable[Assigned[HostDevice]]) -> bool:
+        """Whether it is not known which device one of a guest's is; then it is logged.
+
+        No source lists a device by the name that Nova has for it, so it may be of any family.
+        """
+        names = sorted({one.address for one in assigned if not one.told})
+        if names:
+            LOG.warning(
+                "No need is recorded: the guest has a device of %s, and no source of the catalog "
+                "lists one of that name; 'nova-devcompat device list --all' shows which names "
+                "there are",
+                ", ".join(names),
+                instance=instance,
+            )
+        return bool(names)
+
     def initialised_unsaved(self, context: Any, instance: Any, nodename: str) -> None:
         """The same where nobody saves the instance afterwards."""
         devices = self._host.devices(nodename)
         if not (devices.everything or has_devices(instance)):
             return
-        need = self._initialised(context, instance, nodename, devices)
+        try:
+            need = self._initialised(context, instance, nodename, devices)
+        except _Untold:
+            self._write(context, instance, lambda fresh: None)
+            return
         if need is None:
             return
         assigned = self.needs_record(instance, devices)
@@ -114,14 +138,19 @@ class Guests:
         devices: HostDevices,
         allocations: Any = None,
     ) -> Need | None:
-        """The need of a guest that was started a moment ago; None to leave the record alone."""
+        """The need of a guest that was started a moment ago; None to leave the record alone.
+
+        :raises _Untold: which device it has is not known, so nothing is known of its need
+        """
         recorded: Need | None = None
         with contextlib.suppress(wire.WireError):
             recorded = records.load(instance) or Need()
         assigned: list[Assigned[HostDevice]] = []
         # Of a guest that has no devices, placement need not be asked.
-        if len(devices) or recorded is None or recorded.assigned:
+        if len(devices) or recorded is None or recorded.assigned or has_devices(instance):
             assigned = self._assigned(context, instance, nodename, devices, allocations)
+        if self.untold(instance, assigned):
+            raise _Untold
         need = self.need_of(instance, assigned, devices)
         if need.assigned or allocations is not None:
             return need
@@ -295,6 +324,10 @@ class Guests:
         devices = self._host.devices(nodename)
         here = self._host.assigned(context, instance, nodename, devices)
         return admit.relocate(recorded, {}, here)
+
+
+class _Untold(Exception):
+    """Which device a guest has is not known."""
 
 
 def _address_of(vif: Mapping[str, Any]) -> str | None:

@@ -19,7 +19,7 @@ from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compute.publish import Publisher
 from nova_devcompat.host.inventory import HostDevice, HostDevices, HostReader
-from nova_devcompat.stores.assigned import Assigned, Behind, from_instance
+from nova_devcompat.stores.assigned import Assigned, Behind, Provided, from_instance
 from nova_devcompat.stores.placement import Placement, PlacementError
 
 CONF = nova.conf.CONF
@@ -56,9 +56,11 @@ class ThisHost:
         """What tells the device that a resource provider of a node stands for."""
         publisher = self.publisher
 
-        def behind(provider: str) -> tuple[str, HostDevice | None]:
+        def behind(provider: str) -> Provided[HostDevice]:
             address = publisher.address_of(nodename, provider)
-            return address or "", devices.find(address)
+            if address is None:
+                return Provided()
+            return Provided(address, devices.find(address), devices.is_named(address))
 
         return behind
 

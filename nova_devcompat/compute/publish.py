@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from oslo_log import log as logging
@@ -15,8 +15,8 @@ from oslo_log import log as logging
 from nova_devcompat import wire
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.accepts import AcceptSet
-from nova_devcompat.compat.device import normalise_address
-from nova_devcompat.host.inventory import HostDevice, HostDevices, HostReader, is_pci
+from nova_devcompat.compat.device import is_pci, provider_address
+from nova_devcompat.host.inventory import HostDevice, HostDevices, HostReader
 from nova_devcompat.stores.placement import Placement
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class Publisher:
         self._atoms_used_by: set[str] = set()
         self._atoms_read = False
         self._snapshots: dict[str, Snapshot] = {}
-        self._providers: dict[str, dict[str, str]] = {}
+        # By node and UUID, the address that a provider's name holds.
+        self._providers: dict[str, dict[str, str | None]] = {}
         self._looks_left: dict[str, int] = {}
         self._told: set[str] = set()
 
@@ -143,8 +144,7 @@ class Publisher:
         with self._lock:
             if provider not in self._providers.get(nodename, {}):
                 self._remember(nodename, self._placement.providers_of(nodename))
-            name = self._providers.get(nodename, {}).get(provider)
-        return _address_in(name, nodename)
+            return self._providers.get(nodename, {}).get(provider)
 
     def _take_snapshot(self, nodename: str) -> Snapshot:
         devices = self._inventory.read(nodename)
@@ -191,29 +191,29 @@ class Publisher:
             self._remember(nodename, self._placement.providers_of(nodename))
 
     def _remember_providers(self, tree: ProviderTree, nodename: str) -> None:
-        self._providers[nodename] = {
-            uuid: tree.data(uuid).name for uuid in tree.get_provider_uuids(nodename)
-        }
+        providers = map(tree.data, tree.get_provider_uuids(nodename))
+        self._remember(nodename, {provider.uuid: provider.name for provider in providers})
 
-    def _remember(self, nodename: str, found: dict[str, str]) -> None:
-        if found:
-            self._providers[nodename] = found
+    def _remember(self, nodename: str, names: Mapping[str, str]) -> None:
+        if names:
+            self._providers[nodename] = {
+                uuid: provider_address(name, nodename) for uuid, name in names.items()
+            }
 
     def _providers_of(
         self, nodename: str, devices: HostDevices, device: HostDevice
     ) -> tuple[str, ...]:
         return tuple(
             uuid
-            for uuid, name in self._providers.get(nodename, {}).items()
-            if (address := _address_in(name, nodename)) and devices.find(address) is device
+            for uuid, address in self._providers.get(nodename, {}).items()
+            if address and devices.find(address) is device
         )
 
     def _is_whole(self, nodename: str, devices: HostDevices) -> bool:
         """Whether all PCI devices that placement has for the node are among its devices."""
-        names = self._providers.get(nodename)
-        addresses = [_address_in(name, nodename) for name in (names or {}).values()]
-        return bool(names) and all(
-            devices.find(address) for address in addresses if address and is_pci(address)
+        addresses = self._providers.get(nodename)
+        return bool(addresses) and all(
+            devices.find(address) for address in addresses.values() if address and is_pci(address)
         )
 
     def _names(self, nodename: str, atoms: Iterable[traits.Atom]) -> set[str]:
@@ -233,15 +233,3 @@ class Publisher:
 
 def _accepted(accept_sets: Iterable[AcceptSet]) -> set[traits.Atom]:
     return {atom for accept_set in accept_sets for atom in accept_set.atoms}
-
-
-def _address_in(provider_name: str | None, nodename: str) -> str | None:
-    """The address in a child provider's name, which Nova makes of the node's and the device's.
-
-    ``<node>_0000:41:00.0`` (nova/compute/pci_placement_translator.py) or
-    ``<node>_pci_0000_81_00_0`` (nova/virt/libvirt/driver.py, vGPU parents).
-    """
-    prefix = f"{nodename}_"
-    if not provider_name or not provider_name.startswith(prefix):
-        return None
-    return normalise_address(provider_name[len(prefix) :])

@@ -20,6 +20,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Ruling
 from nova_devcompat.compat.ruling import Doubt, Given, Guest, JudgeBy, any_of, judge_part, rule
 from nova_devcompat.compat.verdict import Reason, Verdict
+from nova_devcompat.stores.assigned import Provided
 from nova_devcompat.wire import HostDocument, PublishedDevice
 
 
@@ -81,10 +82,10 @@ class Host:
             self._by_address.get(normalise_address(parent)) if parent else None
         )
 
-    def behind(self, provider: str) -> tuple[str, PublishedDevice | None]:
-        """Address and device that a resource provider stands for."""
+    def behind(self, provider: str) -> Provided[PublishedDevice]:
+        """What a resource provider stands for."""
         device = self._by_provider.get(provider)
-        return (device.address if device else ""), device
+        return Provided() if device is None else Provided(device.address, device)
 
     # --- one need --------------------------------------------------------------------------------
 

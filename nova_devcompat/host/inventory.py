@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
@@ -21,7 +20,7 @@ from nova_devcompat.catalog.model import (
     Catalog,
     UnknownFamily,
 )
-from nova_devcompat.compat.device import Device, normalise_address
+from nova_devcompat.compat.device import Device, is_pci, normalise_address
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.traits import Atom
@@ -35,12 +34,6 @@ LOG = logging.getLogger(__name__)
 _MAX_DETAIL = 160
 
 _SYSFS_PCI = "/sys/bus/pci/devices"
-_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-
-
-def is_pci(address: str) -> bool:
-    """Whether an address, normalised, is a PCI function's."""
-    return bool(_PCI_ADDRESS.fullmatch(address))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +81,7 @@ class HostDevices:
     :param fully_read: whether each source answered and each device was told its family or that it
         has none, so that a device which is not among these belongs to no family
     :param of_none: addresses of devices that belong to no family, whatever could not be read
+    :param listed: addresses of all devices that a source listed
     """
 
     def __init__(
@@ -99,10 +93,12 @@ class HostDevices:
         *,
         fully_read: bool = True,
         of_none: Container[str] = (),
+        listed: Container[str] = (),
     ) -> None:
         self.catalog = catalog
         self.fully_read = fully_read
         self._of_none = of_none
+        self._listed = listed
         #: By family. They are no devices that anybody is assigned, so they are not iterated over.
         self.host = {part.family: part for part in host}
         self._by_address = {device.address: device for device in devices}
@@ -133,6 +129,16 @@ class HostDevices:
         if is_pci(address):
             known.append(self._physical_function(address))
         return any(one in self._of_none for one in known)
+
+    def is_named(self, address: str) -> bool:
+        """Whether sources name the device at an address as whoever asks does.
+
+        A PCI device has one name for everybody. What else no source lists may be a device that
+        they know by another one.
+
+        :param address: normalised
+        """
+        return is_pci(address) or address in self._listed or self.find(address) is not None
 
     def find(self, address: str | None, parent: str | None = None) -> HostDevice | None:
         """The device at an address, else the parent that the address is a function of.
@@ -275,7 +281,12 @@ class HostReader:
         host = _one_each(host, problems)
         self._log(nodename, problems)
         return HostDevices(
-            survey.catalog, devices, host=host, fully_read=fully_read, of_none=of_none
+            survey.catalog,
+            devices,
+            host=host,
+            fully_read=fully_read,
+            of_none=of_none,
+            listed={*(merged.address for merged in survey.devices), *survey.left_out},
         )
 
     def _source(self, name: str, catalog: Catalog) -> Source:

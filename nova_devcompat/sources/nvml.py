@@ -282,8 +282,7 @@ def _device(records: _Records, gpu: int) -> Device:
 def _pci(value: object) -> tuple[str, str, str]:
     match value:
         case [str(bus_id), int(combined)] if match := _BUS_ID.fullmatch(bus_id):
-            # Of eight digits Linux writes as many as are needed, and four at least.
-            address = normalise_address(f"{int(match[1], 16):04x}:{match[2]}")
+            address = normalise_address(bus_id)
             identity = _integer(combined, 0, 2**32 - 1)
             return address, f"{identity & 0xFFFF:04x}", f"{identity >> 16:04x}"
     raise _odd(value)

@@ -64,10 +64,25 @@ class Device(Protocol):
 
 DeviceT = TypeVar("DeviceT", bound=Device)
 
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Provided(Generic[DeviceT]):
+    """What a resource provider stands for on one host.
+
+    :param address: of its device; '' for a provider that stands for no device of the host
+    :param device: what is known of that, None for a device of no family
+    :param told: whether it is known which device it is, so that None is one of no family
+    """
+
+    address: str = ""
+    device: DeviceT | None = None
+    told: bool = True
+
+
 #: The device at an address, or of the parent given beside it; None for one of no family.
 Find = Callable[[str, str | None], DeviceT | None]
-#: Address and device that a resource provider stands for.
-Behind = Callable[[str], tuple[str, DeviceT | None]]
+#: What a resource provider stands for.
+Behind = Callable[[str], Provided[DeviceT]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,11 +93,13 @@ class Assigned(Generic[DeviceT]):
         :class:`nova_devcompat.compat.need.DeviceNeed`
     :param address: where it is on its host
     :param device: what is known of it, None for a device of no family
+    :param told: whether it is known which device it is, so that None is one of no family
     """
 
     slot: str
     address: str
     device: DeviceT | None
+    told: bool = True
 
 
 def from_allocations(
@@ -99,11 +116,13 @@ def from_allocations(
     expected = frozenset(expected)
     assigned = []
     for provider, allocation in (allocations or {}).items():
-        address, device = behind(provider)
+        provided = behind(provider)
         for resource_class, amount in allocation["resources"].items():
             slot = resource_slot(resource_class)
-            if device is not None or slot in expected:
-                assigned += [Assigned(slot, address, device)] * amount
+            untold = not provided.told and is_device_class(resource_class)
+            if provided.device is not None or untold or slot in expected:
+                one = Assigned(slot, provided.address, provided.device, provided.told)
+                assigned += [one] * amount
     return assigned
 
 

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TypeVar
 
-from nova_devcompat.compat.device import Device, normalise_address
+from nova_devcompat.compat.device import Device, node_device_name, normalise_address
 from nova_devcompat.sources.sysfs.facts import (
     Driver,
     Facts,
@@ -188,14 +188,16 @@ class Scan:
         """A parent of mdevs on another bus, or on none, such as the kernel's sample mtty."""
         facts = Facts()
         folder = f"{MDEV}/{name}"
+        subsystem = self._reader.link(f"{folder}/subsystem")
         # dev_driver_string(): without a driver, the bus or class stands for it.
-        driver = self._reader.link(f"{folder}/driver") or self._reader.link(f"{folder}/subsystem")
+        driver = self._reader.link(f"{folder}/driver") or subsystem
         if driver is not None:
             facts.attributes["driver"] = driver
             facts.add(self._driver(driver, f"module/{module_of(driver)}").facts, "driver_")
         self._add_mdevs(facts, name, [])
         self._add_patterns(facts, folder)
-        return Device(name, facts.attributes, problems=facts.problems)
+        address = name if subsystem is None else node_device_name(subsystem, name)
+        return Device(normalise_address(address), facts.attributes, problems=facts.problems)
 
     def _driver_of(self, address: str) -> str | None:
         folder = f"{PCI}/{address}"

@@ -16,6 +16,7 @@ from nova_devcompat.compat.need import DeviceNeed, host_slot
 from nova_devcompat.compat.rules import Semver, Superset
 from nova_devcompat.fleet.cloud import host_of
 from nova_devcompat.fleet.model import Fleet, Host, Place
+from nova_devcompat.stores.assigned import Provided
 
 FAMILY = Family(name="nic", rules={"version": Semver(), "caps": Superset()})
 PF = "0000:82:00.0"
@@ -54,8 +55,8 @@ def test_a_host_finds_its_devices():
     assert found.find("pci_0000_82_00_0", None) is device
     assert found.find(VF, PF) is device
     assert found.find(VF, None) is None
-    assert found.behind(PROVIDER) == (PF, device)
-    assert found.behind("another") == ("", None)
+    assert found.behind(PROVIDER) == Provided(PF, device)
+    assert found.behind("another") == Provided()
     assert found.providers == [PROVIDER]
 
 
@@ -63,7 +64,7 @@ def test_a_host_finds_its_devices():
 def test_a_host_of_which_nothing_is_known_has_nothing(stats):
     found = host(stats=stats)
     assert found.document is None and found.problem is not None
-    assert (found.find(PF, None), found.behind("provider")) == (None, ("", None))
+    assert (found.find(PF, None), found.behind("provider")) == (None, Provided())
     assert (found.providers, found.accepts) == ([], ())
 
 

@@ -52,7 +52,7 @@ def test_a_server(tree):
         "0000:85:00.0",
         "0000:c1:00.0",
         "0000:e8:00.0",
-        "mtty",
+        "mtty_mtty",
     ]
     assert all(device.family is None and not device.problems for device in devices.values())
 
@@ -96,7 +96,7 @@ def test_a_parent_of_mdevs(tree):
 
 
 def test_a_parent_of_mdevs_on_no_bus(tree):
-    assert read(tree)["mtty"].attributes == {
+    assert read(tree)["mtty_mtty"].attributes == {
         "driver": "mtty",
         "driver_version": "0.1",
         "driver_srcversion": "77D3DC23CDBFE3D0E3E4A7E",
@@ -214,7 +214,7 @@ def test_a_pattern_that_a_catalog_names(tree):
 
 def test_a_pattern_for_a_parent_on_no_bus(tree):
     tree.write("devices/virtual/mtty/mtty/ports", "2\n")
-    assert read(tree, attributes={"ports": "ports"})["mtty"].attributes["ports"] == "2"
+    assert read(tree, attributes={"ports": "ports"})["mtty_mtty"].attributes["ports"] == "2"
 
 
 def test_a_pattern_that_names_too_much(tree):
