@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
-from nova_devcompat.catalog.family import AttributeSource, CatalogFamily
+from nova_devcompat.catalog.family import AttributeOf, AttributeSource, CatalogFamily
 
 
 def digest_of(families: Mapping[str, CatalogFamily]) -> str:
@@ -30,7 +30,7 @@ def digest_of(families: Mapping[str, CatalogFamily]) -> str:
     }
     for name, family in families.items():
         others = {
-            attribute: [one.source, one.path]
+            attribute: [one.source, one.path, *[AttributeOf.FUNCTION] * one.of_function]
             for attribute, one in family.attributes.items()
             if one != AttributeSource(source=family.source)
         }

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import zlib
 from collections.abc import Mapping
 
@@ -16,17 +17,26 @@ from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 
 
+class AttributeOf(enum.StrEnum):
+    """What an attribute is a fact of."""
+
+    DEVICE = "device"
+    FUNCTION = "function"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class AttributeSource:
     """Where an attribute comes from.
 
     :param source: the name of the source that tells it
-    :param path: the files to read, for a source that reads some: a glob relative to the device's
-        folder; None for an attribute that the source has a name for
+    :param path: the files to read, for a source that reads some: a glob relative to the folder of
+        the device, or of the function; None for an attribute that the source has a name for
+    :param of_function: whether it is a fact of the function that is assigned, not of the device
     """
 
     source: str
     path: str | None = None
+    of_function: bool = False
 
     def key(self, attribute: str) -> str:
         """What the source calls an attribute.
@@ -36,7 +46,9 @@ class AttributeSource:
         """
         if self.path is None:
             return attribute
-        return f"{attribute}_{zlib.crc32(self.path.encode()):08x}"
+        # No path begins with "/", so that no file of a device is called as one of a function.
+        path = f"/{self.path}" if self.of_function else self.path
+        return f"{attribute}_{zlib.crc32(path.encode()):08x}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,9 +101,19 @@ class CatalogFamily:
 
     def source_of(self, attribute: str) -> AttributeSource:
         """Where an attribute of its devices comes from."""
-        if not self.stands_in and attribute in self.attributes:
-            return self.attributes[attribute]
-        return AttributeSource(source=self.source)
+        stated = self.attributes.get(attribute)
+        if stated is None or not self.stands_in:
+            return stated or AttributeSource(source=self.source)
+        return AttributeSource(source=self.source, of_function=stated.of_function)
+
+    @property
+    def of_functions(self) -> bool:
+        """Whether its devices are functions, each with facts of its own, not their parents."""
+        return any(stated.of_function for stated in self.attributes.values())
+
+    def on_paper(self, source: str) -> CatalogFamily:
+        """The same family where one source that stands in for others tells everything."""
+        return dataclasses.replace(self, source=source, stands_in=True)
 
     def matches(self, attributes: Mapping[str, object]) -> bool:
         """Whether a device with these attributes belongs to the family, none being named.

@@ -8,20 +8,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from nova_devcompat.catalog.family import CatalogFamily
-from nova_devcompat.compat.device import Device
+from nova_devcompat.catalog.family import AttributeSource, CatalogFamily
+from nova_devcompat.compat.device import Device, Function
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Classified:
-    """A device as all sources of its host together tell of it.
+    """A device as all sources of its host together tell of it, or functions of it that are alike.
 
-    :param address: its address
+    :param address: the device's address
     :param family: the family it belongs to; None for none
     :param attributes: what is known of it: for each rule what the source said that the family has
         for that attribute, beside it all that any source said
     :param origins: the source that told an attribute, by the attribute's name
     :param problems: why an attribute is missing or not whole, by its name
+    :param functions: addresses of functions that are devices of their own, and are meant; empty
+        where the device is, with all its functions
     """
 
     address: str
@@ -29,6 +31,7 @@ class Classified:
     attributes: Mapping[str, object]
     origins: Mapping[str, str]
     problems: Mapping[str, str]
+    functions: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Collected:
     origins: dict[str, str] = dataclasses.field(default_factory=dict)
     problems: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def add(self, source: str, device: Device, key: str, name: str) -> None:
+    def add(self, source: str, device: Device | Function, key: str, name: str) -> None:
         """Add what a source says of an attribute, if nothing is known of it yet."""
         if name in self.attributes:
             return
@@ -62,9 +65,12 @@ class Collected:
         """Another one, of the same."""
         return Collected(dict(self.attributes), dict(self.origins), dict(self.problems))
 
-    def classified(self, address: str, family: CatalogFamily | None) -> Classified:
-        """It as that of a device."""
+    def classified(
+        self, address: str, family: CatalogFamily | None, functions: tuple[str, ...] = ()
+    ) -> Classified:
+        """It as that of a device, or of functions of one."""
         return Classified(
+            functions=functions,
             address=address,
             family=family,
             attributes=self.attributes,
@@ -101,18 +107,54 @@ class Union:
                         facts.add(source, device, name, name)
         return facts
 
-    def seen_by(self, family: CatalogFamily) -> Mapping[str, object]:
-        """The attributes by which a family's ``match`` is judged."""
+    def seen_by(self, family: CatalogFamily, function: str | None = None) -> Mapping[str, object]:
+        """The attributes by which a family's ``match`` is judged.
+
+        :param function: address of the function that is judged, None for the device
+        """
         attributes = self.of(family.source).attributes
         stated = family.match.keys() & family.attributes.keys()
-        if not stated or family.stands_in:
+        if not stated or (family.stands_in and function is None):
             return attributes
         attributes = dict(attributes)
         for name in stated:
-            origin = family.attributes[name]
-            device = self._reports.get(origin.source)
-            attributes[name] = device and device.attributes.get(origin.key(name))
+            origin = family.source_of(name)
+            told = teller(self._reports, origin, function)
+            attributes[name] = told and told.attributes.get(origin.key(name))
         return attributes
+
+    def functions(self) -> dict[tuple[int, ...], list[str]]:
+        """The addresses of functions, those together that are alike to each source."""
+        alike: dict[tuple[int, ...], list[str]] = {}
+        listing = [device.functions for device in self._reports.values() if device.functions]
+        for address in sorted({address for functions in listing for address in functions}):
+            key = tuple(id(functions.get(address)) for functions in listing)
+            alike.setdefault(key, []).append(address)
+        return alike
+
+    def families_named(self, function: str) -> set[str]:
+        """The families that a source names for a function, or for its device."""
+        named = set()
+        for device in self._reports.values():
+            own = device.functions.get(function)
+            name = (own.family if own is not None else None) or device.family
+            if name is not None:
+                named.add(name)
+        return named
+
+
+def teller(
+    reports: Mapping[str, Device], origin: AttributeSource, function: str | None
+) -> Device | Function | None:
+    """Where an attribute is looked up.
+
+    :param function: address of the function that is asked about, None for the device
+    :returns: None where the source lists no such device, or function of it
+    """
+    device = reports.get(origin.source)
+    if device is None or function is None or not origin.of_function or not device.functions:
+        return device
+    return device.functions.get(function)
 
 
 def of_family(
@@ -121,22 +163,27 @@ def of_family(
     reports: Mapping[str, Device],
     failed: Mapping[str, str],
     union: Collected,
+    functions: tuple[str, ...] = (),
 ) -> Classified:
     """A device of a family: for each of its attributes what the source says that it is from.
 
     :param reports: what each source tells, by its name
     :param failed: why other sources tell nothing, by their names
     :param union: all that any source tells
+    :param functions: addresses of the functions that are meant, all alike; empty for the device
     """
     facts = union.copy()
+    function = functions[0] if functions else None
     for name in (*family.family.rules, *family.attributes):
         origin = family.source_of(name)
-        device = reports.get(origin.source)
+        told = teller(reports, origin, function)
         facts.forget(name)
-        if device is not None:
-            facts.add(origin.source, device, origin.key(name), name)
+        if told is not None:
+            facts.add(origin.source, told, origin.key(name), name)
         elif origin.source in failed:
             facts.problems[name] = failed[origin.source]
         else:
-            facts.problems[name] = f"source {origin.source} does not list {address}"
-    return facts.classified(address, family)
+            lost = function if origin.source in reports else address
+            facts.problems[name] = f"source {origin.source} does not list {lost}"
+    own = () if function in (None, address) and len(functions) < 2 else functions
+    return facts.classified(address, family, own)

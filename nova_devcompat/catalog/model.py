@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nova_devcompat.catalog.family import CatalogFamily
@@ -21,6 +21,9 @@ from nova_devcompat.compat.policy import Policies, Policy
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit.text import near
+
+#: What the source is called of whatever an inventory tells, see :meth:`Catalog.on_paper`.
+PAPER = "inventory"
 
 
 class AmbiguousDevice(ValueError):
@@ -65,12 +68,26 @@ class Catalog:
     @property
     def paths(self) -> dict[str, dict[str, str]]:
         """The files that each source is to read, by the source's name and what it calls them."""
+        return self._paths(of_function=False)
+
+    @property
+    def function_paths(self) -> dict[str, dict[str, str]]:
+        """The files that each source is to read of each function, likewise."""
+        return self._paths(of_function=True)
+
+    def _paths(self, *, of_function: bool) -> dict[str, dict[str, str]]:
         paths: dict[str, dict[str, str]] = {}
         for family in self.families.values():
             for attribute, stated in family.attributes.items():
-                if stated.path is not None and not family.stands_in:
+                wanted = stated.path is not None and stated.of_function is of_function
+                if stated.path is not None and wanted and not family.stands_in:
                     paths.setdefault(stated.source, {})[stated.key(attribute)] = stated.path
         return paths
+
+    def on_paper(self) -> Catalog:
+        """The same catalog where an inventory tells everything: of source :data:`PAPER`."""
+        families = {name: family.on_paper(PAPER) for name, family in self.families.items()}
+        return dataclasses.replace(self, families=families)
 
     @property
     def has_host_families(self) -> bool:
@@ -168,14 +185,79 @@ class Catalog:
         union = Union(reports, self.paths)
         families = self._families_of(reports, union)
         if len(families) > 1:
-            device = Device(address, union.of(None).attributes)
-            raise AmbiguousDevice(device, [family.name for family in families])
+            raise self._ambiguous(address, union, families)
         if not families:
             return union.of(None).classified(address, None)
         (family,) = families
         return of_family(address, family, reports, failed or {}, union.of(family.source))
 
-    def _families_of(self, reports: Mapping[str, Device], union: Union) -> list[CatalogFamily]:
+    def divide(
+        self, address: str, reports: Mapping[str, Device], failed: Mapping[str, str] | None = None
+    ) -> tuple[list[Classified], dict[str, str]]:
+        """A device of several sources, and of its functions those that are devices of their own.
+
+        A function is one of its own that belongs to a family with facts of functions.
+
+        :returns: the device, with what functions are left of it where some are devices of their
+            own; these, those together that are alike; and why others cannot be classified, by
+            address
+        :raises AmbiguousDevice: the device belongs to several families
+        :raises UnknownFamily: a family is named that is not in the catalog
+        """
+        union = Union(reports, self.paths)
+        possible = [one for one in self.families.values() if one.of_functions]
+        if not any(one.source in reports for one in possible):
+            return [self.merge(address, reports, failed)], {}
+        whole = self._families_of(reports, union, of_functions=False)
+        if len(whole) > 1:
+            raise self._ambiguous(address, union, whole)
+        found: list[Classified] = []
+        left: list[str] = []
+        problems: dict[str, str] = {}
+        for functions in list(union.functions().values()) or [[address]]:
+            own = self._families_of_function(functions[0], reports, union)
+            if len(own) + len(whole) > 1 and own:
+                for function in functions:
+                    problems[function] = str(self._ambiguous(function, union, [*whole, *own]))
+            elif own:
+                facts = union.of(own[0].source)
+                alike = tuple(functions)
+                found.append(of_family(address, own[0], reports, failed or {}, facts, alike))
+            else:
+                left += functions
+        if whole or not any(one.address == address and not one.functions for one in found):
+            found.append(self._remaining(address, whole, reports, failed or {}, union, left))
+        return found, problems
+
+    @staticmethod
+    def _remaining(
+        address: str,
+        families: Sequence[CatalogFamily],
+        reports: Mapping[str, Device],
+        failed: Mapping[str, str],
+        union: Union,
+        left: Sequence[str],
+    ) -> Classified:
+        """A device without those functions of it that are devices of their own."""
+        if families:
+            return of_family(address, families[0], reports, failed, union.of(families[0].source))
+        functions = tuple(one for one in left if one != address)
+        return union.of(None).classified(address, None, functions)
+
+    @staticmethod
+    def _ambiguous(
+        address: str, union: Union, families: Iterable[CatalogFamily]
+    ) -> AmbiguousDevice:
+        device = Device(address, union.of(None).attributes)
+        return AmbiguousDevice(device, [family.name for family in families])
+
+    def _families_of(
+        self, reports: Mapping[str, Device], union: Union, *, of_functions: bool | None = None
+    ) -> list[CatalogFamily]:
+        """The families of a device.
+
+        :param of_functions: only those with facts of functions, or only others; None for all
+        """
         named = sorted({device.family for device in reports.values() if device.family is not None})
         for name in named:
             self._check_name(name)
@@ -183,7 +265,25 @@ class Catalog:
         return [
             family
             for family in candidates
-            if family.source in reports and (named or family.matches(union.seen_by(family)))
+            if of_functions in (None, family.of_functions)
+            and family.source in reports
+            and (named or family.matches(union.seen_by(family)))
+        ]
+
+    def _families_of_function(
+        self, function: str, reports: Mapping[str, Device], union: Union
+    ) -> list[CatalogFamily]:
+        """The families with facts of functions that a function belongs to."""
+        named = sorted(union.families_named(function))
+        for name in named:
+            self._check_name(name)
+        candidates = [self.families[name] for name in named] or self.families.values()
+        return [
+            family
+            for family in candidates
+            if family.of_functions
+            and family.source in reports
+            and (named or family.matches(union.seen_by(family, function)))
         ]
 
     def rules_of(self, device: Device) -> Mapping[str, Rule[Any, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nova_devcompat.catalog import patterns
-from nova_devcompat.catalog.family import AttributeSource, CatalogFamily
+from nova_devcompat.catalog.family import AttributeOf, AttributeSource, CatalogFamily
 from nova_devcompat.catalog.kinds import AnyRule, RuleKinds
 from nova_devcompat.catalog.names import check_name
 from nova_devcompat.catalog.needs import has_rule, read_needs
@@ -87,13 +87,26 @@ class FamilyReader:
                 problem = self._sources.problem_of_file(source.value, name, path)
                 if problem:
                     stated.problem(problem, "path")
-            attributes[name] = AttributeSource(source=source.value, path=path or None)
+            attributes[name] = AttributeSource(
+                source=source.value, path=path or None, of_function=_of_function(family, stated)
+            )
         return attributes
 
 
 def _rules_of(family: Section, rules: Mapping[str, AnyRule]) -> Family:
     subject = family.text("subject", absent=Subject.DEVICE)
     return Family(name=family.name, rules=rules, subject=Subject(subject))
+
+
+def _of_function(family: Section, stated: Section) -> bool:
+    """Whether an attribute is a fact of a function, which no part of a host has."""
+    if stated.text("of", absent=AttributeOf.DEVICE) != AttributeOf.FUNCTION:
+        return False
+    if family.text("subject", absent=Subject.DEVICE) == Subject.HOST:
+        stated.problem("a host has no functions; leave 'of' out", "of")
+    elif stated.name in family.at("in_use").texts():
+        stated.problem("what guests use is told by the device; leave 'of' out", "of")
+    return True
 
 
 def read_match(family: Section) -> dict[str, str] | None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from nova_devcompat.catalog.family import AttributeOf
 from nova_devcompat.catalog.stages import MODES
 from nova_devcompat.compat.family import Subject
 from nova_devcompat.compat.policy import OnUnknown
@@ -35,13 +36,17 @@ _RULE = {
     "properties": {"kind": _TEXT, "stages": _STAGES},
 }
 
-# Where an attribute comes from: a source, or a source and what it is to read.
+# Where an attribute comes from: a source, or a source, what it is to read, and of what.
 _ATTRIBUTE = {
     "type": ["string", "object"],
     "minLength": 1,
     "required": ["source"],
     "additionalProperties": False,
-    "properties": {"source": _TEXT, "path": _TEXT},
+    "properties": {
+        "source": _TEXT,
+        "path": _TEXT,
+        "of": {"enum": [kind.value for kind in AttributeOf]},
+    },
 }
 
 # A row of a host family's table: a use, and what it asks of the host.

@@ -14,6 +14,7 @@ from cliff.columns import FormattableColumn
 from nova_devcompat.catalog.merging import Classified
 from nova_devcompat.cli.formatters import SafeLister
 from nova_devcompat.cli.hosts import add_host_options, survey
+from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.host.inventory import HostSurvey
 from nova_devcompat.kit.text import printable
 
@@ -26,9 +27,10 @@ class DeviceList(SafeLister):
     """List the devices that this host has, what the sources read of them, and what failed.
 
     Asks the sources that the catalog names, as nova-compute does, but needs neither Nova nor a
-    nova.conf. A source that could not be asked has a row of its own. With -f json or yaml all
-    attributes are there, and the source of each; a table has those that the family matches or
-    compares, shortened.
+    nova.conf. A source that could not be asked has a row of its own, and so have functions that
+    are devices of their own: those of one device that are alike have a row together, with their
+    addresses. With -f json or yaml all attributes are there, and the source of each; a table has
+    those that the family matches or compares, shortened.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -62,6 +64,11 @@ def _rows(found: HostSurvey, family: str | None, *, everything: bool) -> Iterato
             yield "", "", _Attributes({}), origin, _Problems({"source": why})
 
 
+def where(device: Classified) -> str:
+    """The address of a device; of functions that are devices of their own, the runs of theirs."""
+    return " ".join(runs_of(device.functions)) or device.address
+
+
 def problems_of(device: Classified) -> dict[str, str]:
     """Why an attribute is not known, or not to its rule, by its name."""
     problems = dict(device.problems)
@@ -79,7 +86,7 @@ def _row(device: Classified) -> tuple[Any, ...]:
     if device.family is not None:
         shown &= {*device.family.match, *device.family.family.rules}
     return (
-        device.address,
+        device.address if device.family is None else where(device),
         device.family.name if device.family else "",
         _Attributes(attributes, shown),
         _Origins({name: device.origins[name] for name in attributes}, shown),

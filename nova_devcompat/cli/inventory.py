@@ -13,9 +13,11 @@ from typing import Any
 import yaml
 from cliff.command import Command
 
+from nova_devcompat.catalog.family import CatalogFamily
 from nova_devcompat.catalog.merging import Classified
 from nova_devcompat.catalog.nvidia import vgpu_version
 from nova_devcompat.cli.hosts import add_host_options, survey
+from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.compat.traits import check_name
 from nova_devcompat.sources.static import VERSIONS
 
@@ -43,8 +45,8 @@ class InventoryDump(Command):
             LOG.warning("Source %s could not be asked: %s", name, why)
         for address, why in found.left_out.items():
             LOG.warning("Device %s is left out: %s", address, why)
-        devices = [_device(device) for device in found.devices if device.family or parsed_args.all]
-        self.app.stdout.write(dump({parsed_args.hostname: devices}))
+        wanted = [device for device in found.devices if device.family or parsed_args.all]
+        self.app.stdout.write(dump({parsed_args.hostname: _devices(wanted)}))
         return 0
 
 
@@ -115,7 +117,40 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _device(device: Classified) -> dict[str, Any]:
+def _devices(found: Iterable[Classified]) -> list[dict[str, Any]]:
+    """The entries of devices: functions that are devices of their own are in their parent's."""
+    entries: dict[str, dict[str, Any]] = {}
+    for device in found:
+        family = {"family": device.family.name} if device.family else {}
+        if not (device.functions and device.family):
+            known = entries.get(device.address, {})
+            entries[device.address] = {
+                "address": device.address,
+                **family,
+                "attributes": {**_attributes(device), **known.get("attributes", {})},
+                **{key: known[key] for key in known if key == "functions"},
+            }
+            continue
+        own = {name for name in device.family.attributes if _of_function(device.family, name)}
+        attributes = _attributes(device)
+        entry = entries.setdefault(device.address, {"address": device.address, "attributes": {}})
+        entry["attributes"] |= {name: attributes[name] for name in attributes.keys() - own}
+        entry["attributes"] = dict(sorted(entry["attributes"].items()))
+        entry.setdefault("functions", []).append(
+            {
+                "addresses": list(runs_of(device.functions)),
+                **family,
+                "attributes": {name: attributes[name] for name in sorted(own & attributes.keys())},
+            }
+        )
+    return list(entries.values())
+
+
+def _of_function(family: CatalogFamily, attribute: str) -> bool:
+    return family.source_of(attribute).of_function
+
+
+def _attributes(device: Classified) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     rules = device.family.family.rules if device.family else ()
     for name in sorted({*device.attributes, *device.problems, *rules}):
@@ -124,8 +159,7 @@ def _device(device: Classified) -> dict[str, Any]:
             attributes[name] = _value(device.attributes.get(name))
         except ValueError as error:
             LOG.warning("Device %s: %s is left out: %s", device.address, name, error)
-    family = {"family": device.family.name} if device.family else {}
-    return {"address": device.address, **family, "attributes": attributes}
+    return attributes
 
 
 def _value(value: object) -> object:

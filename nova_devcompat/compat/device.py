@@ -83,6 +83,20 @@ def is_pci(address: str) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Function:
+    """What is a fact of one function of a device, and not of the device or its other functions.
+
+    :param attributes: facts by name, in the shapes of :class:`Device`
+    :param problems: why an attribute could not be read and what to do, by the attribute's name
+    :param family: the family that the function belongs to; None where ``match`` is to tell
+    """
+
+    attributes: Mapping[str, object]
+    problems: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    family: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Device:
     """A device as its source reads it now.
 
@@ -92,9 +106,13 @@ class Device:
         of texts, or a mapping. What is not known is left out, or None
     :param family: the family it belongs to; None where the catalog's ``match`` is to tell
     :param problems: why an attribute could not be read and what to do, by the attribute's name
+    :param functions: what can be assigned of it, by address: its functions; itself where it has
+        none. One object for all that are alike. Empty where the source tells nothing of functions:
+        then its attributes are those of whatever is assigned
     """
 
     address: str
     attributes: Mapping[str, object]
     family: str | None = None
     problems: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    functions: Mapping[str, Function] = dataclasses.field(default_factory=dict)

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nova_devcompat.compat.accepts import AcceptSet
+from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot
 from nova_devcompat.compat.ruling import NOTHING_KNOWN, Choice, Claim, Extra, Given, Guest, Order
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.host.inventory import HostDevice, HostDevices
-from nova_devcompat.stores.assigned import Assigned, Behind, from_allocations
+from nova_devcompat.stores.assigned import Assigned, Behind, Tracked, from_allocations
 
 if TYPE_CHECKING:
     from nova.objects import Instance
@@ -37,17 +38,24 @@ class Offered:
     def __init__(self, guest: Guest) -> None:
         parts = (*guest.need.devices, *guest.pins.devices)
         self._atoms: frozenset[Atom] = frozenset(atom for part in parts for atom in part.atoms)
-        self._known: dict[int, tuple[HostDevice, AcceptSet]] = {}
+        # By the identity of offers, which functions that are alike share.
+        self._known: dict[int, tuple[Offer, AcceptSet]] = {}
 
     def by(self, device: HostDevice) -> AcceptSet:
         """The accept-set of a device, the same object each time."""
-        if id(device) not in self._known:
-            self._known[id(device)] = device, device.offer.accept_set(self._atoms)
-        return self._known[id(device)][1]
+        offer = device.offer
+        if id(offer) not in self._known:
+            self._known[id(offer)] = offer, offer.accept_set(self._atoms)
+        return self._known[id(offer)][1]
 
-    def choice(self, device: HostDevice | None) -> Choice:
-        """The very device; nothing known of one that belongs to no family."""
-        return NOTHING_KNOWN if device is None else (self.by(device),)
+    def choice(self, device: HostDevice | None, may_be: Iterable[HostDevice] = ()) -> Choice:
+        """The very device; nothing known of one that belongs to no family.
+
+        :param may_be: where it is one of several
+        """
+        if device is None:
+            return tuple(map(self.by, may_be)) or NOTHING_KNOWN
+        return (self.by(device),)
 
     def host(self, host: Mapping[str, HostDevice]) -> dict[str, AcceptSet]:
         """What the host itself accepts, by host family."""
@@ -55,11 +63,11 @@ class Offered:
 
 
 def given_before_claims(
-    guest: Guest, allocated: Mapping[str, list[HostDevice | None]], devices: HostDevices
+    guest: Guest, allocated: Mapping[str, list[tuple[HostDevice, ...]]], devices: HostDevices
 ) -> Given:
     """What the host can give the guest, as far as that is known before PCI devices are claimed.
 
-    :param allocated: by slot, the devices that placement allocated here
+    :param allocated: by slot, what the devices that placement allocated here may be
     :param devices: all devices of the host, any of which may be claimed for the other slots
     """
     offered = Offered(guest)
@@ -70,7 +78,7 @@ def given_before_claims(
         (slot,) = claim.slots
         if slot in allocated:
             choice: Choice = tuple(
-                None if device is None else offered.by(device) for device in allocated[slot]
+                accepts for may_be in allocated[slot] for accepts in offered.choice(None, may_be)
             )
             claims.append(
                 Claim(slots=(slot,), devices=(choice,) * len(claim.devices), order=Order.GIVEN)
@@ -87,26 +95,28 @@ def allocated_devices(
     instance: Instance,
     allocations: Mapping[str, Any] | None,
     behind: Behind[HostDevice],
-) -> dict[str, list[HostDevice | None]]:
+) -> dict[str, list[tuple[HostDevice, ...]]]:
     """What placement allocated to the guest on this host, by slot; only slots that it tracks.
+
+    Of each device what it may be, empty where nothing is known of it.
 
     :param need: the guest's recorded need
     :param instance: its PCI requests name the providers that the conductor took for them
         (nova/conductor/tasks/live_migrate.py)
     """
-    found: dict[str, list[HostDevice | None]] = {}
-    tracked: set[int] = set()
+    found: dict[str, list[tuple[HostDevice, ...]]] = {}
+    tracked: set[str] = set()
     for request in instance.pci_requests.requests if instance.pci_requests else ():
         providers = (request.spec[0].get("rp_uuids") if request.spec else None) or ""
         found_there = [behind(provider) for provider in providers.split(",") if provider]
         # A forced move leaves the source's providers there, which are none of this host.
         if found_there and all(provided.address for provided in found_there):
-            here = [provided.device for provided in found_there]
-            tracked.update(id(device) for device in here if device is not None)
-            found[pci_slot(request.request_id)] = here
+            tracked.update(provided.address for provided in found_there)
+            found[pci_slot(request.request_id)] = [provided.devices for provided in found_there]
     for one in from_allocations(allocations, behind, need.by_slot()):
-        if id(one.device) not in tracked:
-            found.setdefault(one.slot, []).append(one.device)
+        if one.address not in tracked:
+            may_be = one.may_be if one.device is None else (one.device,)
+            found.setdefault(one.slot, []).append(may_be)
     return found
 
 
@@ -136,12 +146,12 @@ def given_by_claims(
         claims=tuple(claims),
         extras=tuple(
             Extra(
-                device=offered.choice(one.device),
+                device=offered.choice(one.device, one.may_be),
                 detail=f"{one.address} was claimed for it here",
             )
             for assigned in by_slot.values()
             for one in assigned
-            if one.device is not None
+            if one.device is not None or one.may_be
         ),
         complete=True,
         host=offered.host(host),
@@ -158,7 +168,7 @@ def given_devices(
     """
     offered = Offered(guest)
     return Given(
-        extras=tuple(Extra(device=offered.choice(one.device)) for one in assigned),
+        extras=tuple(Extra(device=offered.choice(one.device, one.may_be)) for one in assigned),
         complete=True,
         host=offered.host(host),
     )
@@ -175,11 +185,11 @@ def _claim(
     here = {one.address: one for one in claimed}
     pairs = _pairs(slot, needs, source, moves, here)
     if pairs is not None:
-        left = [one.device for one in claimed if one not in pairs]
-        devices = [offered.choice(device) for device in (*(one.device for one in pairs), *left)]
+        left = [one for one in claimed if one not in pairs]
+        devices = [offered.choice(one.device, one.may_be) for one in (*pairs, *left)]
         return Claim(slots=(slot,), devices=tuple(devices), order=Order.GIVEN)
     # Nobody can tell which of the devices takes the place of which: all must do.
-    devices = [offered.choice(one.device) for one in claimed]
+    devices = [offered.choice(one.device, one.may_be) for one in claimed]
     return Claim(slots=(slot,), devices=tuple(devices), order=Order.UNTOLD)
 
 
@@ -231,14 +241,17 @@ def claimed_devices(
     """
     source = {pci.address: pci_slot(pci.request_id) for pci in instance.pci_devices}
     claimed = []
+    known = []
     for old, new in moves.items():
-        slot = source.get(old, pci_slot(None))
-        claimed.append(Assigned(slot, new, devices.find(new, parent_of(new))))
-    tracked = {id(one.device) for one in claimed if one.device is not None}
+        parent = parent_of(new)
+        device = devices.find(new, parent)
+        claimed.append(Assigned(source.get(old, pci_slot(None)), new, device))
+        known.append((new, parent or (device.parent if device else None), device))
+    tracked = Tracked.of(known)
     claimed += [
         one
         for one in from_allocations(allocations, behind, need.by_slot() if need else ())
-        if id(one.device) not in tracked
+        if one not in tracked
     ]
     return source, claimed
 

@@ -60,7 +60,7 @@ class ThisHost:
             address = publisher.address_of(nodename, provider)
             if address is None:
                 return Provided()
-            return Provided(address, devices.find(address), devices.is_named(address))
+            return Provided(address, devices.may_be(address), devices.is_named(address))
 
         return behind
 

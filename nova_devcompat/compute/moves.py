@@ -18,10 +18,8 @@ from nova import objects
 from nova.compute import rpcapi
 
 from nova_devcompat import wire
-from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.ruling import NOTHING_KNOWN, Choice, Extra, Given, Guest
 from nova_devcompat.compat.verdict import Reason
-from nova_devcompat.sources.base import normalise_address
 from nova_devcompat.stores.assigned import is_device_class
 from nova_devcompat.stores.published import published
 
@@ -96,22 +94,17 @@ def read_published(node: Any) -> wire.HostDocument | Reason:
 
 
 def _claimed(document: wire.HostDocument, claimed: Iterable[Any]) -> Iterator[Choice]:
-    by_address = {device.address: device.accepts for device in document.devices}
     for pci in claimed:
-        accepts = _find(by_address, pci.address) or _find(by_address, pci.parent_addr)
-        yield NOTHING_KNOWN if accepts is None else (accepts,)
-
-
-def _find(by_address: Mapping[str, AcceptSet], address: str | None) -> AcceptSet | None:
-    return by_address.get(normalise_address(address)) if address else None
+        device = document.find(pci.address, pci.parent_addr)
+        yield NOTHING_KNOWN if device is None else (device.accepts,)
 
 
 def _allocated(document: wire.HostDocument, allocations: Mapping[str, Any]) -> Iterator[Choice]:
     # Right after its first start a host does not know its providers' UUIDs yet.
     unplaced = tuple(device.accepts for device in document.devices if not device.providers)
     for provider, allocation in allocations.items():
-        accepts = document.by_provider.get(provider)
-        if accepts is not None:
-            yield (accepts,)
+        choice = document.by_provider.get(provider)
+        if choice is not None:
+            yield choice
         elif any(map(is_device_class, allocation["resources"])):
             yield unplaced

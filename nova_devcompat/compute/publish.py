@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from oslo_log import log as logging
@@ -16,7 +16,9 @@ from nova_devcompat import wire
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.device import is_pci, provider_address
+from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.host.inventory import HostDevice, HostDevices, HostReader
+from nova_devcompat.stores.assigned import is_device_class
 from nova_devcompat.stores.placement import Placement
 
 if TYPE_CHECKING:
@@ -35,14 +37,16 @@ class Snapshot:
 
     :param devices: its devices
     :param atoms: the atoms that were evaluated
-    :param accept_sets: by device address
-    :param host: those of the host itself, by family
+    :param accept_sets: of its devices and of the host itself, by the identity of their offers
     """
 
     devices: HostDevices
     atoms: frozenset[traits.Atom]
-    accept_sets: dict[str, AcceptSet]
-    host: dict[str, AcceptSet] = dataclasses.field(default_factory=dict)
+    accept_sets: dict[int, AcceptSet]
+
+    def of(self, one: HostDevice) -> AcceptSet:
+        """The accept-set of one of its devices, or of a part of the host."""
+        return self.accept_sets[id(one.offer)]
 
 
 class Publisher:
@@ -65,6 +69,8 @@ class Publisher:
         self._snapshots: dict[str, Snapshot] = {}
         # By node and UUID, the address that a provider's name holds.
         self._providers: dict[str, dict[str, str | None]] = {}
+        # Those that have units of a device's class, as far as the tree has shown them.
+        self._having_devices: dict[str, frozenset[str]] = {}
         self._looks_left: dict[str, int] = {}
         self._told: set[str] = set()
 
@@ -75,18 +81,11 @@ class Publisher:
             self._look_for_providers(nodename, snapshot)
             document = wire.HostDocument(
                 catalog=snapshot.devices.catalog.digest,
-                devices=tuple(
-                    wire.PublishedDevice(
-                        address=device.address,
-                        accepts=snapshot.accept_sets[device.address],
-                        providers=self._providers_of(nodename, snapshot.devices, device),
-                    )
-                    for device in snapshot.devices
-                ),
+                devices=tuple(self._published(nodename, snapshot)),
                 whole=self._is_whole(nodename, snapshot.devices),
                 host=tuple(
-                    wire.PublishedDevice(address=part.address, accepts=snapshot.host[family])
-                    for family, part in sorted(snapshot.devices.host.items())
+                    wire.PublishedDevice(address=part.address, accepts=snapshot.of(part))
+                    for _, part in sorted(snapshot.devices.host.items())
                 ),
             )
         try:
@@ -116,11 +115,9 @@ class Publisher:
         }
         # What is on the provider is known too, even if placement could not be asked for all.
         unevaluated = frozenset(present.values()) - snapshot.atoms
-        everything = snapshot.devices.everything
-        accepted = (
-            _accepted(snapshot.accept_sets.values())
-            | _accepted(snapshot.host.values())
-            | _accepted(one.offer.accept_set(unevaluated) for one in everything if unevaluated)
+        unlike = snapshot.devices.unlike if unevaluated else ()
+        accepted = _accepted(snapshot.accept_sets.values()) | _accepted(
+            one.offer.accept_set(unevaluated) for one in unlike
         )
         wanted = self._names(nodename, accepted)
         missing = wanted - present.keys()
@@ -148,15 +145,12 @@ class Publisher:
 
     def _take_snapshot(self, nodename: str) -> Snapshot:
         devices = self._inventory.read(nodename)
-        own = frozenset(atom for one in devices.everything for atom in one.atoms())
+        unlike = devices.unlike
+        own = frozenset(atom for one in unlike for atom in one.atoms())
         atoms = self._known_atoms(nodename) | own | devices.catalog.announced
         old = self._snapshots.get(nodename)
-        snapshot = Snapshot(
-            devices,
-            atoms,
-            {device.address: device.offer.accept_set(atoms) for device in devices},
-            {family: part.offer.accept_set(atoms) for family, part in devices.host.items()},
-        )
+        accept_sets = {id(one.offer): one.offer.accept_set(atoms) for one in unlike}
+        snapshot = Snapshot(devices, atoms, accept_sets)
         if old is None or {d.address for d in old.devices} != {d.address for d in devices}:
             self._looks_left[nodename] = _LOOKS_FOR_PROVIDERS
         self._snapshots[nodename] = snapshot
@@ -181,18 +175,20 @@ class Publisher:
         """
         if self._looks_left.get(nodename, 0) <= 0 or not len(snapshot.devices):
             return
-        without = [
-            device
-            for device in snapshot.devices
-            if not self._providers_of(nodename, snapshot.devices, device)
-        ]
-        if without:
+        if not all(device.providers for device in self._published(nodename, snapshot)):
             self._looks_left[nodename] -= 1
             self._remember(nodename, self._placement.providers_of(nodename))
 
     def _remember_providers(self, tree: ProviderTree, nodename: str) -> None:
         providers = map(tree.data, tree.get_provider_uuids(nodename))
-        self._remember(nodename, {provider.uuid: provider.name for provider in providers})
+        names = {}
+        having = set()
+        for provider in providers:
+            names[provider.uuid] = provider.name
+            if any(map(is_device_class, provider.inventory)):
+                having.add(provider.uuid)
+        self._remember(nodename, names)
+        self._having_devices[nodename] = frozenset(having)
 
     def _remember(self, nodename: str, names: Mapping[str, str]) -> None:
         if names:
@@ -200,20 +196,44 @@ class Publisher:
                 uuid: provider_address(name, nodename) for uuid, name in names.items()
             }
 
-    def _providers_of(
-        self, nodename: str, devices: HostDevices, device: HostDevice
-    ) -> tuple[str, ...]:
-        return tuple(
-            uuid
-            for uuid, address in self._providers.get(nodename, {}).items()
-            if address and devices.find(address) is device
-        )
+    def _published(self, nodename: str, snapshot: Snapshot) -> Iterator[wire.PublishedDevice]:
+        """The devices; functions that are alike and share their parent's provider, together."""
+        devices = snapshot.devices
+        of_devices: dict[int, list[str]] = {}
+        of_parents: dict[str, list[str]] = {}
+        for uuid, address in self._providers.get(nodename, {}).items():
+            if not address:
+                continue
+            device = devices.find(address)
+            if device is None:
+                of_parents.setdefault(address, []).append(uuid)
+            else:
+                of_devices.setdefault(id(device), []).append(uuid)
+        functions: dict[tuple[str, int], list[HostDevice]] = {}
+        for device in devices:
+            own = of_devices.get(id(device), ())
+            if device.parent and not own:
+                functions.setdefault((device.parent, id(device.offer)), []).append(device)
+                continue
+            yield wire.PublishedDevice(
+                address=device.address, accepts=snapshot.of(device), providers=tuple(own)
+            )
+        for (parent, _), alike in functions.items():
+            yield wire.PublishedDevice(
+                address=parent,
+                accepts=snapshot.of(alike[0]),
+                providers=tuple(of_parents.get(parent, ())),
+                functions=runs_of(device.address for device in alike),
+            )
 
     def _is_whole(self, nodename: str, devices: HostDevices) -> bool:
-        """Whether all PCI devices that placement has for the node are among its devices."""
-        addresses = self._providers.get(nodename)
+        """Whether all devices that placement has for the node are among its devices."""
+        addresses = self._providers.get(nodename, {})
+        having = self._having_devices.get(nodename, frozenset())
         return bool(addresses) and all(
-            devices.find(address) for address in addresses.values() if address and is_pci(address)
+            devices.may_be(address) if is_pci(address) else devices.is_named(address)
+            for uuid, address in addresses.items()
+            if address and (is_pci(address) or uuid in having)
         )
 
     def _names(self, nodename: str, atoms: Iterable[traits.Atom]) -> set[str]:

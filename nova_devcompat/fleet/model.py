@@ -15,7 +15,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from nova_devcompat.compat.accepts import AcceptSet
-from nova_devcompat.compat.device import normalise_address
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Ruling
 from nova_devcompat.compat.ruling import Doubt, Given, Guest, JudgeBy, any_of, judge_part, rule
@@ -49,16 +48,18 @@ class Host:
     id: int | None = None
     #: The unlike accept-sets of its devices.
     accepts: tuple[AcceptSet, ...] = dataclasses.field(init=False, repr=False)
-    _by_address: Mapping[str, PublishedDevice] = dataclasses.field(init=False, repr=False)
-    _by_provider: Mapping[str, PublishedDevice] = dataclasses.field(init=False, repr=False)
+    _by_provider: Mapping[str, tuple[PublishedDevice, ...]] = dataclasses.field(
+        init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         devices = self.said.devices if isinstance(self.said, HostDocument) else ()
         unlike = {id(device.accepts): device.accepts for device in devices}
-        by_address = {device.address: device for device in devices}
-        by_provider = {provider: device for device in devices for provider in device.providers}
+        by_provider: dict[str, tuple[PublishedDevice, ...]] = {}
+        for device in devices:
+            for provider in device.providers:
+                by_provider[provider] = (*by_provider.get(provider, ()), device)
         object.__setattr__(self, "accepts", tuple(unlike.values()))
-        object.__setattr__(self, "_by_address", by_address)
         object.__setattr__(self, "_by_provider", by_provider)
 
     @property
@@ -78,14 +79,12 @@ class Host:
 
     def find(self, address: str, parent: str | None) -> PublishedDevice | None:
         """The device at an address, or of the parent given beside it."""
-        return self._by_address.get(normalise_address(address)) or (
-            self._by_address.get(normalise_address(parent)) if parent else None
-        )
+        return None if self.document is None else self.document.find(address, parent)
 
     def behind(self, provider: str) -> Provided[PublishedDevice]:
         """What a resource provider stands for."""
-        device = self._by_provider.get(provider)
-        return Provided() if device is None else Provided(device.address, device)
+        devices = self._by_provider.get(provider, ())
+        return Provided(devices[0].address, devices) if devices else Provided()
 
     # --- one need --------------------------------------------------------------------------------
 

@@ -10,12 +10,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from nova_devcompat.catalog.family import CatalogFamily
-from nova_devcompat.catalog.model import Catalog
+from nova_devcompat.catalog.model import PAPER, Catalog
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.device import Device
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed, host_slot
+from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.fleet.model import Fleet, Host, Place
 from nova_devcompat.sources.static import Inventory
@@ -42,6 +43,15 @@ class _Kind:
     need: DeviceNeed
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Placed:
+    """A device of a host, or functions of it that are devices of their own and alike."""
+
+    address: str
+    kind: _Kind
+    functions: tuple[str, ...] = ()
+
+
 class Paper:
     """The fleet of an inventory.
 
@@ -52,6 +62,8 @@ class Paper:
 
     def __init__(self, catalog: Catalog, inventory: Inventory) -> None:
         self._catalog = catalog
+        divides = any(family.of_functions for family in catalog.families.values())
+        self._dividing = catalog.on_paper() if divides else None
         self._kinds: dict[tuple[str, str], _Kind] = {}
         self._needs: dict[DeviceNeed, DeviceNeed] = {}
         #: Devices that belong to no family: (host, address).
@@ -62,8 +74,12 @@ class Paper:
         }
         #: By host, what guests could be started on, by address.
         self.starts: Mapping[str, Sequence[Start]] = {
-            host: [Start(address=address, need=kind.need) for address, kind in kinds]
-            for host, kinds in classified.items()
+            host: [
+                Start(address=address, need=one.kind.need)
+                for one in placed
+                for address in one.functions or (one.address,)
+            ]
+            for host, placed in classified.items()
         }
         accepts = self._accept_sets()
         #: Its hosts, sorted by name; nobody knows their guests.
@@ -71,22 +87,39 @@ class Paper:
             hosts=[
                 Host(
                     place=Place(host, host),
-                    said=_document(catalog, [(address, accepts[kind]) for address, kind in kinds]),
+                    said=_document(catalog, [(one, accepts[one.kind]) for one in placed]),
                 )
-                for host, kinds in classified.items()
+                for host, placed in classified.items()
             ]
         )
 
-    def _classified(self, host: str, devices: Iterable[Device]) -> Iterable[tuple[str, _Kind]]:
+    def _classified(self, host: str, devices: Iterable[Device]) -> Iterable[_Placed]:
         for device in sorted(devices, key=lambda device: device.address):
+            if self._dividing is not None and device.functions:
+                yield from self._divided(host, self._dividing, device)
+                continue
             family = self._catalog.classify(device)
             if family is None:
                 self.passed_over.append((host, device.address))
             else:
-                yield device.address, self._kind(family, device)
+                yield _Placed(device.address, self._kind(family, device.attributes))
 
-    def _kind(self, family: CatalogFamily, device: Device) -> _Kind:
-        facts = {name: device.attributes.get(name) for name in family.family.rules}
+    def _divided(self, host: str, catalog: Catalog, device: Device) -> Iterable[_Placed]:
+        """A device and those of its functions that are devices of their own."""
+        found, problems = catalog.divide(device.address, {PAPER: device})
+        for why in problems.values():
+            raise ValueError(why)
+        for one in found:
+            if one.family is None:
+                self.passed_over += [(host, address) for address in one.functions]
+                if len(found) == 1:
+                    self.passed_over.append((host, device.address))
+            else:
+                kind = self._kind(self._catalog.families[one.family.name], one.attributes)
+                yield _Placed(one.address, kind, one.functions)
+
+    def _kind(self, family: CatalogFamily, attributes: Mapping[str, object]) -> _Kind:
+        facts = {name: attributes.get(name) for name in family.family.rules}
         key = (family.name, json.dumps(facts, sort_keys=True))
         kind = self._kinds.get(key)
         if kind is None:
@@ -115,12 +148,16 @@ def _most(family: CatalogFamily, offer: Offer) -> DeviceNeed:
     return offer.freeze()
 
 
-def _document(catalog: Catalog, accepts: Sequence[tuple[str, AcceptSet]]) -> HostDocument:
+def _document(catalog: Catalog, accepts: Sequence[tuple[_Placed, AcceptSet]]) -> HostDocument:
     devices: list[PublishedDevice] = []
     host: list[PublishedDevice] = []
-    for address, accept_set in accepts:
+    for one, accept_set in accepts:
         of_host = catalog.families[accept_set.family].of_host
-        (host if of_host else devices).append(PublishedDevice(address=address, accepts=accept_set))
+        (host if of_host else devices).append(
+            PublishedDevice(
+                address=one.address, accepts=accept_set, functions=runs_of(one.functions)
+            )
+        )
     return HostDocument(
         catalog=catalog.digest, devices=tuple(devices), host=tuple(host), whole=True
     )

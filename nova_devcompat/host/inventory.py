@@ -23,6 +23,7 @@ from nova_devcompat.catalog.model import (
 from nova_devcompat.compat.device import Device, is_pci, normalise_address
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
+from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit.once import Once
 from nova_devcompat.kit.plugins import PluginError
@@ -41,16 +42,19 @@ class HostDevice:
     """A device of this host that belongs to a family.
 
     :param address: its address, or that of the parent whose functions are assigned
-    :param offer: what it can act as
+    :param offer: what it can act as; one object for functions of a parent that are alike
     :param in_use: by attribute, what running guests use of it: values as needs have them, by the
         UUID of the guest or of its mdev
     :param facts: all that is known of it
+    :param parent: address of the device whose function it is, where functions are devices of their
+        own; '' for any other device
     """
 
     address: str
     offer: Offer
     in_use: Mapping[str, Mapping[str, frozenset[str]]] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    parent: str = ""
 
     @property
     def family(self) -> str:
@@ -102,6 +106,11 @@ class HostDevices:
         #: By family. They are no devices that anybody is assigned, so they are not iterated over.
         self.host = {part.family: part for part in host}
         self._by_address = {device.address: device for device in devices}
+        # One of each kind of functions, by their parent.
+        self._functions: dict[str, dict[int, HostDevice]] = {}
+        for device in devices:
+            if device.parent:
+                self._functions.setdefault(device.parent, {})[id(device.offer)] = device
         self._sysfs_pci = sysfs_pci
 
     def __iter__(self) -> Iterator[HostDevice]:
@@ -115,6 +124,25 @@ class HostDevices:
         """The devices, and the parts of the host itself."""
         return (*self, *self.host.values())
 
+    @property
+    def unlike(self) -> list[HostDevice]:
+        """One of each kind of all these, of which the others have the very offer."""
+        return list({id(one.offer): one for one in self.everything}.values())
+
+    def functions_of(self, parent: str) -> tuple[HostDevice, ...]:
+        """One of each kind of a device's functions that are devices of their own.
+
+        :param parent: the device's address, normalised
+        """
+        return tuple(self._functions.get(parent, {}).values())
+
+    def may_be(self, address: str | None) -> tuple[HostDevice, ...]:
+        """What a provider of an address may give: the device there, or a function of any kind."""
+        device = self.find(address)
+        if device is not None or not address:
+            return () if device is None else (device,)
+        return self.functions_of(normalise_address(address))
+
     def is_of_none(self, address: str, parent: str | None = None) -> bool:
         """Whether the device at an address is known to belong to no family.
 
@@ -122,13 +150,14 @@ class HostDevices:
         """
         if self.find(address, parent) is not None:
             return False
-        if self.fully_read:
-            return True
         address = normalise_address(address)
         known = [address, normalise_address(parent or "")]
         if is_pci(address):
             known.append(self._physical_function(address))
-        return any(one in self._of_none for one in known)
+        if any(one in self._of_none for one in known):
+            return True
+        # A function that has come since its parent's functions were read may be of any family.
+        return self.fully_read and not any(one in self._functions for one in known)
 
     def is_named(self, address: str) -> bool:
         """Whether sources name the device at an address as whoever asks does.
@@ -138,7 +167,7 @@ class HostDevices:
 
         :param address: normalised
         """
-        return is_pci(address) or address in self._listed or self.find(address) is not None
+        return is_pci(address) or address in self._listed or bool(self.may_be(address))
 
     def find(self, address: str | None, parent: str | None = None) -> HostDevice | None:
         """The device at an address, else the parent that the address is a function of.
@@ -247,9 +276,12 @@ class HostReader:
         reasons = {name: f"source {name} cannot be used: {why}" for name, why in failed.items()}
         for address, by_source in sorted(reports.items()):
             try:
-                devices.append(catalog.merge(address, by_source, reasons))
+                found, problems = catalog.divide(address, by_source, reasons)
             except (AmbiguousDevice, UnknownFamily) as error:
                 left_out[address] = str(error)
+            else:
+                devices += found
+                left_out |= problems
         return HostSurvey(
             catalog=catalog, devices=tuple(devices), failed=failed, left_out=left_out
         )
@@ -263,6 +295,8 @@ class HostReader:
         of_none: set[str] = set()
         devices: list[HostDevice] = []
         host: list[HostDevice] = []
+        offers = _Offers()
+        divided = {one.address for one in survey.devices if one.family and one.functions}
         for merged in survey.devices:
             if merged.family is None:
                 unmatched = _not_matched(survey.catalog, merged)
@@ -270,12 +304,17 @@ class HostReader:
                 if unmatched or _may_belong(survey, merged):
                     fully_read = False
                 else:
-                    of_none.add(merged.address)
+                    of_none.update(merged.functions)
+                    if merged.address not in divided:
+                        of_none.add(merged.address)
                 continue
             offer = _offer(merged.family, merged)
             _add(problems, merged, _not_offered(merged.family, merged, offer, survey.failed))
             in_use, unreadable = _in_use(merged.family, merged, offer)
             problems |= unreadable
+            if merged.functions:
+                devices += _functions(merged, offers.of(merged, offer), in_use)
+                continue
             device = HostDevice(merged.address, offer, in_use, merged.attributes)
             (host if merged.family.of_host else devices).append(device)
         host = _one_each(host, problems)
@@ -292,8 +331,11 @@ class HostReader:
     def _source(self, name: str, catalog: Catalog) -> Source:
         # Another catalog may have it read other files.
         files = catalog.paths.get(name, {})
+        of_functions = catalog.function_paths.get(name, {})
         options = dataclasses.replace(
-            self._options, attributes={**self._options.attributes, **files}
+            self._options,
+            attributes={**self._options.attributes, **files},
+            function_attributes={**self._options.function_attributes, **of_functions},
         )
         with self._lock:
             known = self._sources.get(name)
@@ -337,6 +379,31 @@ def _offer(family: CatalogFamily, merged: Classified) -> Offer:
         for attribute, (code, detail) in offer.unknown.items()
     }
     return dataclasses.replace(offer, unknown=unknown)
+
+
+class _Offers:
+    """One offer for functions of a parent that differ in nothing that their family asks for."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], list[Offer]] = {}
+
+    def of(self, merged: Classified, offer: Offer) -> Offer:
+        """The offer of functions: an earlier one that is equal, else the one just made."""
+        made = self._made.setdefault((merged.address, offer.family.name), [])
+        for other in made:
+            if other == offer:
+                return other
+        made.append(offer)
+        return offer
+
+
+def _functions(
+    merged: Classified, offer: Offer, in_use: Mapping[str, Mapping[str, frozenset[str]]]
+) -> list[HostDevice]:
+    return [
+        HostDevice(address, offer, in_use, merged.attributes, merged.address)
+        for address in merged.functions
+    ]
 
 
 def _in_use(
@@ -388,8 +455,17 @@ def _not_matched(catalog: Catalog, merged: Classified) -> dict[str, str]:
 
 def _may_belong(survey: HostSurvey, device: Classified) -> bool:
     """Whether a device of no family may be of one whose primary source does not list it."""
+    asked = set(device.origins.values())
     for family in survey.catalog.families.values():
         match = family.match
+        if family.of_functions:
+            if family.source in asked:
+                continue  # of each of its functions it is known that the family does not match
+            match = {
+                name: pattern
+                for name, pattern in match.items()
+                if not family.source_of(name).of_function
+            }
         if family.source in survey.failed:  # what it would have told may be anything
             match = {name: match[name] for name in match.keys() & device.attributes.keys()}
         if dataclasses.replace(family, match=match).matches(device.attributes):
@@ -403,4 +479,5 @@ def _add(problems: dict[str, str], device: Classified, whys: Mapping[str, str]) 
     for attribute, why in whys.items():
         together.setdefault(why, []).append(attribute)
     for why, attributes in together.items():
-        problems[f"{', '.join(sorted(attributes))} of device {device.address}"] = why
+        where = " ".join(runs_of(device.functions)) or device.address
+        problems[f"{', '.join(sorted(attributes))} of device {where}"] = why

@@ -158,13 +158,13 @@ class RequestJudge:
         That is what the document names, the accept-set behind each provider with the units that
         the need is after, and which provider answers which group.
         """
-        if document.kin is None:
+        if document.kin is None or document.numbers is None:
             return None
-        find = document.by_provider.get
+        find = document.numbers.get
         allocations = candidate["allocations"]
         key: list[int | str] = [document.kin]
         for provider, allocation in allocations.items():
-            key.append(id(find(provider)))
+            key.append(find(provider, 0))
             for resource_class in self._classes:
                 key.append(allocation["resources"].get(resource_class, 0))
         if self._suffixes:
@@ -206,7 +206,7 @@ class RequestJudge:
         claimed = {provider for answer in answers for provider in answer.providers or ()}
         known = document.by_provider
         extras = [
-            Extra(device=(known[provider],))
+            Extra(device=known[provider])
             for provider in candidate["allocations"]
             if provider in known and provider not in claimed
         ]
@@ -272,9 +272,9 @@ class RequestJudge:
 
     @staticmethod
     def _choice(document: wire.HostDocument, provider: str) -> Choice:
-        accepts = document.by_provider.get(provider)
-        if accepts is not None:
-            return (accepts,)
+        choice = document.by_provider.get(provider)
+        if choice is not None:
+            return choice
         # Right after its first start a host does not know its providers' UUIDs yet.
         return tuple(device.accepts for device in document.devices if not device.providers)
 

@@ -118,7 +118,9 @@ class Mobility:
         if candidates:
             by_provider = document.by_provider
             found = [
-                by_provider[one] for one in candidates[0]["allocations"] if one in by_provider
+                accepts
+                for provider in candidates[0]["allocations"]
+                for accepts in by_provider.get(provider, ())
             ]
         if self._pci and self._is_pci_untold(candidates):
             # It may be given any device that placement does not know.

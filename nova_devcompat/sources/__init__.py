@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from nova_devcompat.compat.device import Device, normalise_address
+from nova_devcompat.compat.device import Device, Function, normalise_address
 from nova_devcompat.kit import plugins
 from nova_devcompat.sources.base import API_VERSION, Source, SourceError, SourceOptions
 
 __all__ = [
     "Device",
+    "Function",
     "Source",
     "SourceError",
     "SourceOptions",

@@ -11,11 +11,12 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from nova_devcompat.compat.device import Device, normalise_address
+from nova_devcompat.compat.device import Device, Function, normalise_address
 
 __all__ = [
     "API_VERSION",
     "Device",
+    "Function",
     "Source",
     "SourceError",
     "SourceOptions",
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 #: The version of the interface below. A plugin states the one it was written for.
-API_VERSION = (1, 2)
+API_VERSION = (1, 3)
 
 
 class SourceError(RuntimeError):
@@ -39,11 +40,14 @@ class SourceOptions:
         attribute's name to a glob relative to the device's folder, such as
         ``{"caps": "qat/cap_*"}``
     :param sysfs_root: where sysfs is mounted, for sources that read it. Since 1.2
+    :param function_attributes: as ``attributes``, of each function and relative to its folder.
+        Since 1.3
     """
 
     inventory: pathlib.Path | None = None
     attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sysfs_root: str = "/sys"
+    function_attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Source(abc.ABC):
@@ -93,7 +97,8 @@ class Source(abc.ABC):
         """The devices of a host, as they are now; empty where it has none.
 
         An attribute that cannot be read is left out, the device is not: what is missing is
-        UNKNOWN, and the family's policy decides.
+        UNKNOWN, and the family's policy decides. What is a fact of a function is told by
+        :attr:`Device.functions`, since 1.3, and never of the device.
 
         :param host: its hypervisor hostname
         :raises SourceError: nothing can be told; nothing else is ever raised

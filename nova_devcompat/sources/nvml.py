@@ -100,7 +100,7 @@ _VIRTUALIZATION_MODES = ("none", "passthrough", "vgpu", "host_vgpu", "host_vsga"
 _STATES = ("disabled", "enabled")
 
 # NVML_DEVICE_PCI_BUS_ID_FMT: eight digits of domain; the function is 0.
-_BUS_ID = re.compile(r"([0-9A-Fa-f]{4,8}):([0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])")
+_BUS_ID = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]")
 
 _MAX_GPUS = 256
 _MAX_TEXT = 255
@@ -281,7 +281,7 @@ def _device(records: _Records, gpu: int) -> Device:
 
 def _pci(value: object) -> tuple[str, str, str]:
     match value:
-        case [str(bus_id), int(combined)] if match := _BUS_ID.fullmatch(bus_id):
+        case [str(bus_id), int(combined)] if _BUS_ID.fullmatch(bus_id):
             address = normalise_address(bus_id)
             identity = _integer(combined, 0, 2**32 - 1)
             return address, f"{identity & 0xFFFF:04x}", f"{identity >> 16:04x}"

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from nova_devcompat.compat.attributes import Unreadable
-from nova_devcompat.compat.device import Device, normalise_address
+from nova_devcompat.compat.device import Device, Function, is_pci, normalise_address
 from nova_devcompat.compat.rules import Rule
+from nova_devcompat.compat.runs import addresses_in
 from nova_devcompat.compat.traits import check_name
 from nova_devcompat.kit.document import META_SCHEMA, Schema
 from nova_devcompat.kit.keeper import Keeper
@@ -30,9 +31,36 @@ LOG = logging.getLogger(__name__)
 #: Versions of the format that this release reads.
 VERSIONS = ("1.0",)
 
+#: So many functions a device of PCI can have at most, but for one that is spread over buses.
+MOST_FUNCTIONS = 4096
+
 _MISSING = "write one, or name another with [devcompat] inventory in nova.conf or --inventory"
 
 _TEXT = {"type": "string", "minLength": 1}
+
+_ATTRIBUTES = {
+    "type": "object",
+    "additionalProperties": {
+        "type": ["string", "array", "object", "integer", "null"],
+        "items": {"type": "string"},
+        "additionalProperties": {
+            "type": ["string", "array"],
+            "items": {"type": "string"},
+        },
+    },
+}
+
+# Functions that are alike.
+_FUNCTIONS = {
+    "type": "object",
+    "required": ["addresses", "attributes"],
+    "additionalProperties": False,
+    "properties": {
+        "addresses": {"type": "array", "minItems": 1, "items": _TEXT},
+        "family": _TEXT,
+        "attributes": _ATTRIBUTES,
+    },
+}
 
 _DEVICE = {
     "type": "object",
@@ -41,17 +69,8 @@ _DEVICE = {
     "properties": {
         "address": _TEXT,
         "family": _TEXT,
-        "attributes": {
-            "type": "object",
-            "additionalProperties": {
-                "type": ["string", "array", "object", "integer", "null"],
-                "items": {"type": "string"},
-                "additionalProperties": {
-                    "type": ["string", "array"],
-                    "items": {"type": "string"},
-                },
-            },
-        },
+        "attributes": _ATTRIBUTES,
+        "functions": {"type": "array", "minItems": 1, "items": _FUNCTIONS},
     },
 }
 
@@ -136,6 +155,8 @@ def _devices(host: Section, catalog_rules: CatalogRules | None) -> Iterator[Devi
         known = device.family is None or _is_name(stated.at("family"), device.family)
         if known and catalog_rules is not None:
             _check_rules(stated, device, catalog_rules)
+            for functions in stated.rows("functions"):
+                _check_function_rules(functions, device, catalog_rules)
         if device.address in lines:
             stated.problem(
                 f"duplicate address {device.address!r}; it is first on line "
@@ -152,13 +173,56 @@ def _device(stated: Section) -> Device | None:
     address, family = stated.at("address").value, stated.at("family").value
     if not isinstance(address, str) or not isinstance(family, str | None):
         return None
+    attributes = _attributes(stated)
+    if attributes is None:
+        return None
+    functions = _functions(stated)
+    return Device(normalise_address(address), attributes, family, functions=functions)
+
+
+def _attributes(stated: Section) -> dict[str, object] | None:
+    """The attributes of a device or of functions; None where the schema has said why not."""
     attributes = stated.at("attributes")
     for name, attribute in attributes.items().items():
         _is_name(attribute, name)
         _check_scalar(attribute)
-    if not isinstance(attributes.value, dict):
-        return None
-    return Device(normalise_address(address), attributes.value, family)
+    return attributes.value if isinstance(attributes.value, dict) else None
+
+
+def _functions(device: Section) -> dict[str, Function]:
+    """Functions by address, one object for those that are written together."""
+    functions: dict[str, Function] = {}
+    for stated in device.rows("functions"):
+        attributes, family = _attributes(stated), stated.at("family").value
+        if attributes is None or not isinstance(family, str | None):
+            continue
+        if family is not None and not _is_name(stated.at("family"), family):
+            continue
+        function = Function(attributes, family=family)
+        for written in stated.at("addresses").elements():
+            for address in _addresses(written):
+                if address in functions:
+                    written.problem(f"duplicate address {address!r} of a function")
+                functions[address] = function
+    return functions
+
+
+def _addresses(written: Section) -> list[str]:
+    """The addresses of one item: an address, or a run ``<first>-<last>``."""
+    text = written.value
+    if not isinstance(text, str):
+        return []
+    first, dash, last = text.partition("-")
+    if not (dash and is_pci(normalise_address(first)) and is_pci(normalise_address(last))):
+        return [normalise_address(text)]
+    try:
+        found = list(addresses_in(f"{normalise_address(first)}-{normalise_address(last)}"))
+    except ValueError as error:
+        written.problem(str(error))
+        return []
+    if len(found) > MOST_FUNCTIONS:
+        written.problem(f"{len(found)} functions; {MOST_FUNCTIONS} are allowed")
+    return found[:MOST_FUNCTIONS]
 
 
 def _is_name(section: Section, name: str) -> bool:
@@ -188,6 +252,13 @@ def _check_rules(stated: Section, device: Device, catalog_rules: CatalogRules) -
     for name, attribute in stated.mapping("attributes").items():
         if type(attribute.value) is int and name in rules and not _takes_integers(rules[name]):
             attribute.ask_for_quotes()
+
+
+def _check_function_rules(stated: Section, device: Device, catalog_rules: CatalogRules) -> None:
+    family = stated.text("family") or device.family
+    alone = Device(device.address, {}, family)
+    if family is not None:
+        _check_rules(stated, alone, catalog_rules)
 
 
 def _takes_integers(rule: Rule[Any, Any]) -> bool:

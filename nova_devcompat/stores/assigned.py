@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from nova_devcompat.compat.device import normalise_address
 from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot, resource_slot
 
 if TYPE_CHECKING:
@@ -69,13 +70,15 @@ DeviceT = TypeVar("DeviceT", bound=Device)
 class Provided(Generic[DeviceT]):
     """What a resource provider stands for on one host.
 
-    :param address: of its device; '' for a provider that stands for no device of the host
-    :param device: what is known of that, None for a device of no family
-    :param told: whether it is known which device it is, so that None is one of no family
+    :param address: of its device, or of the parent of its functions; '' for a provider that stands
+        for no device of the host
+    :param devices: what is known of that: one, or several where a unit of it may be any of them,
+        each of another kind; empty for a device of no family
+    :param told: whether it is known which device it is, so that none is one of no family
     """
 
     address: str = ""
-    device: DeviceT | None = None
+    devices: tuple[DeviceT, ...] = ()
     told: bool = True
 
 
@@ -92,14 +95,16 @@ class Assigned(Generic[DeviceT]):
     :param slot: which of its requests it answers, see
         :class:`nova_devcompat.compat.need.DeviceNeed`
     :param address: where it is on its host
-    :param device: what is known of it, None for a device of no family
+    :param device: what is known of it, None for a device of no family, or one of several
     :param told: whether it is known which device it is, so that None is one of no family
+    :param may_be: of which it is one, where it is not known which: devices of several kinds
     """
 
     slot: str
     address: str
     device: DeviceT | None
     told: bool = True
+    may_be: tuple[DeviceT, ...] = ()
 
 
 def from_allocations(
@@ -120,10 +125,17 @@ def from_allocations(
         for resource_class, amount in allocation["resources"].items():
             slot = resource_slot(resource_class)
             untold = not provided.told and is_device_class(resource_class)
-            if provided.device is not None or untold or slot in expected:
-                one = Assigned(slot, provided.address, provided.device, provided.told)
-                assigned += [one] * amount
+            if provided.devices or untold or slot in expected:
+                assigned += [_assigned(slot, provided)] * amount
     return assigned
+
+
+def _assigned(slot: str, provided: Provided[DeviceT]) -> Assigned[DeviceT]:
+    """A device behind a provider: one of several, where functions of it are not alike."""
+    if len(provided.devices) > 1:
+        return Assigned(slot, provided.address, None, told=False, may_be=provided.devices)
+    device = provided.devices[0] if provided.devices else None
+    return Assigned(slot, provided.address, device, provided.told)
 
 
 def from_instance(
@@ -138,17 +150,45 @@ def from_instance(
     :param node_id: its host's compute node, since an instance that is being resized holds devices
         of two; None where there can only be one
     """
+    pci_devices = [
+        pci for pci in instance.pci_devices if node_id is None or pci.compute_node_id == node_id
+    ]
     assigned = [
         Assigned(pci_slot(pci.request_id), pci.address, find(pci.address, pci.parent_addr))
-        for pci in instance.pci_devices
-        if node_id is None or pci.compute_node_id == node_id
+        for pci in pci_devices
     ]
     # With PCI in placement an allocation stands for the very devices the tracker assigned.
-    tracked = {id(one.device) for one in assigned if one.device is not None}
-    assigned += [
-        one for one in from_allocations(allocations, behind) if id(one.device) not in tracked
-    ]
+    tracked = Tracked.of(
+        (pci.address, pci.parent_addr, one.device)
+        for pci, one in zip(pci_devices, assigned, strict=True)
+    )
+    assigned += [one for one in from_allocations(allocations, behind) if one not in tracked]
     return assigned
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tracked:
+    """PCI devices that are known one by one, so that allocations of the same are no others.
+
+    :param addresses: theirs and their parents'
+    :param devices: identities of what is known of them
+    """
+
+    addresses: frozenset[str]
+    devices: frozenset[int]
+
+    @classmethod
+    def of(cls, known: Iterable[tuple[str, str | None, object]]) -> Tracked:
+        """Some devices: the address of each, of its parent, and what is known of it, or None."""
+        listed = list(known)
+        named = (address for one in listed for address in one[:2] if address)
+        return cls(
+            frozenset(map(normalise_address, named)),
+            frozenset(id(device) for _, _, device in listed if device is not None),
+        )
+
+    def __contains__(self, one: Assigned[Any]) -> bool:
+        return one.address in self.addresses or id(one.device) in self.devices
 
 
 def freeze(assigned: Iterable[Assigned[DeviceT]], pins: Need) -> Need:

@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.device import normalise_address
 from nova_devcompat.compat.need import DeviceNeed
+from nova_devcompat.compat.runs import is_in
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.kit.text import is_printable, printable
 from nova_devcompat.wire import checks
@@ -48,14 +50,17 @@ class PublishedDevice:
     """What a host says of one device.
 
     :param address: the device's address, or that of the parent whose functions are assigned
-    :param accepts: its accept-set
+    :param accepts: its accept-set, or that of the functions
     :param providers: UUIDs of the resource providers that stand for it; empty where placement
         does not track it, or the host does not know yet
+    :param functions: runs of the addresses of functions that are devices of their own and accept
+        this, see :mod:`nova_devcompat.compat.runs`; empty where the device is meant
     """
 
     address: str
     accepts: AcceptSet
     providers: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:
@@ -93,8 +98,11 @@ class HostDocument:
     unreadable_providers: frozenset[str] = frozenset()
     #: Accept-sets of host families.
     by_family: Mapping[str, AcceptSet] = dataclasses.field(init=False, compare=False)
-    #: Accept-sets by resource provider.
-    by_provider: Mapping[str, AcceptSet] = dataclasses.field(init=False, compare=False)
+    #: Accept-sets by resource provider: of its device, or one for each kind of its functions.
+    by_provider: Mapping[str, tuple[AcceptSet, ...]] = dataclasses.field(init=False, compare=False)
+    #: By resource provider, a number that documents of one reader share where these are the same;
+    #: None as below.
+    numbers: Mapping[str, int] | None = dataclasses.field(default=None, compare=False)
     #: What documents share where all devices of all these hosts accept the same, placement knows
     #: them all or none of them, and the documents are whole; None for other documents, and for one
     #: that no reader read. It stands in the text at :data:`SHAPE`.
@@ -105,12 +113,25 @@ class HostDocument:
     kin: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        by_provider = {
-            provider: device.accepts for device in self.devices for provider in device.providers
-        }
+        by_provider: dict[str, tuple[AcceptSet, ...]] = {}
+        for device in self.devices:
+            for provider in device.providers:
+                by_provider[provider] = (*by_provider.get(provider, ()), device.accepts)
         object.__setattr__(self, "by_provider", by_provider)
         by_family = {part.family: part.accepts for part in self.host}
         object.__setattr__(self, "by_family", by_family)
+
+    def find(self, address: str, parent: str | None = None) -> PublishedDevice | None:
+        """The device or function at an address, else the one whose parent is given beside it."""
+        wanted = normalise_address(address)
+        for device in self.devices:
+            if any(is_in(run, wanted) for run in device.functions):
+                return device
+        for place in (wanted, normalise_address(parent or "")):
+            for device in self.devices:
+                if device.address == place and not device.functions:
+                    return device
+        return None
 
     @property
     def problems(self) -> dict[str, Reason]:
@@ -145,7 +166,11 @@ def dump_stats(document: HostDocument) -> str:
         if of_host:
             body["h"] = True
         group = groups.setdefault(dumps(body), {**body, "d": {}})
-        group["d"][checks.fit_address(device.address)] = sorted(device.providers)
+        address = checks.fit_address(device.address)
+        group["d"][address] = sorted({*group["d"].get(address, ()), *device.providers})
+        if device.functions:
+            runs = group.setdefault("p", {}).setdefault(address, [])
+            runs += map(checks.fit_address, device.functions)
     content: dict[str, Any] = {
         "v": STATS_VERSION,
         "c": document.catalog,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.runs import check_run
 from nova_devcompat.compat.verdict import Actor, Code
 from nova_devcompat.kit.text import printable
 from nova_devcompat.wire import checks
@@ -44,6 +45,8 @@ class StatsReader:
         self._documents: dict[str, HostDocument | WireError] = {}
         self._accept_sets: dict[str, tuple[int, AcceptSet]] = {}
         self._kins: dict[tuple[bool, tuple[tuple[int, bool, bool], ...]], int] = {}
+        # What several kinds of functions of one provider accept, by the numbers of each.
+        self._together: dict[tuple[int, ...], int] = {}
 
     def read(self, text: str) -> HostDocument | WireError:
         """The document, or what is wrong with it. Never raises for what the text holds."""
@@ -58,6 +61,7 @@ class StatsReader:
                 self._documents.clear()
                 self._accept_sets.clear()
                 self._kins.clear()
+                self._together.clear()
             read = self._documents[text] = self._parse(text)
         return read
 
@@ -82,6 +86,7 @@ class StatsReader:
         host: dict[str, list[PublishedDevice]] = {}
         # Accept-sets in order, whether of the host, and whether placement knows such devices.
         named: dict[tuple[int, bool, bool], None] = {}
+        numbers: dict[str, tuple[int, ...]] = {}
         unreadable: dict[str, str] = {}
         lost: set[str] = set()
         for index, group in enumerate(groups):
@@ -93,6 +98,8 @@ class StatsReader:
                 lost |= _providers_of(group)
                 continue
             named.update(dict.fromkeys((number, of_host, bool(one.providers)) for one in parts))
+            for provider in itertools.chain.from_iterable(one.providers for one in parts):
+                numbers[provider] = (*numbers.get(provider, ()), number)
             for part in parts:
                 (host.setdefault(part.family, []) if of_host else devices).append(part)
         # A host is one thing: of two parts of a family nobody could tell which it is.
@@ -107,11 +114,18 @@ class StatsReader:
             host=tuple(part for parts in host.values() for part in parts),
             unreadable=unreadable,
             unreadable_providers=frozenset(lost),
+            numbers={provider: self._number_of(each) for provider, each in numbers.items()},
             shape=shape if shape == text[SHAPE] else None,
             kin=None
             if unreadable
             else self._kins.setdefault((whole, tuple(named)), next(_numbers)),
         )
+
+    def _number_of(self, numbers: tuple[int, ...]) -> int:
+        """One number for those of several accept-sets, which are mostly one."""
+        if len(numbers) == 1:
+            return numbers[0]
+        return self._together.setdefault(numbers, next(_numbers))
 
     def _group(self, content: object, place: str) -> tuple[int, bool, list[PublishedDevice]]:
         """The devices of a group.
@@ -126,6 +140,7 @@ class StatsReader:
         listed = checks.mapping_of(checks.member(group, "d", place), at, checks.MOST_DEVICES)
         if not listed:
             raise Malformed(at, "no devices")
+        functions = _functions(group.get("p", {}), f"{place}.p")
         parts = [
             PublishedDevice(
                 address=checks.address_of(address, at),
@@ -134,6 +149,7 @@ class StatsReader:
                     checks.uuid_of(provider, at)
                     for provider in checks.list_of(providers, at, checks.MOST_DEVICES)
                 ),
+                functions=functions.get(address, ()),
             )
             for address, providers in listed.items()
         ]
@@ -170,6 +186,21 @@ def load_stats(text: str) -> HostDocument:
     if isinstance(read, WireError):
         raise read
     return read
+
+
+def _functions(content: object, place: str) -> dict[str, tuple[str, ...]]:
+    """The runs of functions that are devices of their own, by the address of their parent."""
+    found = {}
+    for parent, listed in checks.mapping_of(content, place, checks.MOST_DEVICES).items():
+        runs = [
+            checks.address_of(run, place)
+            for run in checks.list_of(listed, place, checks.MOST_DEVICES)
+        ]
+        try:
+            found[parent] = tuple(map(check_run, runs))
+        except ValueError as error:
+            raise Malformed(place, str(error)) from None
+    return found
 
 
 def _family_of(group: object) -> str:

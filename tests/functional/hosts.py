@@ -6,6 +6,7 @@
 import dataclasses
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ class Gpu:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Pf:
-    """A physical function with its virtual functions, at functions 1 to 7 of the same slot.
+    """A physical function with its virtual functions, which follow it: eight to a slot.
 
     Its provider is called ``<host>_0000:82:00.0``.
     """
@@ -200,34 +201,40 @@ def _devices(gpus: Sequence[Gpu], pfs: Sequence[Pf]) -> Any:
             generic_types=gpu.generic,
         )
     for pf in pfs:
-        # Functions 1 to 7: fake libvirt has further ones spill into the next slot.
-        if pf.vfs not in range(1, 8):
-            raise ValueError(f"{pf.address}: give it 1 to 7 VFs, not {pf.vfs}")
         bus, slot, function = _numbers(pf.address)
         shared = {
-            "bus": bus,
-            "slot": slot,
             "numa_node": 0,
             "vf_ratio": pf.vfs,
             "vend_id": pf.vendor_id,
         }
         info.add_device(
             dev_type="PF",
+            bus=bus,
+            slot=slot,
             function=function,
             iommu_group=next(groups),
             prod_id=pf.product_id,
             **shared,
         )
         for number in range(1, pf.vfs + 1):
-            info.add_device(
+            routing_id = (bus << 8 | slot << 3 | function) + number
+            device = info.add_device(
                 dev_type="VF",
-                function=number,
+                bus=routing_id >> 8,
+                slot=routing_id >> 3 & 31,
+                function=routing_id & 7,
                 iommu_group=next(groups),
                 parent=(bus, slot, function),
                 prod_id=pf.vf_product_id,
                 **shared,
             )
+            # Fake libvirt guesses the parent's address by that of the function.
+            parent = device.addr_templ % {"bus": bus, "slot": slot, "function": function}
+            device.pci_device = _PHYSFN.sub(rf"\g<1>{parent}", device.pci_device)
     return info
+
+
+_PHYSFN = re.compile("(<capability type='phys_function'>)<address [^>]*>")
 
 
 def _numbers(address: str) -> tuple[int, int, int]:

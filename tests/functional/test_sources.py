@@ -7,18 +7,18 @@ import errno
 import logging
 import pathlib
 import struct
-from collections.abc import Callable
 from unittest import mock
 
 import fixtures
 
 from nova_devcompat.host.inventory import HostReader
-from nova_devcompat.sources import Source, SourceOptions, load_source
+from nova_devcompat.sources import load_source
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.sysfs import SysfsSource
 from tests.functional import base
 from tests.functional.base import VF_BY_CLASS, VF_SPEC
 from tests.functional.devcompat import VF, DeviceCompatFleet
+from tests.functional.worlds import PerHost
 from tests.unit.sources import devlink_messages, sysfs_trees
 
 PF = "0000:81:00.0"
@@ -39,27 +39,6 @@ FAMILIES = {
         },
     }
 }
-
-
-class PerHost(Source):
-    """Real sources, each in its own host's world; services of all hosts run in this process.
-
-    :param name: of the source
-    :param make: makes the source of a host
-    """
-
-    def __init__(
-        self, name: str, options: SourceOptions, make: Callable[[str, SourceOptions], Source]
-    ) -> None:
-        super().__init__(options)
-        self.name = name
-        self._make = make
-        self._made: dict[str, Source] = {}
-
-    def read(self, host):
-        if host not in self._made:
-            self._made[host] = self._make(host, self.options)
-        return self._made[host].read(host)
 
 
 class Recorded(devlink_messages.Socket):

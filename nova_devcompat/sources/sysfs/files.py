@@ -16,8 +16,8 @@ ROOT = "/sys"
 #: More of a file than any text in sysfs has is not read.
 MAX_BYTES = 64 * 1024
 
-#: How many files one pattern may name.
-MAX_FILES = 64
+#: How many files one pattern may name: more than a device has functions.
+MAX_FILES = 1024
 
 
 PCI = "bus/pci/devices"

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TypeVar
 
-from nova_devcompat.compat.device import Device, node_device_name, normalise_address
+from nova_devcompat.compat.device import Device, Function, node_device_name, normalise_address
 from nova_devcompat.sources.sysfs.facts import (
     Driver,
     Facts,
@@ -34,6 +34,13 @@ from nova_devcompat.sources.sysfs.files import (
     Reader,
     expand,
     is_wild,
+)
+from nova_devcompat.sources.sysfs.functions import (
+    Bound,
+    FunctionReader,
+    VgpuFile,
+    drivers_of,
+    read_bound,
 )
 
 T = TypeVar("T")
@@ -63,6 +70,7 @@ class State:
     devices: Mapping[str, Known] = dataclasses.field(default_factory=dict)
     drivers: Mapping[str, tuple[int | None, Driver]] = dataclasses.field(default_factory=dict)
     parents: Mapping[str, tuple[int, Facts]] = dataclasses.field(default_factory=dict)
+    vgpu_files: Mapping[str, VgpuFile] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,18 +96,29 @@ class Scan:
 
     :param before: of the scan before this one
     :param patterns: of further attributes, see :class:`SourceOptions`
+    :param function_patterns: the same of functions
     """
 
-    def __init__(self, reader: Reader, before: State, patterns: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        before: State,
+        patterns: Mapping[str, str],
+        function_patterns: Mapping[str, str],
+    ) -> None:
         self._reader = reader
         self._before = before
         self._patterns = patterns
+        self._function_patterns = function_patterns
         self._entries: dict[str, int] = {}
         self._devices: dict[str, Known] = {}
         self._drivers: dict[str, tuple[int | None, Driver]] = {}
         self._parents: dict[str, tuple[int, Facts]] = {}
         self._holders: dict[str, int] | None = None
         self._functions: dict[str, list[str]] = {}
+        self._named_drivers: dict[str, Driver] = {}
+        self._bound: Mapping[str, Bound] = {}
+        self._all_bound = False
         self._vanished: list[str] = []
         self._unreadable: dict[str, str] = {}
 
@@ -116,11 +135,24 @@ class Scan:
                 if known.physfn is not None:
                     self._functions.setdefault(known.physfn, []).append(address)
         self._know_parents()
+        self._bound, self._all_bound = read_bound(self._reader)
+        self._function_reader = FunctionReader(
+            self._reader,
+            self._bound,
+            self._before.vgpu_files,
+            self._function_patterns,
+            self._matching,
+        )
         found = [self._attempt(address, self._pci_device) for address in self._devices]
         found += [self._parent(name) for name in self._parents if name not in self._entries]
         return Found(
             tuple(device for device in found if device is not None),
-            State(self._devices, self._drivers, self._parents),
+            State(
+                self._devices,
+                self._drivers,
+                self._parents,
+                self._function_reader.vgpu_files,
+            ),
             tuple(self._vanished),
             self._unreadable,
         )
@@ -178,11 +210,37 @@ class Scan:
             # The file of this name says the same, but waits for the device's lock while somebody
             # enables functions (sriov_numvfs_show in drivers/pci/iov.c).
             facts.attributes["sriov_numvfs"] = len(functions)
+        read = self._read_functions(functions or [address], facts.attributes.get("vendor_id"))
         if functions:
-            self._add_function_drivers(facts, functions)
+            self._add_function_drivers(facts, read.values())
+        self._function_reader.add_creatable(facts, read)
         self._add_mdevs(facts, address, functions)
         self._add_patterns(facts, folder)
-        return Device(normalise_address(address), facts.attributes, problems=facts.problems)
+        return Device(
+            normalise_address(address),
+            facts.attributes,
+            problems=facts.problems,
+            functions={normalise_address(name): function for name, function in read.items()},
+        )
+
+    def _read_functions(self, addresses: Iterable[str], vendor: object) -> dict[str, Function]:
+        """What is a fact of each function; those that have gone are left out."""
+        read: dict[str, Function] = {}
+        for address in addresses:
+            try:
+                name = self._driver_of(address)
+                driver = None if name is None else (name, self._driver_named(name))
+                read[address] = self._function_reader.read(
+                    address,
+                    self._entries[address],
+                    driver,
+                    vendor,
+                    makes_mdevs=address in self._parents,
+                )
+            except (Vanished, CannotRead):
+                # It comes and goes without its parent.
+                continue
+        return read
 
     def _parent(self, name: str) -> Device:
         """A parent of mdevs on another bus, or on none, such as the kernel's sample mtty."""
@@ -200,11 +258,20 @@ class Scan:
         return Device(normalise_address(address), facts.attributes, problems=facts.problems)
 
     def _driver_of(self, address: str) -> str | None:
+        bound = self._bound.get(address)
+        if bound is not None:
+            return bound.driver
         folder = f"{PCI}/{address}"
-        driver = self._reader.link(f"{folder}/driver")
+        driver = None if self._all_bound else self._reader.link(f"{folder}/driver")
         if driver is None and not self._reader.exists(folder):
             raise Vanished
         return driver
+
+    def _driver_named(self, name: str) -> Driver:
+        known = self._named_drivers.get(name)
+        if known is None:
+            known = self._named_drivers[name] = self._driver(name, f"{DRIVERS}/{name}/module")
+        return known
 
     def _driver(self, name: str, module: str) -> Driver:
         known = self._drivers.get(module)
@@ -229,20 +296,15 @@ class Scan:
     def _add_driver(self, facts: Facts, driver: str | None) -> None:
         if driver is not None:
             facts.attributes["driver"] = driver
-            facts.add(self._driver(driver, f"{DRIVERS}/{driver}/module").facts, "driver_")
+            facts.add(self._driver_named(driver).facts, "driver_")
 
-    def _add_function_drivers(self, facts: Facts, functions: Iterable[str]) -> None:
-        variants: dict[str, Driver] = {}
-        for address in functions:
-            try:
-                name = self._driver_of(address)
-            except (Vanished, CannotRead):
-                # It comes and goes without its parent.
-                continue
-            if name is not None:
-                driver = self._driver(name, f"{DRIVERS}/{name}/module")
-                if driver.variant:
-                    variants[module_of(name)] = driver
+    def _add_function_drivers(self, facts: Facts, functions: Iterable[Function]) -> None:
+        bound = drivers_of(functions)
+        variants = {
+            module_of(name): known
+            for name, known in self._named_drivers.items()
+            if known.variant and module_of(name) in bound
+        }
         facts.attributes["vf_driver"] = sorted(variants)
         if len(variants) == 1:
             facts.add(next(iter(variants.values())).facts, "vf_driver_")

@@ -50,6 +50,18 @@ ATTRIBUTES = frozenset(
         "mdev_device_api",
         "mdev_description",
         "mdev_available_instances",
+        "vgpu_creatable",
+    }
+)
+
+#: Those that it tells of each function.
+FUNCTION_ATTRIBUTES = frozenset(
+    {
+        "vf_driver",
+        "vf_driver_version",
+        "vf_driver_srcversion",
+        "vf_driver_migrates",
+        "vgpu_type",
     }
 )
 
@@ -65,7 +77,7 @@ def check_pattern(attribute: str, pattern: str) -> None:
     :raises ValueError: the attribute or the pattern will not do, and why
     """
     check_name(attribute)
-    if attribute in ATTRIBUTES:
+    if attribute in ATTRIBUTES | FUNCTION_ATTRIBUTES:
         raise ValueError(
             f"attribute {attribute!r} is one that the source reads itself; name it otherwise"
         )
@@ -96,8 +108,21 @@ class SysfsSource(Source):
       their modules; ``vf_driver_version`` and ``vf_driver_srcversion`` if it is just one
     - ``mdev_type``: list of types; ``mdev_name``, ``mdev_device_api``, ``mdev_description``,
       ``mdev_available_instances``: mappings from type to text, the last not for functions
+    - ``vgpu_creatable``: mapping from number to name of the vGPU types that a function of an
+      NVIDIA GPU without one can be made now
     - what ``options.attributes`` names: the file's text; of a pattern with wildcards the list of
       its files' texts, in the order of their paths
+
+    Of each function, or of a device without functions as of its only one:
+
+    - ``vf_driver``: text, the driver that it is bound to, by the name of its module, ``none`` for
+      none; ``vf_driver_version`` and ``vf_driver_srcversion``: what the module states;
+      ``vf_driver_migrates``: ``yes`` for a VFIO variant driver that hands on a device's state,
+      ``no`` for ``vfio_pci`` and one that does not, left out for other drivers
+    - ``vgpu_type``: text, of an NVIDIA GPU's function: the number of the vGPU type that it has
+      been made (``nvidia/current_vgpu_type``), ``none`` for none; ``mdev`` for one that makes
+      mdevs, which have types of their own
+    - what ``options.function_attributes`` names, likewise
 
     What is not there is left out; what is there and cannot be read is a problem of the device. A
     file that hangs is not asked again until the hanging call has returned.
@@ -118,7 +143,8 @@ class SysfsSource(Source):
         seconds: float = _SECONDS,
     ) -> None:
         super().__init__(options)
-        for attribute, pattern in options.attributes.items():
+        named = (*options.attributes.items(), *options.function_attributes.items())
+        for attribute, pattern in named:
             try:
                 self.check_file(attribute, pattern)
             except ValueError as error:
@@ -169,7 +195,12 @@ class SysfsSource(Source):
         while True:
             try:
                 found = self._bounded(
-                    lambda reader: Scan(reader, self._state, self.options.attributes).run(),
+                    lambda reader: Scan(
+                        reader,
+                        self._state,
+                        self.options.attributes,
+                        self.options.function_attributes,
+                    ).run(),
                     seconds,
                 )
             except TimedOut:

@@ -28,6 +28,7 @@ from nova_devcompat.kit import plugins
 from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import Device, sysfs
+from nova_devcompat.sources.static import load_inventory
 from tests.budget import scaled
 from tests.unit.distributions import install
 
@@ -217,6 +218,51 @@ def test_the_documented_example_of_several_sources():
     assert catalog.sources == {"devlink", "nvml", "sysfs"}
 
 
+def test_facts_of_functions(write):
+    rules = "{fw_version: semver, caps: superset, ecc: equal}"
+    stated = "{{caps: {{source: sysfs, path: caps, of: {}}}, ecc: {{source: sysfs, of: {}}}}}"
+
+    def load(caps, ecc):
+        text = catalog_of(
+            family(source="devlink", rules=rules, attributes=stated.format(caps, ecc))
+        )
+        return load_catalog([write(text)])
+
+    catalog = load("function", "device")
+    found = catalog.families["fam"]
+    assert found.of_functions and found.sources == {"devlink", "sysfs"}
+    assert found.source_of("caps") == AttributeSource(
+        source="sysfs", path="caps", of_function=True
+    )
+    assert not found.source_of("ecc").of_function and not found.source_of("fw_version").of_function
+    assert not catalog.paths and [*catalog.function_paths["sysfs"].values()] == ["caps"]
+    assert catalog.on_paper().families["fam"].source_of("caps") == AttributeSource(
+        source="inventory", of_function=True
+    )
+
+    plain = load("device", "device")
+    assert not plain.families["fam"].of_functions and not plain.function_paths
+    # What a file of a device is called is not what one of a function is.
+    assert plain.paths["sysfs"].keys().isdisjoint(catalog.function_paths["sysfs"])
+    digests = {load(caps, ecc).digest for caps in KINDS for ecc in KINDS}
+    assert len(digests) == 4
+
+
+KINDS = ("device", "function")
+
+
+def test_the_documented_example_of_functions():
+    folder = pathlib.Path(__file__).parents[3] / "doc" / "source" / "_examples"
+    catalog = load_catalog([folder / "functions.yaml"])
+    inventory = load_inventory(folder / "functions-inventory.yaml", catalog)
+    ((device,),) = inventory.hosts.values()
+    assert len(device.functions) == 21
+    (used, free, gpu), problems = catalog.on_paper().divide(device.address, {"inventory": device})
+    assert (len(used.functions), len(free.functions), problems) == (17, 4, {})
+    assert gpu.family is None and not gpu.functions
+    assert (used.attributes["vgpu_type"], free.attributes["vgpu_type"]) == ("1561", "none")
+
+
 def test_files_of_one_attribute_name_have_names_of_their_own(write):
     def of(name: str, vendor: str, path: str) -> str:
         return family(
@@ -396,7 +442,10 @@ REFUSED = [
     (catalog_of(family(attributes="{fw_version: nvlm}")), "families.fam.attributes.fw_version: source 'nvlm' is not registered in nova_devcompat.sources; registered: devlink, libvirt, nvml, static, sysfs; did you mean 'nvml'?"),
     (catalog_of(family(attributes="{fw_version: {source: nvlm}}")), "families.fam.attributes.fw_version.source: source 'nvlm' is not registered"),
     (catalog_of(family(attributes="{fw_version: {}}")), "families.fam.attributes.fw_version: key 'source' is missing"),
-    (catalog_of(family(attributes="{fw_version: {source: nvml, file: x}}")), "families.fam.attributes.fw_version.file: unknown key 'file'; allowed: path, source"),
+    (catalog_of(family(attributes="{fw_version: {source: sysfs, of: vf}}")), "families.fam.attributes.fw_version.of: 'vf'"),
+    (catalog_of(family(subject="host", needs=use(requires="{fw_version: '3.1'}"), attributes="{fw_version: {source: sysfs, of: function}}")), "families.fam.attributes.fw_version.of: a host has no functions; leave 'of' out"),
+    (catalog_of(family(attributes="{used: {source: sysfs, of: function}}", in_use="{fw_version: used}")), "families.fam.attributes.used.of: what guests use is told by the device; leave 'of' out"),
+    (catalog_of(family(attributes="{fw_version: {source: nvml, file: x}}")), "families.fam.attributes.fw_version.file: unknown key 'file'; allowed: of, path, source"),
     (catalog_of(family(attributes="{fw_version: {source: sysfs, path: 7}}")), "families.fam.attributes.fw_version.path: 7 was read as the number 7"),
     (catalog_of(family(attributes="{fw_version: {source: sysfs, path: ''}}")), "families.fam.attributes.fw_version.path: is empty"),
     (catalog_of(family(attributes="{fw_version: {source: sysfs, path: ../x}}")), "families.fam.attributes.fw_version.path: attribute 'fw_version': '../x' is not a path relative to a device's folder; write one like 'vendor/caps'"),

@@ -55,7 +55,7 @@ def test_a_host_finds_its_devices():
     assert found.find("pci_0000_82_00_0", None) is device
     assert found.find(VF, PF) is device
     assert found.find(VF, None) is None
-    assert found.behind(PROVIDER) == Provided(PF, device)
+    assert found.behind(PROVIDER) == Provided(PF, (device,))
     assert found.behind("another") == Provided()
     assert found.providers == [PROVIDER]
 

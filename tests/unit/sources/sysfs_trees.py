@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Sequence
 
 
 class Tree:
@@ -106,15 +107,20 @@ class Tree:
         if driver is not None:
             self.bind(address, driver)
 
-    def functions(self, parent: str, count: int, *, driver: str | None = None) -> list[str]:
-        """Enable virtual functions: each eight to a slot, from the parent's bus and slot 1 on."""
+    def functions(
+        self, parent: str, count: int, *, driver: str | None = None, offset: int = 8
+    ) -> list[str]:
+        """Enable virtual functions: each eight to a slot, from the parent's bus and slot 1 on.
+
+        :param offset: of the first one from the parent (First VF Offset), where that is slot 0
+        """
         folder = self.folder(parent)
         vf_device = (self.root / folder / "sriov_vf_device").read_text().strip()
         vendor = (self.root / folder / "vendor").read_text().strip()[2:]
         class_ = (self.root / folder / "class").read_text().strip()[2:]
         found = []
         for number in range(count):
-            bus, rest = divmod(int(parent[5:7], 16) * 256 + 8 + number, 256)
+            bus, rest = divmod(int(parent[5:7], 16) * 256 + offset + number, 256)
             address = f"{parent[:5]}{bus:02x}:{rest >> 3:02x}.{rest & 7}"
             self.pci(address, vendor=vendor, device=vf_device, class_=class_, driver=driver)
             self.link(f"{self.folder(address)}/physfn", folder)
@@ -197,6 +203,37 @@ def mlx5(tree: Tree, parents: int = 2, functions: int = 8) -> list[str]:
         tree.pci(address, driver="mlx5_core", totalvfs=128)
         tree.functions(address, functions, driver="mlx5_vfio_pci")
         found.append(address)
+    return found
+
+
+RTX = "0001:04:00.0"
+
+
+def rtx(
+    tree: Tree, functions: int, types: Sequence[str] = (), address: str = RTX, offset: int = 8
+) -> list[str]:
+    """An NVIDIA GPU under the vendor's own VFIO framework: no mdevs, a type for each function.
+
+    Files are those of NVIDIA's Virtual GPU Software User Guide.
+    """
+    tree.driver("nvidia", version="580.105.06")
+    tree.pci(
+        address,
+        vendor="10de",
+        device="2bb5",
+        class_="030200",
+        driver="nvidia",
+        totalvfs=256,
+        vf_device="2bb5",
+    )
+    found = tree.functions(address, functions, driver="nvidia", offset=offset)
+    for number, function in enumerate(found):
+        kind = types[number] if number < len(types) else "0"
+        tree.write(f"{tree.folder(function)}/nvidia/current_vgpu_type", f"{kind}\n")
+        free = "" if kind != "0" else "1518  : NVIDIA RTX-2B\n1561  : NVIDIA RTX-48Q\n"
+        tree.write(
+            f"{tree.folder(function)}/nvidia/creatable_vgpu_types", f"ID    : vGPU Name\n{free}"
+        )
     return found
 
 

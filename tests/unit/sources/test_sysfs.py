@@ -221,7 +221,7 @@ def test_a_pattern_that_names_too_much(tree):
     for number in range(files.MAX_FILES + 1):
         tree.write(f"{tree.folder('0000:81:00.0')}/many/{number}", "1")
     device = read(tree, attributes={"many": "many/*"})["0000:81:00.0"]
-    assert "names more than 64 files" in device.problems["many"]
+    assert f"names more than {files.MAX_FILES} files" in device.problems["many"]
     assert "many" not in device.attributes
 
 
@@ -371,16 +371,16 @@ def test_a_device_that_vanishes_while_it_is_read(tree, monkeypatch, caplog):
 
 
 def vanishing(tree, monkeypatch, address):
-    """Let a device vanish when its driver is asked for."""
-    real = os.readlink
+    """Let a device vanish when drivers are asked for theirs."""
+    real = os.scandir
 
-    def readlink(path, *args, **kwargs):
-        if str(path).endswith(f"{address}/driver"):
-            monkeypatch.setattr(os, "readlink", real)
+    def scandir(path, *args, **kwargs):
+        if str(path).endswith("bus/pci/drivers"):
+            monkeypatch.setattr(os, "scandir", real)
             tree.remove(address)
         return real(path, *args, **kwargs)
 
-    monkeypatch.setattr(os, "readlink", readlink)
+    monkeypatch.setattr(os, "scandir", scandir)
 
 
 def test_a_known_device_that_vanishes_while_it_is_read(tree, monkeypatch, caplog):
@@ -594,7 +594,11 @@ def test_nothing_is_read_twice(tree, monkeypatch):
     ]
     for found in (calls.opened, calls.linked, calls.listed, calls.looked):
         assert len(found) == len(set(found))
-    assert len(calls.listed) == 2
+    # What a device or a function is bound to is not asked of each.
+    drivers = [path for path in calls.listed if "/bus/pci/drivers" in path]
+    assert len(drivers) == 1 + len(os.listdir(tree.root / "bus/pci/drivers"))
+    assert len(calls.listed) - len(drivers) == 2
+    assert all("/class/mdev_bus/mtty/" in path for path in calls.linked)
 
 
 def test_functions_come_and_go(tree):
@@ -677,6 +681,129 @@ def test_several_threads(tree):
     for thread in threads:
         thread.join(20)
     assert len(results) == 8 and all(result == results[0] for result in results)
+
+
+# Facts of functions.
+
+
+def told(device, name):
+    return {
+        address: function.attributes.get(name) for address, function in device.functions.items()
+    }
+
+
+def test_vgpu_types_of_functions(tree, monkeypatch):
+    first, *others = sysfs_trees.rtx(tree, 48, ["1561"])
+    ours = source(tree)
+
+    def gpu():
+        return next(device for device in ours.read("x") if device.address == sysfs_trees.RTX)
+
+    found = gpu()
+    assert not found.problems
+    assert told(found, "vgpu_type") == {first: "1561"} | dict.fromkeys(others, "none")
+    assert found.attributes["vgpu_creatable"] == {
+        "1518": "NVIDIA RTX-2B",
+        "1561": "NVIDIA RTX-48Q",
+    }
+    assert "vgpu_type" not in found.attributes
+    # What is alike is one object.
+    assert len({id(function) for function in found.functions.values()}) == 2
+
+    calls = Calls(monkeypatch)
+    gpu()
+    asked = [
+        path for path in calls.opened if f"/{sysfs_trees.RTX[:8]}" in path and "/nvidia/" in path
+    ]
+    assert len(asked) == 49 and all(path.endswith("current_vgpu_type") for path in asked[:48])
+    assert not [path for path in calls.linked + calls.looked if f"/{sysfs_trees.RTX[:8]}" in path]
+
+    tree.write(f"{tree.folder(first)}/nvidia/current_vgpu_type", "1518\n")
+    assert told(gpu(), "vgpu_type")[first] == "1518"
+    for content in ("", "Unset\n", "15 61\n", b"\xff"):
+        tree.write(f"{tree.folder(first)}/nvidia/current_vgpu_type", content)
+        function = gpu().functions[first]
+        assert "vgpu_type" not in function.attributes
+        assert "current_vgpu_type" in function.problems["vgpu_type"]
+    assert told(gpu(), "vgpu_type")[others[0]] == "none"
+
+
+def test_a_vgpu_type_appears_with_its_driver(tree):
+    (function,) = sysfs_trees.rtx(tree, 1, ["1561"])
+    file = tree.root / tree.folder(function) / "nvidia/current_vgpu_type"
+    ours = source(tree)
+
+    def kind():
+        gpu = next(device for device in ours.read("x") if device.address == sysfs_trees.RTX)
+        return gpu.functions[function].attributes.get("vgpu_type")
+
+    tree.bind(function, None)
+    file.unlink()
+    assert [kind(), kind()] == [None, None]
+    tree.bind(function, "nvidia")
+    assert kind() is None
+    file.write_text("1561\n")
+    assert [kind(), kind()] == ["1561", "1561"]
+
+
+def test_vgpu_types_where_there_are_mdevs(tree):
+    t4 = read(tree)["0000:c1:00.0"]
+    assert told(t4, "vgpu_type") == {"0000:c1:00.0": "mdev"}
+    a40 = sysfs_trees.rtx(tree, 3)
+    for address in a40:
+        (tree.root / tree.folder(address) / "nvidia/current_vgpu_type").unlink()
+        tree.mdev_types(address, sysfs_trees.NVIDIA_T4_TYPES)
+    assert told(read(tree)[sysfs_trees.RTX], "vgpu_type") == dict.fromkeys(a40, "mdev")
+    # Of other makers' devices there are no such types.
+    assert set(told(read(tree)["0000:81:00.0"], "vgpu_type").values()) == {None}
+
+
+def test_the_driver_of_each_function(tree):
+    tree.driver("vfio-pci", srcversion="55AA")
+    functions = list(read(tree)["0000:81:00.0"].functions)
+    assert len(functions) == 8
+    ours = source(tree)
+    ours.read("x")
+    tree.bind(functions[3], "vfio-pci")
+    tree.bind(functions[4], None)
+    tree.bind(functions[5], "mlx5_core")
+    nic = next(device for device in ours.read("x") if device.address == "0000:81:00.0")
+    drivers = told(nic, "vf_driver")
+    assert [drivers[address] for address in functions[2:7]] == [
+        "mlx5_vfio_pci",
+        "vfio_pci",
+        "none",
+        "mlx5_core",
+        "mlx5_vfio_pci",
+    ]
+    migrates = told(nic, "vf_driver_migrates")
+    assert [migrates[address] for address in functions[2:6]] == ["yes", "no", None, None]
+    assert nic.functions[functions[3]].attributes["vf_driver_srcversion"] == "55AA"
+    # A device without functions is what is assigned.
+    assert told(read(tree)["0000:80:17.0"], "vf_driver") == {"0000:80:17.0": "ahci"}
+
+
+def test_a_file_of_each_function(tree):
+    first, second, third = sysfs_trees.rtx(tree, 3)
+    for address, text in ((first, "a\n"), (second, "b\n")):
+        tree.write(f"{tree.folder(address)}/vendor_caps/x", text)
+    options = SourceOptions(function_attributes={"caps": "vendor_caps/x", "all": "vendor_caps/*"})
+    devices = {one.address: one for one in SysfsSource(options, root=tree.root).read("x")}
+    assert told(devices[sysfs_trees.RTX], "caps") == {first: "a", second: "b", third: None}
+    assert told(devices[sysfs_trees.RTX], "all") == {first: ["a"], second: ["b"], third: None}
+    assert (
+        not devices[sysfs_trees.RTX].problems and "caps" not in devices[sysfs_trees.RTX].attributes
+    )
+    with pytest.raises(SourceError, match="is one that the source reads itself"):
+        SysfsSource(SourceOptions(function_attributes={"vgpu_type": "x"}), root=tree.root)
+
+
+def test_as_many_functions_as_a_device_can_have(tree):
+    functions = sysfs_trees.rtx(tree, 240, ["1561"] * 240)
+    options = SourceOptions(attributes={"types": "virtfn*/nvidia/current_vgpu_type"})
+    devices = {one.address: one for one in SysfsSource(options, root=tree.root).read("x")}
+    assert told(devices[sysfs_trees.RTX], "vgpu_type") == dict.fromkeys(functions, "1561")
+    assert devices[sysfs_trees.RTX].attributes["types"] == ["1561"] * 240
 
 
 def test_the_running_kernel():

@@ -273,8 +273,8 @@ def test_a_bad_attribute_is_bad_in_each_host_that_says_so():
     first = reader.read(json.dumps(content))
     content["g"].reverse()
     second = reader.read(json.dumps(content))
-    assert first.by_provider[ONE] is second.by_provider[ONE]
-    _, detail = first.by_provider[ONE].attributes["version"].unknown
+    assert first.by_provider[ONE][0] is second.by_provider[ONE][0]
+    _, detail = first.by_provider[ONE][0].attributes["version"].unknown
     # No place in the document of one of them.
     assert detail.startswith("version.o: ")
 
