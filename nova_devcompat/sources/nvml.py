@@ -19,8 +19,18 @@ What a GPU has, each fact from the NVML call of that name (NVML API Reference Gu
   (nvmlDeviceGetActiveVgpus, nvmlVgpuInstanceGetMetadata: ``guestVgpuVersion``, which the driver
   fills from ``guestNegotiatedVgpuVersion``, see ctrla081.h of open-gpu-kernel-modules). It stays
   the same across migrations (``nvml.h``). A guest that has not loaded its driver has none
-- ``ecc_mode``, ``ecc_mode_pending``: ``enabled`` or ``disabled``, now and from the next reset on
-  (nvmlDeviceGetEccMode)
+- ``ecc_mode``, ``ecc_mode_pending``: ``enabled`` or ``disabled``, now and from the next reset on;
+  ``none`` for a GPU without ECC that can be switched (nvmlDeviceGetEccMode)
+- ``vgpu_migration``: text, ``1`` where the driver can migrate the vGPUs of the GPU, ``0`` where it
+  cannot, for one because its module was built for a kernel without what that takes
+  (nvmlDeviceGetVgpuMetadata, bit 0 of ``pgpuVirtualizationCaps``,
+  NVML_VGPU_PGPU_VIRTUALIZATION_CAP_MIGRATION)
+- ``vgpu_instances_migration``: ``{uuid: '1' or '0'}``, the same of each vGPU that runs, by the
+  UUIDs of ``vgpu_negotiated`` (nvmlVgpuInstanceGetMetadata, ``vgpuVirtualizationCaps``)
+- ``mig_mode``: ``enabled`` or ``disabled``, ``none`` for a GPU without (nvmlDeviceGetMigMode)
+- ``vgpu_heterogeneous_mode``: ``enabled`` or ``disabled``, whether the GPU has vGPUs of unlike
+  sizes at a time, ``none`` for one that cannot (nvmlDeviceGetVgpuHeterogeneousMode)
+- ``product_name``: text, ``NVIDIA L40S`` (nvmlDeviceGetName)
 
 The versions of vGPU are ``major << 16 | minor`` (``vgpu_version.h`` of open-gpu-kernel-modules)
 and written in hexadecimal, as NVIDIA does: a ``range`` rule with ``base: 16`` reads them. They are
@@ -90,7 +100,7 @@ _NEEDS_VGPU_DRIVER = "the host needs NVIDIA's driver for vGPU hosts (vGPU Manage
 _NOT_SUPPORTED_ADVICE = {
     "vgpu_version": _NEEDS_VGPU_DRIVER,
     "vgpus": f"{_NEEDS_VGPU_DRIVER}, and the GPU must have vGPUs",
-    "ecc_mode": "the GPU has no ECC that can be switched",
+    "pgpu_metadata": f"{_NEEDS_VGPU_DRIVER}, and the GPU must have vGPUs",
 }
 
 # nvmlGpuVirtualizationMode_t
@@ -233,6 +243,10 @@ class _Records:
     def __contains__(self, asked: object) -> bool:
         return asked in self._records
 
+    def was_asked(self, name: str, gpu: int | None) -> bool:
+        """Whether NVML was asked for something, or would have been had it not ended early."""
+        return (gpu, name) in self or self._ending is not None
+
     def get(self, name: str, gpu: int | None = None) -> object:
         """What NVML answered.
 
@@ -264,18 +278,26 @@ def _device(records: _Records, gpu: int) -> Device:
     attributes: dict[str, object] = {"vendor_id": vendor_id, "product_id": product_id}
     problems: dict[str, str] = {}
     for attribute, name, of_gpu, read in _ATTRIBUTES:
+        of = gpu if of_gpu else None
+        if attribute in _NOT_ASKED and not records.was_asked(name, of):
+            attributes[attribute] = _NOT_ASKED[attribute]
+            continue
         try:
-            attributes[attribute] = read(records.get(name, gpu if of_gpu else None))
+            attributes[attribute] = read(records.get(name, of))
+        except _NoAnswer as error:
+            if error.code == _NOT_SUPPORTED and attribute in _NONE:
+                attributes[attribute] = _NONE[attribute]
+            else:
+                problems[attribute] = str(error)
+    for attribute, read_vgpu in _OF_VGPUS:
+        try:
+            found, odd = _by_guest(records.get("vgpus", gpu), read_vgpu)
         except _NoAnswer as error:
             problems[attribute] = str(error)
-    try:
-        negotiated, odd = _negotiated(records.get("vgpus", gpu))
-    except _NoAnswer as error:
-        problems["vgpu_negotiated"] = str(error)
-    else:
-        attributes["vgpu_negotiated"] = negotiated
-        if odd:
-            problems["vgpu_negotiated"] = "; ".join(odd)
+        else:
+            attributes[attribute] = found
+            if odd:
+                problems[attribute] = "; ".join(odd)
     return Device(address, attributes, problems=problems)
 
 
@@ -346,25 +368,27 @@ def _version(number: int) -> str:
     return f"{number >> 16:X}.{number & 0xFFFF:X}"
 
 
-def _negotiated(value: object) -> tuple[dict[str, str], list[str]]:
-    """The versions by UUID, and what is wrong with the other vGPUs."""
+def _by_guest(
+    value: object, read: Callable[[object], str | None]
+) -> tuple[dict[str, str], list[str]]:
+    """What metadata of vGPUs say, by UUID, and what is wrong with the other vGPUs."""
     if not isinstance(value, list):
         raise _odd(value)
     found: dict[str, set[str]] = {}
     odd = []
     for vgpu in value:
         try:
-            version = _guest_version(_part(vgpu, "metadata"))
-            if version is not None:
-                found.setdefault(_vgpu_uuid(vgpu), set()).add(version)
+            said = read(_part(vgpu, "metadata"))
+            if said is not None:
+                found.setdefault(_vgpu_uuid(vgpu), set()).add(said)
         except _NoAnswer as error:
             # A vGPU may go away while it is read.
             if error.code != _NOT_FOUND:
                 instance = vgpu.get("instance") if isinstance(vgpu, dict) else None
                 odd.append(f"vGPU instance {_shown(instance)}: {error}")
-    for key in [key for key, versions in found.items() if len(versions) > 1]:
+    for key in [key for key, several in found.items() if len(several) > 1]:
         odd.append(f"vGPUs of {key} have different versions: {', '.join(sorted(found.pop(key)))}")
-    return {key: versions.pop() for key, versions in found.items()}, odd
+    return {key: one.pop() for key, one in found.items()}, odd
 
 
 def _part(vgpu: object, name: str) -> object:
@@ -373,12 +397,44 @@ def _part(vgpu: object, name: str) -> object:
 
 def _guest_version(metadata: object) -> str | None:
     match metadata:
-        case [int(state), int(version)]:
+        case [int(state), int(version), *_]:
             # NVML_VGPU_INSTANCE_GUEST_INFO_STATE_UNINITIALIZED: the guest's driver is not loaded.
             if state == 0 or version == 0:
                 return None
             return _version(_integer(version, 1, 2**32 - 1))
     raise _odd(metadata)
+
+
+def _guest_migration(metadata: object) -> str | None:
+    match metadata:
+        case [int(), int()]:
+            return None  # not told
+        case [int(), int(), capabilities]:
+            return _migration(capabilities)
+    raise _odd(metadata)
+
+
+def _vgpu_migration(value: object) -> str:
+    match value:
+        case {"pgpuVirtualizationCaps": capabilities}:
+            return _migration(capabilities)
+    raise _odd(value)
+
+
+def _migration(capabilities: object) -> str:
+    # nvml.h: bit 0 of both (NVML_VGPU_VIRTUALIZATION_CAP_MIGRATION).
+    return str(_integer(capabilities, 0, 2**32 - 1) & 1)
+
+
+def _enabled(value: object) -> str:
+    return _STATES[_integer(value, 0, 1)]
+
+
+def _mig_mode(value: object) -> str:
+    match value:
+        case [current, _]:
+            return _enabled(current)
+    raise _odd(value)
 
 
 def _vgpu_uuid(vgpu: object) -> str:
@@ -426,6 +482,24 @@ _ATTRIBUTES: tuple[tuple[str, str, bool, Callable[[object], object]], ...] = (
     ("vgpu_version_supported", "vgpu_version", False, _vgpu_version_supported),
     ("ecc_mode", "ecc_mode", True, _ecc_mode),
     ("ecc_mode_pending", "ecc_mode", True, _ecc_mode_pending),
+    ("vgpu_migration", "pgpu_metadata", True, _vgpu_migration),
+    ("mig_mode", "mig_mode", True, _mig_mode),
+    ("vgpu_heterogeneous_mode", "vgpu_heterogeneous_mode", True, _enabled),
+    ("product_name", "product_name", True, _text),
+)
+
+# What a GPU that NVML does not support a call on has: nothing, which is a value too.
+_NONE = dict.fromkeys(
+    ("ecc_mode", "ecc_mode_pending", "mig_mode", "vgpu_heterogeneous_mode"), "none"
+)
+
+# What is taken of answers of a reader that did not ask: that of earlier releases, in recordings.
+_NOT_ASKED = {"vgpu_migration": "1"}
+
+# By guest: attribute, how to read it of the metadata of a vGPU.
+_OF_VGPUS: tuple[tuple[str, Callable[[object], str | None]], ...] = (
+    ("vgpu_negotiated", _guest_version),
+    ("vgpu_instances_migration", _guest_migration),
 )
 
 

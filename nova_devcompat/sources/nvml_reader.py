@@ -69,6 +69,10 @@ def collect(nvml: Any, write: Write) -> None:
         ask("virtualization_mode", gpu, "nvmlDeviceGetVirtualizationMode", handle)
         ask("ecc_mode", gpu, "nvmlDeviceGetEccMode", handle)
         write("vgpus", answer(_vgpus, nvml, handle), gpu)
+        write("pgpu_metadata", answer(_pgpu_metadata, nvml, handle), gpu)
+        ask("mig_mode", gpu, "nvmlDeviceGetMigMode", handle)
+        ask("vgpu_heterogeneous_mode", gpu, "nvmlDeviceGetVgpuHeterogeneousMode", handle)
+        write("product_name", answer(_name, nvml, handle), gpu)
     answer(_call, nvml, "nvmlShutdown")
 
 
@@ -79,6 +83,15 @@ def _call(nvml: Any, function: str, *arguments: object) -> Any:
 def _pci(nvml: Any, handle: object) -> list[object]:
     info = nvml.nvmlDeviceGetPciInfo(handle)
     return [text(info.busId), info.pciDeviceId]
+
+
+def _name(nvml: Any, handle: object) -> object:
+    return text(nvml.nvmlDeviceGetName(handle))
+
+
+def _pgpu_metadata(nvml: Any, handle: object) -> dict[str, object]:
+    metadata = nvml.nvmlDeviceGetVgpuMetadata(handle)
+    return {"pgpuVirtualizationCaps": metadata.pgpuVirtualizationCaps}
 
 
 def _vgpus(nvml: Any, handle: object) -> list[dict[str, object]]:
@@ -100,7 +113,7 @@ def _vm_id(nvml: Any, vgpu: int) -> list[object]:
 
 def _metadata(nvml: Any, vgpu: int) -> list[object]:
     metadata = nvml.nvmlVgpuInstanceGetMetadata(vgpu)
-    return [metadata.guestInfoState, metadata.guestVgpuVersion]
+    return [metadata.guestInfoState, metadata.guestVgpuVersion, metadata.vgpuVirtualizationCaps]
 
 
 def answer(function: Callable[..., Any], *arguments: object) -> dict[str, Any]:

@@ -146,10 +146,11 @@ class FunctionReader:
         facts = Facts()
         folder = f"{PCI}/{address}"
         if vendor == _NVIDIA:
-            if makes_mdevs:
-                facts.attributes["vgpu_type"] = MDEV
-            elif self._has_type(address, entry):
-                facts.read("vgpu_type", functools.partial(self._type, folder), optional=True)
+            facts.attributes["vgpu_type"] = MDEV if makes_mdevs else NONE
+            if not makes_mdevs and self._has_type(address, entry):
+                read = functools.partial(self._type, folder)
+                del facts.attributes["vgpu_type"]
+                facts.read("vgpu_type", read, optional=True)
         for name, pattern in self._patterns.items():
             facts.read(name, functools.partial(self._matching, folder, pattern), optional=True)
         plain = self._plain(driver)
@@ -188,7 +189,7 @@ class FunctionReader:
                 facts.add(driver[1].facts, "vf_driver_")
                 if driver[1].variant or name in _CANNOT_MIGRATE:
                     migrates = name not in _CANNOT_MIGRATE
-                    facts.attributes["vf_driver_migrates"] = "yes" if migrates else "no"
+                    facts.attributes["vf_driver_migrates"] = "1" if migrates else "0"
             function = self._of_driver[name] = Function(facts.attributes, facts.problems)
         return function
 

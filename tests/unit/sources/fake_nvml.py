@@ -49,6 +49,7 @@ class Vgpu:
     vm_id_type: int = 1
     initialized: int = 1
     version: int = 0x180001
+    capabilities: int = 1
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -59,6 +60,10 @@ class Gpu:
     pci_id: int = 0x1EB810DE
     ecc: tuple[int, int] = (1, 1)
     mode: int = HOST_VGPU
+    name: bytes = b"Tesla T4"
+    caps: int = 1
+    mig: tuple[int, int] | None = None
+    heterogeneous: int | None = 0
     vgpus: list[Vgpu] = dataclasses.field(default_factory=list)
 
 
@@ -207,7 +212,38 @@ class Library:
         filled.guestInfoState = vgpu.initialized
         filled.guestVgpuVersion = vgpu.version
         filled.hostDriverVersion = self.driver
+        filled.vgpuVirtualizationCaps = vgpu.capabilities
         return SUCCESS
+
+    def _nvmlDeviceGetVgpuMetadata(self, handle: int, metadata: int, size: int) -> int:
+        needed = ctypes.sizeof(pynvml.c_nvmlVgpuPgpuMetadata_t)
+        room = c_uint.from_address(size).value
+        _store(size, needed)
+        if room < needed:
+            return INSUFFICIENT_SIZE
+        filled = pynvml.c_nvmlVgpuPgpuMetadata_t.from_address(metadata)
+        filled.version, filled.revision = 2, 1
+        filled.hostDriverVersion = self.driver
+        filled.pgpuVirtualizationCaps = self._gpu(handle).caps
+        return SUCCESS
+
+    def _nvmlDeviceGetMigMode(self, handle: int, current: int, pending: int) -> int:
+        mig = self._gpu(handle).mig
+        if mig is None:
+            return NOT_SUPPORTED
+        _store(current, mig[0])
+        _store(pending, mig[1])
+        return SUCCESS
+
+    def _nvmlDeviceGetVgpuHeterogeneousMode(self, handle: int, mode: int) -> int:
+        heterogeneous = self._gpu(handle).heterogeneous
+        if heterogeneous is None:
+            return NOT_SUPPORTED
+        pynvml.c_nvmlVgpuHeterogeneousMode_v1_t.from_address(mode).mode = heterogeneous
+        return SUCCESS
+
+    def _nvmlDeviceGetName(self, handle: int, name: int, length: int) -> int:
+        return _fill(name, length, self._gpu(handle).name)
 
 
 _SIGNATURES: dict[str, tuple[type, ...]] = {
@@ -225,6 +261,10 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
     "nvmlVgpuInstanceGetMdevUUID": (c_uint, c_void_p, c_uint),
     "nvmlVgpuInstanceGetVmID": (c_uint, c_void_p, c_uint, c_void_p),
     "nvmlVgpuInstanceGetMetadata": (c_uint, c_void_p, c_void_p),
+    "nvmlDeviceGetVgpuMetadata": (c_void_p, c_void_p, c_void_p),
+    "nvmlDeviceGetMigMode": (c_void_p, c_void_p, c_void_p),
+    "nvmlDeviceGetVgpuHeterogeneousMode": (c_void_p, c_void_p),
+    "nvmlDeviceGetName": (c_void_p, c_void_p, c_uint),
 }
 
 
@@ -269,10 +309,19 @@ def two_gpus() -> list[Gpu]:
                     mdev="7d0a3d4e-7c11-4a8a-8fc3-6d0f6f4ff0d1",
                     initialized=0,
                     version=0,
+                    capabilities=0,
                 ),
             ],
         ),
-        Gpu(bus_id="00000000:AF:00.0", pci_id=0x26B910DE, ecc=(0, 1)),
+        Gpu(
+            bus_id="00000000:AF:00.0",
+            pci_id=0x26B910DE,
+            ecc=(0, 1),
+            name=b"NVIDIA L40S",
+            caps=0,
+            mig=(1, 0),
+            heterogeneous=1,
+        ),
     ]
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import logging
@@ -35,8 +36,24 @@ FUNCTIONS = {
     "nvmlGetVgpuVersion": ["vgpu_version", "vgpu_version_supported"],
     "nvmlDeviceGetVirtualizationMode": ["virtualization_mode"],
     "nvmlDeviceGetEccMode": ["ecc_mode", "ecc_mode_pending"],
-    "nvmlDeviceGetActiveVgpus": ["vgpu_negotiated"],
+    "nvmlDeviceGetActiveVgpus": ["vgpu_negotiated", "vgpu_instances_migration"],
+    "nvmlDeviceGetVgpuMetadata": ["vgpu_migration"],
+    "nvmlDeviceGetMigMode": ["mig_mode"],
+    "nvmlDeviceGetVgpuHeterogeneousMode": ["vgpu_heterogeneous_mode"],
+    "nvmlDeviceGetName": ["product_name"],
 }
+
+#: What a GPU may lack, which is a value.
+MAY_LACK = {"ecc_mode", "ecc_mode_pending", "mig_mode", "vgpu_heterogeneous_mode"}
+
+#: What is lost where NVML does not get beyond the ECC mode.
+FROM_ECC_ON = sorted(
+    name
+    for function, names in FUNCTIONS.items()
+    if function
+    not in ("nvmlSystemGetDriverVersion", "nvmlGetVgpuVersion", "nvmlDeviceGetVirtualizationMode")
+    for name in names
+)
 
 CODES = [*range(1, 31), 999]
 
@@ -99,6 +116,15 @@ def test_gpus():
                     MDEV: "18.1",
                     "c5c5a5b1-34c8-4a58-a0d1-c4a1b0b7e1a2": "15.1",
                 },
+                "vgpu_instances_migration": {
+                    MDEV: "1",
+                    "c5c5a5b1-34c8-4a58-a0d1-c4a1b0b7e1a2": "1",
+                    "7d0a3d4e-7c11-4a8a-8fc3-6d0f6f4ff0d1": "0",
+                },
+                "vgpu_migration": "1",
+                "mig_mode": "none",
+                "vgpu_heterogeneous_mode": "disabled",
+                "product_name": "Tesla T4",
             },
         ),
         Device(
@@ -112,6 +138,11 @@ def test_gpus():
                 "ecc_mode": "disabled",
                 "ecc_mode_pending": "enabled",
                 "vgpu_negotiated": {},
+                "vgpu_instances_migration": {},
+                "vgpu_migration": "0",
+                "mig_mode": "enabled",
+                "vgpu_heterogeneous_mode": "enabled",
+                "product_name": "NVIDIA L40S",
             },
         ),
     )
@@ -284,13 +315,29 @@ def test_an_error_is_a_problem_of_its_attributes(function, code):
     # Its answer is that there is not enough room, of which nvidia-ml-py makes a second call.
     (expected,) = read(Library(gpus=two_gpus()[:1]))
     (device,) = read(Library(gpus=two_gpus()[:1], errors={function: code}))
-    lost = set(FUNCTIONS[function])
-    assert set(device.problems) == lost
-    assert device.attributes == {
-        name: value for name, value in expected.attributes.items() if name not in lost
-    }
+    told = set(FUNCTIONS[function])
+    lacking = told & MAY_LACK if code == fake_nvml.NOT_SUPPORTED else set()
+    assert set(device.problems) == told - lacking
+    kept = {name: value for name, value in expected.attributes.items() if name not in told}
+    assert device.attributes == kept | dict.fromkeys(lacking, "none")
     for problem in device.problems.values():
         assert f"(code {code}); " in problem
+
+
+@pytest.mark.parametrize(("caps", "told"), [(0, "0"), (1, "1"), (0b11, "1"), (0b10, "0")])
+def test_whether_vgpus_can_migrate(caps, told):
+    (device,) = read(Library(gpus=[dataclasses.replace(two_gpus()[0], caps=caps)]))
+    assert device.attributes["vgpu_migration"] == told
+
+
+def test_a_recording_of_a_reader_that_did_not_ask_is_taken_as_before():
+    lines = collect(Library(gpus=two_gpus()[:1])).lines.splitlines(keepends=True)
+    old = b"".join(line for line in lines if b"pgpu_metadata" not in line)
+    (device,) = parse(Answers(lines=old)).devices
+    assert device.attributes["vgpu_migration"] == "1"
+    # Where it ended before it could ask, nothing is known.
+    (device,) = parse(Answers(lines=old.replace(b'{"name": "end"}\n', b""))).devices
+    assert "vgpu_migration" in device.problems
 
 
 def test_an_error_of_one_gpu_leaves_the_others():
@@ -300,12 +347,7 @@ def test_an_error_of_one_gpu_leaves_the_others():
     }
     first, second = read(Library(gpus=two_gpus(), errors=errors))
     assert first == healthy[0]
-    assert set(second.problems) == {
-        "virtualization_mode",
-        "ecc_mode",
-        "ecc_mode_pending",
-        "vgpu_negotiated",
-    }
+    assert set(second.problems) == {*FROM_ECC_ON, "virtualization_mode"}
     assert second.problems["ecc_mode"] == (
         "NVML says GPU is lost (code 15); look for Xid in dmesg; reset the GPU or boot the host "
         "anew"
@@ -316,7 +358,11 @@ def test_an_error_of_one_gpu_leaves_the_others():
     ("function", "advice"),
     [
         ("nvmlGetVgpuVersion", "the host needs NVIDIA's driver for vGPU hosts (vGPU Manager)"),
-        ("nvmlDeviceGetEccMode", "the GPU has no ECC that can be switched"),
+        (
+            "nvmlDeviceGetVgpuMetadata",
+            "the host needs NVIDIA's driver for vGPU hosts (vGPU Manager), "
+            "and the GPU must have vGPUs",
+        ),
         ("nvmlDeviceGetVirtualizationMode", "the GPU does not have it"),
     ],
 )
@@ -436,9 +482,7 @@ def test_trouble_keeps_what_was_answered_before(trouble, why):
     first, second = parse(found).devices
     healthy = read(Library(gpus=two_gpus()))
     assert first == healthy[0]
-    assert second.problems == dict.fromkeys(
-        ["ecc_mode", "ecc_mode_pending", "vgpu_negotiated"], why
-    )
+    assert second.problems == dict.fromkeys(FROM_ECC_ON, why)
     assert second.attributes["vgpu_version"] == healthy[1].attributes["vgpu_version"]
 
 
@@ -467,8 +511,8 @@ def test_a_hang_under_eventlet(eventlet):
     code += "source = nvml.NvmlSource(SourceOptions(), ask=lambda: nvml.ask(1.5, command))\n"
     code += "print([sorted(device.problems) for device in source.read('cmp1')])"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True)
-    lost = ["ecc_mode", "ecc_mode_pending", "vgpu_negotiated"]
-    assert done.stdout.decode().strip() == f"{[lost, [*lost, 'virtualization_mode']]}", done.stderr
+    lost = [FROM_ECC_ON, sorted([*FROM_ECC_ON, "virtualization_mode"])]
+    assert done.stdout.decode().strip() == f"{lost}", done.stderr
 
 
 @pytest.mark.parametrize("function", ["nvmlInitWithFlags", "nvmlDeviceGetCount_v2"])
@@ -562,6 +606,10 @@ NAMES = st.sampled_from(
         "virtualization_mode",
         "ecc_mode",
         "vgpus",
+        "pgpu_metadata",
+        "mig_mode",
+        "vgpu_heterogeneous_mode",
+        "product_name",
         "end",
     ]
 )
@@ -612,12 +660,15 @@ def check(found):
     for device in reading.devices:
         for attribute, value in device.attributes.items():
             assert value is not None
-            assert attribute == "vgpu_negotiated" or attribute not in device.problems
+            of_guests = attribute in ("vgpu_negotiated", "vgpu_instances_migration")
+            assert of_guests or attribute not in device.problems
             if attribute in ("vgpu_version", "vgpu_version_supported"):
                 Range(base=16).parse_offer(value)
             elif attribute == "vgpu_negotiated":
                 for version in value.values():
                     Range(base=16).parse_need(version)
+            elif attribute == "vgpu_instances_migration":
+                assert set(value.values()) <= {"1", "0"}
             else:
                 Equal().parse_offer(value)
     for problem in [*reading.skipped.values(), *(p for d in reading.devices for p in d.problems)]:
