@@ -18,9 +18,11 @@ attribute ``component``. Each fact is from the libvirt call that is named:
 
 - ``qemu_machine``, where the hypervisor is QEMU
 
-  - ``machine_types``: list of the canonical names of the machine types that guests of the host's
-    architecture can have, deprecated ones among them (virConnectGetCapabilities; formatcaps.rst
-    and capability.rng of libvirt)
+  - ``machine_types``: list of the canonical names of the machine types that guests can have, of
+    the host's architecture and of those that it emulates ([libvirt] hw_emulation_architecture is
+    Nova's word for such a guest), deprecated ones among them (virConnectGetCapabilities;
+    formatcaps.rst and capability.rng of libvirt). Where a name means unlike things in several
+    architectures, it is a machine type of the host's own only, and no alias
   - ``machine_types_deprecated``: list of those that QEMU is going to drop
   - ``machine_aliases``: ``{alias: canonical}``, such as ``{q35: pc-q35-8.2}``; on another host the
     same alias stands for another machine type
@@ -127,7 +129,7 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class MachineTypes:
-    """The machine types of one architecture.
+    """The machine types of one architecture, or of all.
 
     :param names: canonical, sorted
     :param deprecated: some of these, sorted
@@ -297,15 +299,51 @@ def parse_version(number: object) -> str:
 
 
 def parse_capabilities(text: str) -> MachineTypes:
-    """The machine types for guests of the host's own architecture.
+    """The machine types for guests of all architectures that a host has or emulates.
 
     :param text: what virConnectGetCapabilities returns
-    :raises ValueError: they are not in it, and why
+    :raises ValueError: those of the host's own are not in it, and why
     """
     root = _xml(text, "capabilities")
     arch = _content(root, "host/cpu/arch")
     if arch is None:
         raise _NotKnown(f"libvirt does not tell the host's architecture; {_LOOK}")
+    own = _of_architecture(root, arch)
+    if not own.names:
+        raise _NotKnown(
+            f"libvirt has no machine types for {_shown(arch)}; {_ADVICE['capabilities']}"
+        )
+    others = {found.get("name") for found in root.iterfind("guest/arch")} - {arch, None}
+    return _together(own, [_of_architecture(root, str(other)) for other in sorted(others)])
+
+
+def _together(own: MachineTypes, others: Sequence[MachineTypes]) -> MachineTypes:
+    """The machine types of several architectures, of which names can mean unlike things."""
+    names, deprecated = set(own.names), set(own.deprecated)
+    meanings: dict[str, set[str]] = {}
+    for one in (own, *others):
+        for alias, canonical in one.aliases.items():
+            meanings.setdefault(alias, set()).add(canonical)
+        for name in one.names:
+            meanings.setdefault(name, set()).add(name)
+    for other in others:
+        plain = {name for name in other.names if len(meanings[name]) == 1}
+        names |= plain
+        deprecated |= plain & set(other.deprecated)
+    aliases = {
+        alias: canonical
+        for one in (own, *others)
+        for alias, canonical in one.aliases.items()
+        if len(meanings[alias]) == 1
+    }
+    return MachineTypes(
+        names=tuple(sorted(names)),
+        deprecated=tuple(sorted(deprecated)),
+        aliases=dict(sorted(aliases.items())),
+    )
+
+
+def _of_architecture(root: Any, arch: str) -> MachineTypes:
     names: set[str] = set()
     deprecated: set[str] = set()
     aliases: dict[str, str] = {}
@@ -319,10 +357,6 @@ def parse_capabilities(text: str) -> MachineTypes:
             aliases[name] = canonical
         if machine.get("deprecated") == "yes":
             deprecated.add(canonical)
-    if not names:
-        raise _NotKnown(
-            f"libvirt has no machine types for {_shown(arch)}; {_ADVICE['capabilities']}"
-        )
     return MachineTypes(
         names=tuple(sorted(names)),
         deprecated=tuple(sorted(deprecated)),

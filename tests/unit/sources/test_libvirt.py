@@ -236,6 +236,39 @@ def test_a_machine_type_that_is_its_own(deprecated):
     assert found == source.MachineTypes(names=("a",), deprecated=(), aliases={})
 
 
+def architectures(**machines):
+    guests = "".join(
+        f"""<guest><os_type>hvm</os_type><arch name='{arch}'><wordsize>64</wordsize>{listed}
+        <domain type='qemu'/></arch></guest>"""
+        for arch, listed in machines.items()
+    )
+    host = "<host><cpu><arch>x86_64</arch></cpu></host>"
+    return f"<capabilities>{host}{guests}</capabilities>"
+
+
+def test_machine_types_of_architectures_that_are_emulated():
+    found = source.parse_capabilities(
+        architectures(
+            aarch64="<machine>virt-8.2</machine><machine canonical='virt-8.2'>virt</machine>"
+            "<machine deprecated='yes'>virt-2.6</machine>",
+            x86_64="<machine>pc-q35-8.2</machine><machine canonical='pc-q35-8.2'>q35</machine>"
+            "<machine>none</machine>",
+            i686="<machine canonical='pc-q35-8.2'>q35</machine>",
+            # Here "virt" is a machine type without a version, and "none" an alias.
+            riscv64="<machine>virt</machine><machine>spike</machine>"
+            "<machine canonical='spike'>none</machine>",
+        )
+    )
+    assert found == source.MachineTypes(
+        names=("none", "pc-q35-8.2", "spike", "virt-2.6", "virt-8.2"),
+        deprecated=("virt-2.6",),
+        aliases={"q35": "pc-q35-8.2"},
+    )
+    # Without those of its own a host has nothing to say.
+    with pytest.raises(ValueError, match="has no machine types for x86_64"):
+        source.parse_capabilities(architectures(aarch64="<machine>virt-8.2</machine>"))
+
+
 def test_kvm_with_an_emulator_of_its_own():
     domains = """<domain type='kvm'><emulator>/usr/libexec/qemu-kvm</emulator>
       <machine canonical='pc-q35-rhel9.4.0'>q35</machine></domain>"""
