@@ -25,6 +25,7 @@ from nova_devcompat.sources.devlink.netlink import (
     exchange,
     walk,
 )
+from nova_devcompat.sources.devlink.ports import CMD_PORT_GET, VfPort, parse_port
 
 _CMD_GET, _CMD_INFO_GET = 1, 51
 _VERSIONS = {100: "fixed", 101: "running", 102: "stored"}
@@ -239,6 +240,13 @@ class Conversation:
     def handles(self) -> list[Handle]:
         """All devices."""
         return [info.handle for info in self._ask(_CMD_GET, None)]
+
+    def ports(self) -> list[VfPort]:
+        """The ports of virtual functions of this host, of all devices."""
+        self._sequence += 1
+        request = encode_request(self.family, CMD_PORT_GET, self._sequence, None)
+        parsed = map(parse_port, exchange(self._channel, request, self._seconds))
+        return [port for port in parsed if port is not None]
 
     def info(self, handle: Handle) -> Info:
         """What devlink says of one device."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import logging
 import operator
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from nova_devcompat.compat.device import Device
+from nova_devcompat.compat.device import Device, is_pci
 from nova_devcompat.kit.once import Once
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
@@ -32,7 +33,9 @@ from nova_devcompat.sources.devlink.netlink import (
     KernelError,
     open_socket,
 )
+from nova_devcompat.sources.devlink.ports import functions_of
 from nova_devcompat.sources.sysfs.facts import Facts, Identities
+from nova_devcompat.sources.sysfs.files import PCI, CannotRead, Reader
 
 LOG = logging.getLogger(__name__)
 
@@ -115,6 +118,8 @@ class DevlinkSource(Source):
     - for each *stored* version ``<name>_stored``; ``<name>_pending`` too where it is not the one
       that runs: the next reset activates it
     - ``driver``: its driver
+    - of functions, where the device is in switchdev mode and has the choice: ``migratable``, ``1``
+      where its port says that the function can be migrated, ``0`` where not
     - of PCI devices what identifies them, as :class:`nova_devcompat.sources.sysfs.SysfsSource` has
       it, so that a catalog can match them
 
@@ -142,6 +147,8 @@ class DevlinkSource(Source):
         self._turns = Turns(self.name, seconds)
         self._all = SourceCall(self.name, seconds / 2)
         self._sysfs = SourceCall(self.name, seconds / 8)
+        self._of_ports = SourceCall(self.name, seconds / 8)
+        self._root = root or options.sysfs_root
         self._each: dict[Handle, SourceCall] = {}
         self._identities = Identities(root or options.sysfs_root)
         # What each device said when it last did.
@@ -165,7 +172,30 @@ class DevlinkSource(Source):
         """
         load_pyroute2()
         with self._turns.turn():
-            return self._devices(self._answers(time.monotonic() + self._seconds * 7 / 8))
+            devices = self._devices(self._answers(time.monotonic() + self._seconds * 7 / 8))
+            # With what hangs, a list of ports would hang too.
+            return devices if self._each else self._with_functions(devices)
+
+    def _with_functions(self, devices: Sequence[Device]) -> Sequence[Device]:
+        """The devices with what their ports say of their functions."""
+        reader = Reader(self._root)
+        names = {device.address for device in devices if is_pci(device.address)}
+        try:
+            if not any(reader.exists(f"{PCI}/{name}/virtfn0") for name in names):
+                return devices
+            ports = self._ask(self._of_ports, Conversation.ports)
+        except (SourceError, NoFamily, CannotRead) as error:
+            self._log("devlink's answer for ports", str(error))
+            return devices
+        self._log("devlink's answer for ports", "")
+        if not ports:
+            return devices
+        return [
+            dataclasses.replace(device, functions=functions_of(ports, device.address, reader))
+            if device.address in names
+            else device
+            for device in devices
+        ]
 
     def _answers(self, deadline: float) -> dict[Handle, Info | str]:
         """What devlink says of each device, or why it says nothing."""

@@ -137,6 +137,38 @@ RECORDED_MLX5 = bytes.fromhex(
 )
 
 
+PORT_GET, PORT_NEW = 5, 7
+PORT_INDEX, PORT_FLAVOUR, PF_NUMBER, VF_NUMBER, PORT_FUNCTION, EXTERNAL = 3, 77, 127, 128, 145, 149
+PCI_PF_PORT, PCI_VF_PORT = 3, 4
+
+
+def port(
+    name: str,
+    number: int,
+    *,
+    flavour: int = PCI_VF_PORT,
+    pf: int = 0,
+    external: int = 0,
+    caps: tuple[int, int] | None = (0b10, 0b11),
+) -> bytes:
+    """A port as net/devlink/port.c, devlink_nl_port_fill() writes it.
+
+    :param caps: value and selector of the function's capabilities
+    """
+    function = attribute(1, bytes(6))
+    if caps is not None:
+        function += attribute(4, struct.pack("=II", *caps))
+    return (
+        handle(name)
+        + attribute(PORT_INDEX, struct.pack("=I", number))
+        + attribute(PORT_FLAVOUR, struct.pack("=H", flavour))
+        + attribute(PF_NUMBER, struct.pack("=H", pf))
+        + attribute(VF_NUMBER, struct.pack("=H", number))
+        + attribute(EXTERNAL, struct.pack("=B", external))
+        + attribute(PORT_FUNCTION | 0x8000, function)
+    )
+
+
 class Kernel:
     """Answers as devlink does, over as many sockets as are opened.
 
@@ -145,6 +177,8 @@ class Kernel:
 
     def __init__(self, devices: dict[str, bytes] | None = None) -> None:
         self.devices = dict(devices or {})
+        #: bodies of ports
+        self.ports: list[bytes] = []
         self.family: int | None = FAMILY
         #: errno by handle: the driver's info_get fails
         self.failing: dict[str, int] = {}
@@ -196,7 +230,10 @@ class Kernel:
             return [self.one(command, name, 0, sequence)]
         assert flags & 0x300
         messages, code = [], 0
-        for each in self.devices:
+        if command == PORT_GET:
+            body = struct.pack("=BBH", PORT_NEW, 1, 0)
+            messages = [message(self.family, body + each, MULTI, sequence) for each in self.ports]
+        for each in self.devices if command != PORT_GET else ():
             self.lock(each)
             if command == INFO_GET and self.failing.get(each):
                 code = self.failing[each]

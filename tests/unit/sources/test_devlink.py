@@ -95,8 +95,8 @@ def test_two_nics(source, kernel):
         "fw_version_stored": "22.39.1002",
     }
     assert devices[FIRST].family is None and not devices[FIRST].problems
-    assert kernel.requests == [(messages.INFO_GET, None)]
-    assert kernel.opened == kernel.closed == 1
+    assert kernel.requests == [(messages.INFO_GET, None), (messages.PORT_GET, None)]
+    assert kernel.opened == kernel.closed == 2
 
 
 def test_the_rules_can_read_the_shapes(source):
