@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
 from nova_devcompat.sources.sysfs.files import (
     PCI,
+    ROOT,
     CannotRead,
     Reader,
 )
@@ -51,6 +53,8 @@ ATTRIBUTES = frozenset(
         "mdev_description",
         "mdev_available_instances",
         "vgpu_creatable",
+        "kernel_release",
+        "component",
     }
 )
 
@@ -64,6 +68,9 @@ FUNCTION_ATTRIBUTES = frozenset(
         "vgpu_type",
     }
 )
+
+#: The address of the kernel, and its name among the components of a host.
+KERNEL = "kernel"
 
 _SECONDS = 4.0
 
@@ -108,6 +115,9 @@ class SysfsSource(Source):
       their modules; ``vf_driver_version`` and ``vf_driver_srcversion`` if it is just one
     - ``mdev_type``: list of types; ``mdev_name``, ``mdev_device_api``, ``mdev_description``,
       ``mdev_available_instances``: mappings from type to text, the last not for functions
+    - ``kernel_release``: text, ``6.8.0-45-generic``, of the kernel that runs, the same of all. The
+      kernel itself is a device too, a ``component`` of the name and address ``kernel``, for host
+      families
     - ``vgpu_creatable``: mapping from number to name of the vGPU types that a function of an
       NVIDIA GPU without one can be made now
     - what ``options.attributes`` names: the file's text; of a pattern with wildcards the list of
@@ -129,6 +139,8 @@ class SysfsSource(Source):
 
     :param root: where sysfs is mounted, if not where the options say
     :param seconds: how long :meth:`read` may take
+    :param release: of the kernel whose sysfs it is; by default of the one that runs, and not known
+        of a sysfs elsewhere
     :raises SourceError: ``options.attributes`` will not do
     """
 
@@ -141,6 +153,7 @@ class SysfsSource(Source):
         *,
         root: str | os.PathLike[str] | None = None,
         seconds: float = _SECONDS,
+        release: str | None = None,
     ) -> None:
         super().__init__(options)
         named = (*options.attributes.items(), *options.function_attributes.items())
@@ -150,6 +163,9 @@ class SysfsSource(Source):
             except ValueError as error:
                 raise SourceError(f"source {self.name!r}: {error}") from error
         self._root = os.fspath(root or options.sysfs_root)
+        self._release = release
+        if release is None and self._root == ROOT:
+            self._release = os.uname().release
         self._seconds = seconds
         self._turns = Turns(self.name, seconds)
         self._state = State()
@@ -181,7 +197,21 @@ class SysfsSource(Source):
             found = self._scan()
             self._state = found.state
             self._log(found)
-        return found.devices
+        return self._with_release(found.devices)
+
+    def _with_release(self, devices: Sequence[Device]) -> Sequence[Device]:
+        """The devices, and the kernel, with its release."""
+        if self._release is None:
+            return devices
+        told = {"kernel_release": self._release}
+        kernel = Device(KERNEL, {"component": KERNEL, **told})
+        return [
+            *(
+                dataclasses.replace(device, attributes={**device.attributes, **told})
+                for device in devices
+            ),
+            kernel,
+        ]
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -57,6 +57,17 @@ def test_a_server(tree):
     assert all(device.family is None and not device.problems for device in devices.values())
 
 
+def test_the_kernel(tree):
+    assert not any("kernel_release" in device.attributes for device in read(tree).values())
+    devices = read(tree, release="6.8.0-45-generic")
+    assert devices["kernel"].attributes == {
+        "component": "kernel",
+        "kernel_release": "6.8.0-45-generic",
+    }
+    told = {device.attributes["kernel_release"] for device in devices.values()}
+    assert told == {"6.8.0-45-generic"} and len(devices) == 7
+
+
 def test_a_parent_of_functions(tree):
     assert read(tree)["0000:81:00.0"].attributes == {
         "vendor_id": "15b3",
@@ -815,7 +826,9 @@ def test_the_running_kernel():
     assert {device.address for device in first} <= {
         *os.listdir("/sys/bus/pci/devices"),
         *(os.listdir("/sys/class/mdev_bus") if os.path.isdir("/sys/class/mdev_bus") else ()),
+        "kernel",
     }
+    assert {device.attributes["kernel_release"] for device in first} == {os.uname().release}
     for device in first:
         vendor = pathlib.Path(f"/sys/bus/pci/devices/{device.address}/vendor")
         if vendor.exists():
