@@ -88,6 +88,8 @@ class InventoryPlan(Command):
                     "attributes": {
                         "driver_version": release,
                         "ecc_mode": parsed_args.ecc_mode,
+                        # A guest would look for a function of its type, whatever that is.
+                        "vgpu_type": "any",
                         "vgpu_version": vgpu_version(release),
                     },
                 }

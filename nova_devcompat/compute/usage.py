@@ -22,7 +22,7 @@ from oslo_utils import uuidutils
 from nova_devcompat import wire
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compute.host import ThisHost
-from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.host.inventory import HostDevices
 from nova_devcompat.stores import records
 
 LOG = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class _Use:
     """What a guest uses of one attribute of a device.
 
     :param guest: UUID of the guest, or of its mdev
-    :param device: the device's address
+    :param device: the address of the device, or of the parent of the function
     :param values: as needs have them
     """
 
@@ -73,9 +73,11 @@ class Usage:
         accept it.
         """
         devices = self._host.publisher.devices(nodename)
+        # Of functions of one device each tells what guests of all of them use.
+        telling = {(one.place, id(one.in_use)): one for one in devices or ()}
         uses = frozenset(
-            _Use(guest, device.address, attribute, values)
-            for device in devices or ()
+            _Use(guest, device.place, attribute, values)
+            for device in telling.values()
             for attribute, guests in device.in_use.items()
             for guest, values in guests.items()
         )
@@ -108,8 +110,7 @@ class Usage:
 
         :returns: whether there is nothing left to do
         """
-        device = devices.find(use.device)
-        if device is None or not uuidutils.is_uuid_like(uuid):
+        if not devices.may_be(use.device) or not uuidutils.is_uuid_like(uuid):
             return True
         try:
             instance = objects.Instance.get_by_uuid(
@@ -124,7 +125,7 @@ class Usage:
             return False
         need = Need(
             devices=tuple(
-                _using(one, use) if _is_of(one, device, devices) else one
+                _using(one, use) if _is_of(one, use.device, devices) else one
                 for one in recorded.devices
             )
         )
@@ -147,8 +148,9 @@ class Usage:
         return True
 
 
-def _is_of(need: DeviceNeed, device: HostDevice, devices: HostDevices) -> bool:
-    return need.family == device.family and devices.find(need.address) is device
+def _is_of(need: DeviceNeed, place: str, devices: HostDevices) -> bool:
+    device = devices.find(need.address)
+    return device is not None and (device.family, device.place) == (need.family, place)
 
 
 def _using(need: DeviceNeed, use: _Use) -> DeviceNeed:

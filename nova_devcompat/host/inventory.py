@@ -61,6 +61,11 @@ class HostDevice:
         """Name of its family."""
         return self.offer.family.name
 
+    @property
+    def place(self) -> str:
+        """The address of the device that sources list: its own, or that of its parent."""
+        return self.parent or self.address
+
     def atoms(self) -> frozenset[Atom]:
         """All atoms that a guest on this device needs, or might come to need."""
         return self.offer.atoms() | {

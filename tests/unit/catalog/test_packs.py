@@ -192,6 +192,8 @@ def host(tmp_path):
         vf_device="1003",
     )  # fmt: skip
     tree.functions(PDS, 1, driver="pds-vfio-pci")
+    for gpu in fake_nvml.two_gpus():
+        tree.pci(gpu.bus_id[4:].lower(), vendor="10de", class_="030200", driver="nvidia")
     tree.module("mtty", version="0.1", srcversion="DE2A1D66B5B3C4A0F0B3A11")
     tree.mdev_types("mtty", sysfs_trees.MTTY_TYPES, "devices/virtual/mtty/mtty")
     (tree.root / "class/mtty").mkdir(parents=True)
@@ -289,7 +291,12 @@ ACCEPT, REJECT, UNKNOWN = Outcome.ACCEPT, Outcome.REJECT, Outcome.UNKNOWN
 
 
 def vgpu(release, **others):
-    return {"vgpu_version": nvidia.vgpu_version(release), "ecc_mode": "enabled", **others}
+    return {
+        "vgpu_version": nvidia.vgpu_version(release),
+        "ecc_mode": "enabled",
+        "vgpu_type": "1561",
+        **others,
+    }
 
 
 def gvtg(**others):
@@ -323,6 +330,8 @@ DECISIONS = [
         vgpu("550.90.05", ecc_mode="disabled"), REJECT,
     ),
     ("nvidia_vgpu", "nvidia_vgpu", vgpu("550.90.05"), vgpu("550.90.05", ecc_mode=None), UNKNOWN),
+    ("nvidia_vgpu", "nvidia_vgpu", vgpu("580.65.06"), vgpu("580.65.06", vgpu_type="1562"), REJECT),
+    ("nvidia_vgpu", "nvidia_vgpu", vgpu("580.65.06"), vgpu("580.65.06", vgpu_type="none"), REJECT),
     # The firmware decides; whose board it is, NVIDIA's documentation.
     *(
         ("mlx5_vf", "mlx5_vf", {"fw_psid": "MT_1", "fw_version": old},

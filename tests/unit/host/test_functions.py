@@ -248,6 +248,64 @@ def test_a_source_that_does_not_know_a_function(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [("1561", Outcome.ACCEPT), ("1562", Outcome.REJECT), ("0", Outcome.REJECT)],
+)
+def test_the_pack_for_nvidia(tmp_path, kind, outcome):
+    """Functions under the vendor's framework, by what NVML and sysfs tell together."""
+
+    def host(folder, *types):
+        made = Host(folder, 48, types)
+        made.reader = HostReader(
+            CatalogKeeper([], ["nvidia_vgpu"], min_interval=0, registered=registered()),
+            SourceOptions(),
+            load=made.load,
+        )
+        version = {"min": "14.1", "max": "1A.1"}
+        facts = {
+            "vendor_id": "10de",
+            "product_id": "2bb5",
+            "virtualization_mode": "host_vgpu",
+            "vgpu_version": version,
+            "ecc_mode": "enabled",
+            "vgpu_migration": "1",
+            "vgpu_negotiated": {},
+        }
+        made.nvml.devices = (Device(GPU, facts),)
+        return made
+
+    source, destination = host(tmp_path / "a", "1561"), host(tmp_path / "b", kind)
+    need = need_of(source.read(), source.functions[0])
+    assert dict(need.values)["vgpu_type"] == {"1561"}
+    offered = destination.read().find(destination.functions[0]).offer
+    assert offered.judge(need).outcome is outcome
+    # The same of GPUs that make mdevs, or whose functions are not enabled.
+    assert need_of(source.read(), source.functions[9]).atoms == {
+        *need_of(host(tmp_path / "c").read(), source.functions[0]).atoms
+    }
+
+
+def test_what_guests_use_is_told_once_for_all_functions(tmp_path):
+    guest = "6f1c1d1e-0000-4000-8000-000000000001"
+    families = {
+        "rtx": {
+            **RTX,
+            "attributes": {**RTX["attributes"], "vgpu_version": "nvml", "used": "nvml"},
+            "rules": {"vgpu_type": "equal", "vgpu_version": {"kind": "range", "base": 16}},
+            "in_use": {"vgpu_version": "used"},
+        }
+    }
+    del families["rtx"]["attributes"]["ecc_mode"]
+    host = Host(tmp_path, 48, ["1561", "1562"], families)
+    facts = {"vgpu_version": {"min": "14.1", "max": "1A.1"}, "used": {guest: "15.1"}}
+    host.nvml.devices = (Device(GPU, facts),)
+    devices = host.read()
+    assert {device.place for device in devices} == {GPU}
+    assert len({id(device.in_use) for device in devices}) == 3
+    assert {device.in_use["vgpu_version"][guest] for device in devices} == {frozenset({"15.1"})}
+
+
 def test_functions_in_few_words(tmp_path):
     """What is published of many functions, and read of it."""
     host = Host(tmp_path, 256, ["1561"] * 128 + ["1562"] * 127)
