@@ -58,10 +58,16 @@ class _State:
 
 
 def make_hosts(
-    count: int, *, tracked: bool, unlike: bool = False, parts: bool = False
+    count: int,
+    *,
+    tracked: bool,
+    unlike: bool = False,
+    parts: bool = False,
+    devices: bool = True,
 ) -> list[host_manager.HostState]:
     """Hosts with two devices each, at versions that take turns.
 
+    :param devices: whether the candidates take one
     :param unlike: whether the two differ, and the document names not all of the host's
     :param parts: whether they have three host families, too
     """
@@ -84,6 +90,7 @@ def make_hosts(
         accepts = [
             offers[(number + index * unlike) % len(offers)].accept_set(atoms) for index in range(2)
         ]
+        taken = tracked and devices
         root, *providers = (str(uuid.uuid4()) for _ in range(3))
         document = wire.HostDocument(
             catalog="0123456789ab",
@@ -103,11 +110,11 @@ def make_hosts(
             {
                 "allocations": {
                     root: {"resources": {"VCPU": 1, "MEMORY_MB": 512}},
-                    **({provider: {"resources": {"VGPU": 1}}} if tracked else {}),
+                    **({provider: {"resources": {"VGPU": 1}}} if taken else {}),
                 },
-                "mappings": {"": [root, provider] if tracked else [root]},
+                "mappings": {"": [root, provider] if taken else [root]},
             }
-            for provider in (providers if tracked else providers[:1])
+            for provider in (providers if taken else providers[:1])
         ]
         hosts.append(host)
     return hosts
@@ -194,7 +201,7 @@ def run(count: int, rounds: int) -> list[dict[str, object]]:
         ("guest with a PCI device not in placement", pci, {"tracked": False}),
         ("guest with a vGPU, hosts with unlike devices", gpu, unlike),
         ("guest with a vGPU, host families", using(*gpu["guest"].need.devices), parts),
-        ("guest without devices, host families", using(), parts),
+        ("guest without devices, host families", using(), {**parts, "devices": False}),
         ("boot with a pinned vGPU", booting(), alike),
         ("boot with a pinned vGPU, hosts with unlike devices", booting(), unlike),
     ]
