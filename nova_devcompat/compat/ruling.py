@@ -108,6 +108,28 @@ class Guest:
         """What is known of what it needs."""
         return self.record if self.keeps_devices and isinstance(self.record, Need) else _NOTHING
 
+    def concerned_by(
+        self,
+        problems: Mapping[str, Reason],
+        *,
+        hosts: frozenset[str] = frozenset(),
+        devices: bool = False,
+    ) -> dict[str, Reason]:
+        """What of a host cannot be read and may concern it.
+
+        :param problems: by family; '' where the family cannot be told
+        :param hosts: all host families, of which a guest that runs on may need something
+        :param devices: whether it may be given devices of which the host says nothing
+        """
+        named = self.need.families | self.pins.families
+        if self.keeps_devices:
+            named |= hosts
+        return {
+            family: reason
+            for family, reason in problems.items()
+            if devices or family in named or (not family and named)
+        }
+
     @property
     def doubts(self) -> tuple[Doubt, ...]:
         """What is not known of it."""

@@ -75,16 +75,11 @@ def given_there(
     if isinstance(document, Reason):
         return Given(silent=document)
     devices = [*_claimed(document, claimed), *_allocated(document, allocations)]
-    named = guest.pins.families
     return Given(
         extras=tuple(Extra(device=device) for device in devices),
         complete=True,
         host=document.by_family,
-        unreadable={
-            family: reason
-            for family, reason in document.problems.items()
-            if not family or family in named
-        },
+        unreadable=guest.concerned_by(document.problems),
     )
 
 

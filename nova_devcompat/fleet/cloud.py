@@ -15,13 +15,19 @@ from nova.scheduler.client import report
 from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import is_pin
-from nova_devcompat.compat.verdict import Actor, Code, Reason
+from nova_devcompat.compat.verdict import Code, Reason
 from nova_devcompat.fleet.model import Fleet, Host, Place, RunningGuest
 from nova_devcompat.stores import records
-from nova_devcompat.stores.assigned import asks_for_devices, freeze, from_instance
+from nova_devcompat.stores.assigned import (
+    asks_for_pci,
+    freeze,
+    from_instance,
+    may_have_devices,
+)
 from nova_devcompat.stores.cells import Cells, Refused, brief, compute_nodes, instances
 from nova_devcompat.stores.instances import VM_STATES, runs
 from nova_devcompat.stores.placement import Placement
+from nova_devcompat.stores.published import published
 
 #: What is joined to an instance whose devices are looked at.
 ATTRIBUTES = ("system_metadata", "pci_devices", "flavor")
@@ -147,33 +153,22 @@ class Cloud:
 
 def host_of(node: Any, reader: wire.StatsReader) -> Host:
     """A compute node of Nova's, with what it published."""
-    text = (node.stats or {}).get(wire.STATS_KEY)
-    said: wire.HostDocument | Reason
-    if not text:
-        said = Reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR)
-    else:
-        read = reader.read(text)
-        said = (
-            Reason(code=Code.HOST_UNREADABLE, actor=Actor.OPERATOR, detail=str(read))
-            if isinstance(read, wire.WireError)
-            else read
-        )
-    return Host(place=Place(node.host, node.hypervisor_hostname), said=said, id=node.id)
+    place = Place(node.host, node.hypervisor_hostname)
+    return Host(place=place, said=published(node.stats, reader), id=node.id)
 
 
 def guest_of(instance: Any) -> RunningGuest:
     """A running instance of Nova's, with its record."""
     specs = extra_specs(instance)
     record = records.read(instance)
-    # As nova-scheduler tells it. A port that was attached later stands in no request.
-    has_devices = record.assigned if isinstance(record, Need) else instance.pci_devices
+    pci_requests = instance.pci_requests
     return RunningGuest(
         uuid=instance.uuid,
         place=Place(instance.host, instance.node),
         record=record,
         pins=tuple(sorted(item for item in specs.items() if is_pin(item[0]))),
-        assigned=bool(has_devices) or asks_for_devices(specs, instance.pci_requests),
-        pci=bool(instance.pci_requests and instance.pci_requests.requests),
+        assigned=may_have_devices(record, instance, specs, pci_requests),
+        pci=asks_for_pci(pci_requests),
     )
 
 

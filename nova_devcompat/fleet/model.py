@@ -146,24 +146,10 @@ class Host:
             self.accepts,
             complete=self.said.whole and not pci,
             host=self.said.by_family,
-            unreadable=self._unreadable(self.said, guest, policies),
+            unreadable=guest.concerned_by(
+                self.said.problems, hosts=policies.of_hosts, devices=guest.assigned
+            ),
         )
-
-    @staticmethod
-    def _unreadable(
-        document: HostDocument, guest: Guest, policies: Policies
-    ) -> Mapping[str, Reason]:
-        """What of a document cannot be read and may concern a guest."""
-        if not document.unreadable:
-            return {}
-        concerned = guest.need.families | guest.pins.families
-        if guest.keeps_devices:
-            concerned |= policies.of_hosts
-        return {
-            family: reason
-            for family, reason in document.problems.items()
-            if guest.assigned or family in concerned or (not family and concerned)
-        }
 
     @property
     def kind(self) -> Hashable:

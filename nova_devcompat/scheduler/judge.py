@@ -199,7 +199,7 @@ class RequestJudge:
                 [device.accepts for device in document.devices],
                 complete=document.whole and not self._pci,
                 host=document.by_family,
-                unreadable=self._unreadable(document, self._guest.assigned),
+                unreadable=self._concerned_by(document, self._guest.assigned),
             )
         answers = list(self._answers(candidate))
         claims = tuple(self._claim(document, answer) for answer in answers)
@@ -220,22 +220,14 @@ class RequestJudge:
             ),
             complete=document.whole and not self._pci,
             host=document.by_family,
-            unreadable=self._unreadable(document, bool(strangers)),
+            unreadable=self._concerned_by(document, bool(strangers)),
         )
 
-    def _unreadable(self, document: wire.HostDocument, devices: bool) -> Mapping[str, Reason]:
-        """What of a document cannot be read and may concern the guest.
-
-        :param devices: whether it would be given devices of which the document says nothing
-        """
-        guest = self._guest
-        named = guest.need.families | guest.pins.families
-        hosts = self._policies.of_hosts if guest.keeps_devices else frozenset()
-        return {
-            family: reason
-            for family, reason in document.problems.items()
-            if devices or family in named or family in hosts or (not family and (named or hosts))
-        }
+    def _concerned_by(self, document: wire.HostDocument, devices: bool) -> Mapping[str, Reason]:
+        if not document.unreadable:
+            return {}
+        hosts = self._policies.of_hosts
+        return self._guest.concerned_by(document.problems, hosts=hosts, devices=devices)
 
     def _answers(self, candidate: Candidate) -> Iterator[_Answer]:
         """The providers that the candidate takes for the slots of the need."""

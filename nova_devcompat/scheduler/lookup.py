@@ -20,7 +20,7 @@ from nova_devcompat.compat.pins import BadPin, has_pins
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt, Guest, doubt_of_pin, unreadable_pins
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.stores import records
-from nova_devcompat.stores.assigned import asks_for_devices
+from nova_devcompat.stores.assigned import asks_for_devices, asks_for_pci, may_have_devices
 
 if TYPE_CHECKING:
     from nova.objects import RequestSpec
@@ -97,13 +97,13 @@ def of(context: Any, spec: RequestSpec, pins_of: PinsOf, hosts: Callable[[], boo
     asks = asks_for_devices(_extra_specs(spec), spec.pci_requests)
     guest = Guest(keeps_devices=False, assigned=asks)
     if not utils.request_is_rebuild(spec):
-        guest = _look_up(context, spec.instance_uuid, asks)
+        guest = _look_up(context, spec)
     nothing = guest.record in (Need(), NO_RECORD) and not guest.assigned
     if not _has_pins(spec) and nothing and not (guest.keeps_devices and hosts()):
         found = Lookup(spec.instance_uuid, guest, plain=True)
     else:
         guest = _with_pins(guest, spec, pins_of)
-        found = Lookup(spec.instance_uuid, guest, pci=_has_pci_requests(spec))
+        found = Lookup(spec.instance_uuid, guest, pci=asks_for_pci(spec.pci_requests))
     # Not a field of the object, so it is neither sent on nor stored.
     setattr(spec, _MEMO, found)
     return found
@@ -120,10 +120,6 @@ def _has_pins(spec: RequestSpec) -> bool:
     return has_pins(_extra_specs(spec))
 
 
-def _has_pci_requests(spec: RequestSpec) -> bool:
-    return bool(spec.pci_requests and spec.pci_requests.requests)
-
-
 def _with_pins(guest: Guest, spec: RequestSpec, pins_of: PinsOf) -> Guest:
     try:
         pins, bad = pins_of(_extra_specs(spec))
@@ -135,16 +131,16 @@ def _with_pins(guest: Guest, spec: RequestSpec, pins_of: PinsOf) -> Guest:
     return dataclasses.replace(guest, pins=pins, bad_pins=tuple(map(doubt_of_pin, bad)))
 
 
-def _look_up(context: Any, uuid: str, asks: bool) -> Guest:
+def _look_up(context: Any, spec: RequestSpec) -> Guest:
+    uuid, specs = spec.instance_uuid, _extra_specs(spec)
     try:
         instance = _instance(context, uuid)
         if instance is None or instance.task_state != task_states.MIGRATING:
+            asks = asks_for_devices(specs, spec.pci_requests)
             return Guest(keeps_devices=False, assigned=asks)
         record = records.read(instance)
-        if isinstance(record, Need):
-            return Guest(record=record, assigned=asks or bool(record.assigned))
-        # A port that was attached later stands in no request.
-        return Guest(record=record, assigned=asks or bool(instance.pci_devices))
+        assigned = may_have_devices(record, instance, specs, spec.pci_requests)
+        return Guest(record=record, assigned=assigned)
     except Exception as error:
         # Whatever the database layer raises: nothing in Nova catches it here.
         LOG.exception("Looking up instance %s failed", uuid)

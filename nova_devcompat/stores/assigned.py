@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from nova_devcompat.compat.device import normalise_address
 from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot, resource_slot
+from nova_devcompat.compat.ruling import Doubt
 
 if TYPE_CHECKING:
     from nova.objects import Instance
@@ -39,10 +40,33 @@ def asks_for_devices(extra_specs: Mapping[str, str], pci_requests: Any) -> bool:
     :param pci_requests: Nova's InstancePCIRequests, None without any
     """
     return (
-        bool(pci_requests and pci_requests.requests)
+        asks_for_pci(pci_requests)
         or _DEVICE_PROFILE in extra_specs
         or any(map(_DEVICE_RESOURCE.fullmatch, extra_specs))
     )
+
+
+def asks_for_pci(pci_requests: Any) -> bool:
+    """Whether devices are asked for that placement need not know.
+
+    :param pci_requests: Nova's InstancePCIRequests, None without any
+    """
+    return bool(pci_requests and pci_requests.requests)
+
+
+def may_have_devices(
+    record: Need | Doubt, instance: Instance, extra_specs: Mapping[str, str], pci_requests: Any
+) -> bool:
+    """Whether a running guest has assigned devices, or may have, for a ruling on it.
+
+    :param record: what it needs; where that is not known, a port that was attached later stands in
+        no request, but among its devices
+    :param extra_specs: of the flavor by which it is asked about
+    :param pci_requests: Nova's InstancePCIRequests of the same, None without any
+    """
+    if asks_for_devices(extra_specs, pci_requests):
+        return True
+    return bool(record.assigned if isinstance(record, Need) else instance.pci_devices)
 
 
 def has_devices(instance: Instance) -> bool:
