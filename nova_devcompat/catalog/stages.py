@@ -112,7 +112,7 @@ class Coming:
     stage: Stage
     before: Mode
 
-    def told(self, moment: Moment) -> str:
+    def line(self, moment: Moment) -> str:
         """The stage in one line, as seen at a moment."""
         since = self.stage.since
         if isinstance(since, int):

@@ -35,5 +35,5 @@ class CatalogValidate(Command):
         )
         moment = moment_of(parsed_args)
         for one in catalog.coming(moment, parsed_args.activating_within):
-            self.app.stdout.write(f"{one.told(moment)}\n")
+            self.app.stdout.write(f"{one.line(moment)}\n")
         return 0

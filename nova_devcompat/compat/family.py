@@ -101,14 +101,14 @@ class Offer:
             for value in self.family.rules[attribute].values(value_of)
         )
 
-    def in_use(self, attribute: str, told: object) -> frozenset[str] | None:
+    def in_use(self, attribute: str, used: object) -> frozenset[str] | None:
         """The need of a guest of which its device knows what it uses of an attribute.
 
-        :param told: a text, or a list of texts
+        :param used: a text, or a list of texts
         :returns: values as needs have them; None where they cannot be read, or the device does not
             accept them
         """
-        listed = told if isinstance(told, list) else [told]
+        listed = used if isinstance(used, list) else [used]
         texts = [text for text in listed if isinstance(text, str)]
         if attribute not in self.parsed or len(texts) < len(listed):
             return None

@@ -215,7 +215,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
             before = self._stranded(self._catalog, self._moment, mode)
             after = self._stranded(self._catalog, coming.stage.begin(self._moment), mode)
             guests = sorted(str(guest) for guest in after.keys() - before.keys())
-            line = coming.told(self._moment)
+            line = coming.line(self._moment)
             if guests:
                 what = "it strands" if mode is Mode.ENFORCE else "it reports on"
                 line += f": {what} {_many(guests, 'guest')}: {_listed(guests)}"

@@ -140,8 +140,8 @@ class Mobility:
         """
         if self._pci_untold is None:
             suffixes = candidates[0].get("mappings", {}) if candidates else ()
-            told = {suffix.rpartition("-")[0] for suffix in suffixes}
-            self._pci_untold = not self._pci <= told
+            named = {suffix.rpartition("-")[0] for suffix in suffixes}
+            self._pci_untold = not self._pci <= named
         return self._pci_untold
 
     def weigh(self) -> None:

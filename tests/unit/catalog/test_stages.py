@@ -157,7 +157,7 @@ def test_the_release_that_runs(monkeypatch, version, release):
 )
 def test_coming(write, moment, days, told):
     catalog = load_catalog([write(catalog_of(family(stages=DATES)))])
-    assert [one.told(moment) for one in catalog.coming(moment, days)] == [
+    assert [one.line(moment) for one in catalog.coming(moment, days)] == [
         f"fam: {line}" for line in told
     ]
 
@@ -166,7 +166,7 @@ def test_coming_of_releases_and_rules(write):
     rules = f"{{fw: {{kind: semver, stages: {RELEASES}}}, caps: superset}}"
     catalog = load_catalog([write(catalog_of(family(rules=rules, stages=DATES)))])
     found = catalog.coming(at("2027-08-01", 35), 90)
-    assert [one.told(at("2027-08-01", 35)) for one in found] == [
+    assert [one.line(at("2027-08-01", 35)) for one in found] == [
         "fam: report becomes enforce on 2027-10-01, in 61 days",
         "fam.fw: report becomes enforce with nova 36",
     ]
