@@ -13,20 +13,18 @@ from __future__ import annotations
 import threading
 
 import nova.conf
-from keystoneauth1 import exceptions as ks_exc
 from nova import exception
 from nova.api.validation.extra_specs import base
-from nova.scheduler.client import report
 from oslo_log import log as logging
 
 from nova_devcompat import conf as devcompat_conf
+from nova_devcompat.api import flavors
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.pins import PREFIX, BadPin
 from nova_devcompat.service import catalog_keeper
-from nova_devcompat.stores.placement import Placement, PlacementError
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -55,13 +53,14 @@ class PinValidator(base.ExtraSpecValidator):
         self._keeper: tuple[tuple[tuple[str, ...], ...], CatalogKeeper] | None = None
 
     def validate(self, name: str, value: str) -> None:
-        """Refuse what no rule can read, and let hosts learn what is good.
+        """Refuse what no rule can read.
 
         :raises ValidationError: a 400 that says what is allowed, or why that is not known
         """
         try:
-            pins = self._catalog().pins({name: value})
-            names = [traits.encode(atom) for atom in pins.atoms]
+            pins = self.catalog().pins({name: value})
+            for atom in pins.atoms:
+                traits.encode(atom)
         except (BadPin, traits.TraitTooLong) as error:
             raise exception.ValidationError(f"Validation failed; {error}") from error
         except CatalogError as error:
@@ -72,9 +71,12 @@ class PinValidator(base.ExtraSpecValidator):
                 f"host cannot be used: {problems}. Install the one that nova-scheduler has and "
                 "name it with [devcompat] catalog in nova.conf"
             ) from error
-        self._make_exist(name, names)
 
-    def _catalog(self) -> Catalog:
+    def catalog(self) -> Catalog:
+        """The catalog as its files are now.
+
+        :raises CatalogError: it cannot be used, and never could
+        """
         paths, packs = tuple(CONF.devcompat.catalog), tuple(CONF.devcompat.packs)
         with self._lock:
             if self._keeper is None or self._keeper[0] != (paths, packs):
@@ -82,24 +84,9 @@ class PinValidator(base.ExtraSpecValidator):
             keeper = self._keeper[1]
         return keeper.current()
 
-    def _make_exist(self, name: str, names: list[str]) -> None:
-        """Create the traits, so that hosts evaluate them in their next cycle.
-
-        nova-scheduler would create them at the first boot, which would fail for want of them.
-        """
-        try:
-            Placement(report.report_client_singleton()).make_traits(names)
-        except (PlacementError, ks_exc.ClientException) as error:
-            LOG.warning(
-                "Placement was not told of extra spec %(name)s, so hosts learn of it when a guest "
-                "is first scheduled with it: %(error)s",
-                {"name": name, "error": error},
-            )
-        except Exception:
-            # Nova's client was never meant to be made here: the pin is good all the same.
-            LOG.exception("Placement was not told of extra spec %s", name)
-
 
 def register() -> list[base.ExtraSpecValidator]:
     """The validators, for Nova."""
-    return [PinValidator()]
+    validator = PinValidator()
+    flavors.install(validator.catalog)
+    return [validator]

@@ -42,6 +42,18 @@ class Accepts:
     unknown: tuple[str, str] | None = None
     frozen: frozenset[str] | None = None
 
+    def within(self, values: frozenset[str]) -> Accepts:
+        """The same as if no other values had been evaluated; what a guest needs of the device is
+        not known then if any of it was not.
+        """
+        return dataclasses.replace(
+            self,
+            accepted=self.accepted & values,
+            rejected={value: why for value, why in self.rejected.items() if value in values},
+            unreadable=self.unreadable & values,
+            frozen=None if self.frozen is None or self.frozen - values else self.frozen,
+        )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class AcceptSet:
@@ -61,6 +73,22 @@ class AcceptSet:
             Atom(self.family, attribute, value)
             for attribute, accepts in self.attributes.items()
             for value in accepts.accepted
+        )
+
+    def within(self, atoms: Iterable[Atom]) -> AcceptSet:
+        """The same as if no other atoms had been evaluated; those of other families are passed
+        over.
+        """
+        values: dict[str, set[str]] = {}
+        for atom in atoms:
+            if atom.family == self.family:
+                values.setdefault(atom.attribute, set()).add(atom.value)
+        return dataclasses.replace(
+            self,
+            attributes={
+                attribute: accepts.within(frozenset(values.get(attribute, ())))
+                for attribute, accepts in self.attributes.items()
+            },
         )
 
     def freeze(

@@ -83,14 +83,17 @@ class Atom:
         return f"{self.family}.{self.attribute}={self.value}"
 
 
+def prefix_of(family: str, attribute: str) -> str:
+    """What the names of the traits of all values of an attribute begin with, and no others."""
+    return f"{PREFIX}{family.upper()}__{attribute.upper()}__"
+
+
 def encode(atom: Atom) -> str:
     """The name of the trait that stands for an atom.
 
     :raises TraitTooLong: the name would have more than 255 characters
     """
-    name = "".join(
-        (PREFIX, atom.family.upper(), "__", atom.attribute.upper(), "__", _escape(atom.value))
-    )
+    name = prefix_of(atom.family, atom.attribute) + _escape(atom.value)
     if len(name) > MAX_LENGTH:
         raise TraitTooLong(atom, len(name))
     return name

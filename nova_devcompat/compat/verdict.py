@@ -66,6 +66,7 @@ class Code:
     DEVICE_UNKNOWN = "device-unknown"
     HOST_SILENT = "host-silent"
     HOST_UNREADABLE = "host-unreadable"
+    DOCUMENT_FULL = "document-full"
     RECORD_UNREADABLE = "record-unreadable"
     PIN_UNREADABLE = "pin-unreadable"
 
@@ -93,6 +94,7 @@ _EXPLANATIONS = {
     Code.DEVICE_UNKNOWN: "the host says nothing of the device",
     Code.HOST_SILENT: "the host publishes nothing",
     Code.HOST_UNREADABLE: "what the host publishes cannot be read",
+    Code.DOCUMENT_FULL: "there is no room for it in what the host publishes",
     Code.RECORD_UNREADABLE: "the guest's record cannot be read",
     Code.PIN_UNREADABLE: "the flavor's pin cannot be read",
 }
@@ -136,8 +138,8 @@ class Reason:
             self.detail,
         )
         kind = f"{self.kind}, " if self.kind else ""
-        told = ", ".join(filter(None, facts))
-        return f"{self.subject}: {told} [{kind}{self.code}; {self.actor.value} can act]"
+        said = ", ".join(filter(None, facts))
+        return f"{self.subject}: {said} [{kind}{self.code}; {self.actor.value} can act]"
 
 
 _SEVERITY = {Outcome.ACCEPT: 0, Outcome.UNKNOWN: 1, Outcome.REJECT: 2}

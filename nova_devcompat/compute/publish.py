@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from oslo_log import log as logging
 
 from nova_devcompat import wire
-from nova_devcompat.compat import traits
+from nova_devcompat.compat import choice, traits
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.device import is_pci, provider_address
 from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.host.inventory import HostDevice, HostDevices, HostReader
+from nova_devcompat.kit.once import Once
 from nova_devcompat.stores.assigned import is_device_class
 from nova_devcompat.stores.placement import Placement
 
@@ -30,18 +31,21 @@ LOG = logging.getLogger(__name__)
 # those of PCI devices after the driver's first cycle. Later looks would only cost requests.
 _LOOKS_FOR_PROVIDERS = 3
 
+# How many atoms a line names.
+_NAMED = 5
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Snapshot:
     """What one node publishes until its next cycle.
 
     :param devices: its devices
-    :param atoms: the atoms that were evaluated
+    :param atoms: the atoms that were evaluated, the most useful first
     :param accept_sets: of its devices and of the host itself, by the identity of their offers
     """
 
     devices: HostDevices
-    atoms: frozenset[traits.Atom]
+    atoms: tuple[traits.Atom, ...]
     accept_sets: dict[int, AcceptSet]
 
     def of(self, one: HostDevice) -> AcceptSet:
@@ -67,15 +71,22 @@ class Publisher:
         self._atoms_used_by: set[str] = set()
         self._atoms_read = False
         self._snapshots: dict[str, Snapshot] = {}
+        #: By node, what was evaluated or is on its provider.
+        self._kept: dict[str, frozenset[traits.Atom]] = {}
         # By node and UUID, the address that a provider's name holds.
         self._providers: dict[str, dict[str, str | None]] = {}
         # Those that have units of a device's class, as far as the tree has shown them.
         self._having_devices: dict[str, frozenset[str]] = {}
         self._looks_left: dict[str, int] = {}
-        self._told: set[str] = set()
+        self._logged = Once()
 
     def stats(self, nodename: str) -> str | None:
-        """Read the devices anew; the text for ``compute_nodes.stats``, None if too long."""
+        """Read the devices anew; the text for ``compute_nodes.stats``.
+
+        Where there is more to say than fits, families are shortened, the longest first.
+
+        :returns: None where not even the names of the families fit
+        """
         with self._lock:
             snapshot = self._take_snapshot(nodename)
             self._look_for_providers(nodename, snapshot)
@@ -89,10 +100,23 @@ class Publisher:
                 ),
             )
         try:
-            return wire.dump_stats(document)
+            fitted = wire.fit_stats(document, snapshot.atoms)
         except wire.StatsTooLong as error:
-            self._tell_once(f"{nodename}: nothing is published in stats: {error}")
+            if self._logged.is_new(f"{nodename} too long"):
+                LOG.error("%s: nothing is published in stats: %s", nodename, error)
             return None
+        self._log_shortened(nodename, fitted.shortened)
+        return fitted.text
+
+    def _log_shortened(self, nodename: str, shortened: Mapping[str, str]) -> None:
+        if not self._logged.is_new(f"{nodename} shortened", dict(shortened)):
+            return
+        for family, what in shortened.items():
+            LOG.warning(
+                "%(node)s: too many values: of family %(family)s there is no room in stats for "
+                "%(what)s",
+                {"node": nodename, "family": family, "what": what},
+            )
 
     def devices(self, nodename: str) -> HostDevices | None:
         """The devices as they were read in the node's last cycle, None before the first."""
@@ -114,7 +138,11 @@ class Publisher:
             if (atom := traits.decode(name)) is not None
         }
         # What is on the provider is known too, even if placement could not be asked for all.
-        unevaluated = frozenset(present.values()) - snapshot.atoms
+        evaluated = frozenset(snapshot.atoms)
+        on_it = choice.bounded((snapshot.atoms, present.values()))
+        unevaluated = frozenset(on_it).intersection(present.values()) - evaluated
+        with self._lock:
+            self._kept[nodename] = evaluated | unevaluated
         unlike = snapshot.devices.unlike if unevaluated else ()
         accepted = _accepted(snapshot.accept_sets.values()) | _accepted(
             one.offer.accept_set(unevaluated) for one in unlike
@@ -147,7 +175,7 @@ class Publisher:
         devices = self._inventory.read(nodename)
         unlike = devices.unlike
         own = frozenset(atom for one in unlike for atom in one.atoms())
-        atoms = self._known_atoms(nodename) | own | devices.catalog.announced
+        atoms = self._bounded(nodename, own | devices.catalog.announced)
         old = self._snapshots.get(nodename)
         accept_sets = {id(one.offer): one.offer.accept_set(atoms) for one in unlike}
         snapshot = Snapshot(devices, atoms, accept_sets)
@@ -155,6 +183,43 @@ class Publisher:
             self._looks_left[nodename] = _LOOKS_FOR_PROVIDERS
         self._snapshots[nodename] = snapshot
         return snapshot
+
+    def _bounded(self, nodename: str, own: frozenset[traits.Atom]) -> tuple[traits.Atom, ...]:
+        """The atoms to evaluate, of all that are known in the cloud.
+
+        Own ones first. Where there are too many, those that some host accepts come next, before
+        all that stand for nothing; and always those that were evaluated before, so that none in
+        use is crowded out by others that come later.
+
+        :param own: of the host's devices and its catalog
+        """
+        known = self._known_atoms(nodename)
+        kept = self._kept.get(nodename, frozenset())
+        if self._atoms_read:
+            kept &= known  # what somebody deleted is of no use
+        everything = own | known
+        atoms = choice.bounded((own, kept, known))
+        if len(atoms) < len(everything):
+            accepted = self._placement.known_atoms(associated=True) or frozenset()
+            atoms = choice.bounded((own, kept & accepted, accepted, kept, known))
+        left_out = everything.difference(atoms)
+        self._log_left_out(nodename, left_out)
+        return atoms
+
+    def _log_left_out(self, nodename: str, left_out: Collection[traits.Atom]) -> None:
+        attributes = sorted({f"{atom.family}.{atom.attribute}" for atom in left_out})
+        if self._logged.is_new(f"{nodename} left out", tuple(attributes)) and attributes:
+            LOG.warning(
+                "%(node)s: %(count)d atoms are not evaluated, since placement has more of "
+                "%(attributes)s than a host looks at; delete those that no guest needs and no "
+                "host offers: %(some)s",
+                {
+                    "node": nodename,
+                    "count": len(left_out),
+                    "attributes": ", ".join(attributes),
+                    "some": ", ".join(map(str, choice.in_turns(left_out)[:_NAMED])),
+                },
+            )
 
     def _known_atoms(self, nodename: str) -> frozenset[traits.Atom]:
         """All atoms in the cloud, asked for once a cycle however many nodes this service has."""
@@ -242,13 +307,9 @@ class Publisher:
             try:
                 names.add(traits.encode(atom))
             except traits.TraitTooLong as error:
-                self._tell_once(f"{nodename}: not published: {error}")
+                if self._logged.is_new(f"{nodename} {error.atom}"):
+                    LOG.error("%s: not published: %s", nodename, error)
         return names
-
-    def _tell_once(self, message: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
-            LOG.error(message)
 
 
 def _accepted(accept_sets: Iterable[AcceptSet]) -> set[traits.Atom]:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import nova.conf
@@ -15,6 +17,8 @@ from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.policy import Ruling
 from nova_devcompat.compat.ruling import NO_RECORD
 from nova_devcompat.compat.verdict import Reason
+from nova_devcompat.kit.background import Background
+from nova_devcompat.kit.rate import Rate
 from nova_devcompat.kit.text import printable
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.stores import events
@@ -24,6 +28,14 @@ LOG = logging.getLogger(__name__)
 
 #: How many hosts a line names.
 HOSTS_NAMED = 10
+
+#: What is said beside the requests, which wait for none of it. One at a time: a cell or a
+#: placement that hangs costs one thread, and once so many wait no more are taken.
+WORKER = Background("explanations", most=32)
+
+# How often an explanation is looked up for the boots of one project, in a minute: who may boot may
+# do so again and again. To migrate guests is for administrators.
+_RATE = Rate(most=5, seconds=60)
 
 # Characters of a reason or a need, at most: a need can have thousands of values.
 _LINE_SIZE = 1_000
@@ -67,9 +79,9 @@ def reasons(ruling: Ruling) -> str:
     return "; ".join(map(line, (*ruling.refused, *ruling.reported)))
 
 
-def line(told: object) -> str:
+def line(value: object) -> str:
     """A reason or a need in one line of bounded length, whatever others put into it."""
-    return printable(str(told), _LINE_SIZE)
+    return printable(str(value), _LINE_SIZE)
 
 
 def name_of(host: Any) -> str:
@@ -79,48 +91,84 @@ def name_of(host: Any) -> str:
     return printable(f"{host.host}/{host.nodename}", _LINE_SIZE)
 
 
-def describe(found: Lookup) -> str:
+def describe(looked_up: Lookup) -> str:
     """What a request needs, in a line."""
     parts = []
-    record = found.guest.record
-    if found.moving and record is NO_RECORD:
+    record = looked_up.guest.record
+    if looked_up.moving and record is NO_RECORD:
         parts.append("of which no need is recorded")
-    elif found.moving and isinstance(record, Need):
+    elif looked_up.moving and isinstance(record, Need):
         needs = "; ".join(map(line, record.devices)) or "nothing of a device or a host"
         parts.append(f"which needs {needs}")
-    elif found.moving:
+    elif looked_up.moving:
         parts.append("of which it is not known what it needs")
-    if found.guest.pins.devices:
-        parts.append(f"whose flavor pins {'; '.join(map(line, found.guest.pins.devices))}")
-    if found.guest.bad_pins:
+    if looked_up.guest.pins.devices:
+        parts.append(f"whose flavor pins {'; '.join(map(line, looked_up.guest.pins.devices))}")
+    if looked_up.guest.bad_pins:
         parts.append("whose flavor has pins that cannot be read")
     return " and ".join(parts)
 
 
-def no_host(context: Any, found: Lookup, refusals: Refusals) -> None:
-    """Say that every host was rejected, and why: in the log and to the instance's action."""
+def later(
+    context: Any, looked_up: Lookup, task: Callable[[], None], *, costs: bool = True
+) -> None:
+    """Say something beside the request. Never raises, and never waits.
+
+    :param task: says it
+    :param costs: whether it asks placement or reads hosts, so that its number is bounded for what
+        tenants can repeat
+    """
+    if costs and not looked_up.moving and not _RATE.allows(context.project_id):
+        LOG.info(
+            "Why no host would do for instance %(uuid)s is not looked up: project %(project)s has "
+            "had too many such requests in the last minute",
+            {"uuid": looked_up.instance_uuid, "project": printable(str(context.project_id))},
+        )
+        return
+
+    def run() -> None:
+        # So that the lines carry the ID of the request.
+        context.update_store()
+        try:
+            task()
+        except Exception:
+            LOG.exception("Could not say why no host would do for %s", looked_up.instance_uuid)
+
+    if not WORKER.submit(run):
+        LOG.warning(
+            "Why no host would do for instance %s is not said: too many requests wait for that",
+            looked_up.instance_uuid,
+        )
+
+
+def no_host(context: Any, looked_up: Lookup, refusals: Refusals) -> None:
+    """Say that every host was rejected, and why: in the log now, to the instance's action later.
+
+    :param context: of the request
+    """
     LOG.info(
-        "No host accepts the devices of instance %(uuid)s, %(need)s. "
-        "%(count)d rejected: %(refusals)s",
+        "No host accepts instance %(uuid)s, %(need)s. %(count)d rejected: %(refusals)s",
         {
-            "uuid": found.instance_uuid,
-            "need": describe(found),
+            "uuid": looked_up.instance_uuid,
+            "need": describe(looked_up),
             "count": refusals.count,
             "refusals": refusals,
         },
     )
-    summary = f"no host accepts its devices, {refusals.count} rejected; {describe(found)}"
-    events.add_in_cell(
+    summary = f"no host accepts it, {refusals.count} rejected; {describe(looked_up)}"
+    add = functools.partial(
+        events.add_in_cell,
         context,
-        found.instance_uuid,
+        looked_up.instance_uuid,
         events.NO_HOST,
         summary=summary,
         lines=[summary, *refusals.lines],
         host=CONF.host,
     )
+    later(context, looked_up, add, costs=False)
 
 
-def reported(found: Lookup, refusals: Refusals, hosts: int, so_far: int) -> None:
+def reported(looked_up: Lookup, refusals: Refusals, hosts: int, so_far: int) -> None:
     """Say what ``enforce`` would have rejected.
 
     :param hosts: how many hosts there were
@@ -130,8 +178,8 @@ def reported(found: Lookup, refusals: Refusals, hosts: int, so_far: int) -> None
         "Report mode: %(count)d of %(hosts)d hosts would be rejected for instance %(uuid)s, "
         "%(need)s (%(so_far)d such requests so far): %(refusals)s",
         {
-            "uuid": found.instance_uuid,
-            "need": describe(found),
+            "uuid": looked_up.instance_uuid,
+            "need": describe(looked_up),
             "count": refusals.count,
             "hosts": hosts,
             "so_far": so_far,
@@ -140,19 +188,19 @@ def reported(found: Lookup, refusals: Refusals, hosts: int, so_far: int) -> None
     )
 
 
-def doubts(found: Lookup, *, left: int, of: int) -> None:
+def doubts(looked_up: Lookup, *, left: int, of: int) -> None:
     """Say what is not known of a guest that should be, and what followed.
 
     :param left: how many hosts passed
     :param of: of how many
     """
-    for doubt in found.guest.doubts:
+    for doubt in looked_up.guest.doubts:
         if doubt is not NO_RECORD:
             LOG.warning(
                 "What instance %(uuid)s needs is not known; %(left)d of %(of)d hosts will do: "
                 "%(reason)s",
                 {
-                    "uuid": found.instance_uuid,
+                    "uuid": looked_up.instance_uuid,
                     "left": left,
                     "of": of,
                     "reason": line(doubt.reason),

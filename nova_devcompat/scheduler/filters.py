@@ -41,20 +41,20 @@ class DeviceCompatFilter(filters.BaseHostFilter):
         """The hosts that are left, their candidates pruned."""
         if not lookup.concerns_us(spec_obj):
             return filter_obj_list
-        found = self._state.look_up(spec_obj._context, spec_obj)
-        if not found.decides:
+        looked_up = self._state.look_up(spec_obj._context, spec_obj)
+        if not looked_up.decides:
             return filter_obj_list
         hosts = list(filter_obj_list)
-        left = self._filter_known(spec_obj._context, hosts, found)
-        explain.doubts(found, left=len(left), of=len(hosts))
+        left = self._filter_known(spec_obj._context, hosts, looked_up)
+        explain.doubts(looked_up, left=len(left), of=len(hosts))
         return left
 
     def host_passes(self, host_state: Any, filter_properties: Any) -> bool:
         """Whether one host is left; Nova asks :meth:`filter_all`."""
         return bool(list(self.filter_all([host_state], filter_properties)))
 
-    def _filter_known(self, context: Any, hosts: list[Any], found: lookup.Lookup) -> list[Any]:
-        request = self._state.request(found)
+    def _filter_known(self, context: Any, hosts: list[Any], looked_up: lookup.Lookup) -> list[Any]:
+        request = self._state.request(looked_up)
         debug = LOG.isEnabledFor(logging.DEBUG)
         left: list[Any] = []
         rejected: list[Any] = []
@@ -62,18 +62,24 @@ class DeviceCompatFilter(filters.BaseHostFilter):
         # What follows is done for each of up to 10,000 hosts (tests/bench/filter.py). Most have
         # devices that are all alike: then the shape of their document says where they go.
         goes: dict[str, Callable[[Any], None]] = {}
-        key, shape = wire.STATS_KEY, wire.SHAPE
+        key, at, end = wire.STATS_KEY, wire.SHAPE, wire.END
         for host in hosts:
             try:
-                goes[host.stats[key][shape]](host)
-                continue
+                text = host.stats[key]
+                to = goes[text[at]]
+                if text.endswith(end):
+                    to(host)
+                    continue
             except (KeyError, TypeError, AttributeError):
-                judged = self._state.judge_host(request, host)
+                pass
+            judged = self._state.judge_host(request, host)
             if judged is ACCEPTED or judged.candidates == []:
                 to = left.append if judged is ACCEPTED else rejected.append
                 to(host)
-                if (settled := _shape_of(host)) in request.settled:
-                    goes[settled] = to
+                # Not where it was judged by something else: a document that cannot be read may
+                # begin as those of other hosts do.
+                if request.settled.get(shape := _shape_of(host)) is judged:
+                    goes[shape] = to
                 continue
             if judged.ruling.reported:
                 reported.add(host, judged.ruling.reported)
@@ -85,7 +91,7 @@ class DeviceCompatFilter(filters.BaseHostFilter):
                         "%s: %d allocation candidates left for instance %s, others: %s",
                         explain.name_of(host),
                         len(judged.candidates),
-                        found.instance_uuid,
+                        looked_up.instance_uuid,
                         explain.reasons(judged.ruling),
                     )
             left.append(host)
@@ -94,17 +100,17 @@ class DeviceCompatFilter(filters.BaseHostFilter):
                 LOG.debug(
                     "%s rejected for instance %s: %s",
                     explain.name_of(host),
-                    found.instance_uuid,
+                    looked_up.instance_uuid,
                     explain.reasons(self._state.judge_host(request, host).ruling),
                 )
         if reported.count:
-            explain.reported(found, reported, len(hosts), next(self._reports))
+            explain.reported(looked_up, reported, len(hosts), next(self._reports))
         if rejected and not left:
             refused = explain.Refusals()
             for host in rejected[: explain.HOSTS_NAMED]:
                 refused.add(host, self._state.judge_host(request, host).ruling.refused)
             refused.count = len(rejected)
-            explain.no_host(context, found, refused)
+            explain.no_host(context, looked_up, refused)
         return left
 
 

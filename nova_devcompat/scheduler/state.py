@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import nova.conf
@@ -19,6 +19,7 @@ from nova_devcompat.catalog import stages
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.policy import Policies
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.scheduler import lookup
 from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
@@ -60,6 +61,10 @@ class SchedulerState:
         :param stats: the host's ``compute_nodes.stats``, None where there are none
         """
         return self._judge(request, self._document(stats), candidates)
+
+    def rarity(self, atoms: Iterable[Atom]) -> Callable[[Atom], int]:
+        """Tells how common it is that a device accepts an atom: the rarer, the lower."""
+        return self._reader.accepting(atoms).__getitem__
 
     def document_of(self, host: Any) -> wire.HostDocument | Reason:
         """What a host published, or why nothing is known of it.

@@ -58,21 +58,21 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         return 0.0
 
     def _weigh(self, hosts: list[Any], spec: Any) -> list[float]:
-        found = self._state.look_up(spec._context, spec)
-        if found.plain or (found.moving and not found.guest.need.assigned):
+        looked_up = self._state.look_up(spec._context, spec)
+        if looked_up.plain or (looked_up.moving and not looked_up.guest.need.assigned):
             # It needs nothing of a device; or nobody knows what, and the closest fit may be too
             # close.
             return [0.0] * len(hosts)
         requests = spec.pci_requests.requests if spec.pci_requests else ()
         mobility = Mobility(
-            found.guest,
+            looked_up.guest,
             self._state.policies(),
             pci=[request.request_id for request in requests],
         )
         groups = self._grouped(hosts, mobility)
         mobility.weigh()
         if LOG.isEnabledFor(logging.DEBUG):
-            _explain(hosts, groups, found.instance_uuid)
+            _explain(hosts, groups, looked_up.instance_uuid)
         return [group.weight for group in groups]
 
     def _grouped(self, hosts: list[Any], mobility: Mobility) -> list[Group]:
@@ -80,10 +80,11 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         by_shape, add = mobility.by_shape, groups.append
         # Done for each of up to 10,000 hosts (tests/bench/weigher.py). Where all devices of a host
         # accept the same, the shape of its document says it all.
-        key, shape = wire.STATS_KEY, wire.SHAPE
+        key, shape, end = wire.STATS_KEY, wire.SHAPE, wire.END
         for host in hosts:
             try:
-                group = by_shape[host.stats[key][shape]]
+                text = host.stats[key]
+                group = by_shape[text[shape]] if text.endswith(end) else None
             except (KeyError, TypeError, AttributeError):
                 group = None
             if group is None:
@@ -99,10 +100,12 @@ def _explain(hosts: list[Any], groups: list[Group], instance_uuid: str) -> None:
         explain.HOSTS_NAMED, range(len(hosts)), key=lambda index: groups[index].weight
     )
     others = len(hosts) - 1
-    told = [f"{explain.name_of(hosts[index])}: {_reason(groups[index], others)}" for index in best]
+    lines = [
+        f"{explain.name_of(hosts[index])}: {_reason(groups[index], others)}" for index in best
+    ]
     if len(hosts) > len(best):
-        told.append(f"and {len(hosts) - len(best)} more")
-    LOG.debug("Hosts by how mobile they keep instance %s: %s", instance_uuid, " | ".join(told))
+        lines.append(f"and {len(hosts) - len(best)} more")
+    LOG.debug("Hosts by how mobile they keep instance %s: %s", instance_uuid, " | ".join(lines))
 
 
 def _reason(group: Group, others: int) -> str:

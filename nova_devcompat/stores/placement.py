@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keystoneauth1 import exceptions as ks_exc
@@ -26,6 +26,9 @@ _TRAITS_VERSION = "1.6"
 _NESTED_VERSION = "1.14"
 _ALLOCATIONS_VERSION = "1.12"
 
+# Characters of names in one request: servers refuse a request line of 4 KiB and more.
+_MOST_NAMES = 2_048
+
 
 class PlacementError(Exception):
     """Placement did not do what it was asked to."""
@@ -43,13 +46,16 @@ class Placement:
     def __init__(self, client: SchedulerReportClient) -> None:
         self._client = client
 
-    def known_atoms(self) -> frozenset[traits.Atom] | None:
+    def known_atoms(self, *, associated: bool = False) -> frozenset[traits.Atom] | None:
         """All atoms that exist in the cloud; None where placement does not answer.
+
+        :param associated: only those that some host accepts now
 
         Anybody with the right to can create a trait: one whose value cannot be printed is no atom
         of ours, and is ignored as one that does not decode.
         """
-        found = self._get(f"/traits?name=startswith:{traits.PREFIX}", _TRAITS_VERSION)
+        only = "&associated=true" if associated else ""
+        found = self._get(f"/traits?name=startswith:{traits.PREFIX}{only}", _TRAITS_VERSION)
         if found is None:
             return None
         decoded = (traits.decode(name) for name in found["traits"])
@@ -87,44 +93,108 @@ class Placement:
         found = self._get(f"/resource_providers/{provider}/allocations", _ALLOCATIONS_VERSION)
         return dict(found["allocations"]) if found else None
 
-    def make_traits(self, names: Iterable[str], global_request_id: str | None = None) -> None:
+    def missing(self, names: Iterable[str]) -> set[str]:
+        """The traits of these that do not exist; all of them where that is not known."""
+        missing = set(names)
+        for some in _chunks(sorted(missing), _MOST_NAMES):
+            found = self._get(f"/traits?name=in:{','.join(some)}", _TRAITS_VERSION)
+            missing -= set(found["traits"]) if found else set()
+        return missing
+
+    def make_traits(
+        self,
+        names: Iterable[str],
+        global_request_id: str | None = None,
+        *,
+        most: int | None = None,
+    ) -> set[str]:
         """Create the traits that do not exist.
 
+        :param most: values of an attribute beyond which none is created; None for any number
+        :returns: those that were not, since their attribute has as many values or more
         :raises PlacementError: placement did not take one, or did not answer; or one is no trait
             of ours
         """
-        for name in sorted(names):
+        wanted = sorted(names)
+        for name in wanted:
             if traits.decode(name) is None:
                 raise PlacementError(f"{printable(name)} is no trait of ours")
-            # PUT /traits/{name} is idempotent: 201, or 204 where it exists.
-            try:
-                response = self._client.put(
-                    f"/traits/{name}",
-                    None,
-                    version=_TRAITS_VERSION,
-                    global_request_id=global_request_id,
-                )
-            except ks_exc.ClientException as error:
-                raise PlacementError(f"trait {name}: {printable(str(error))}") from error
-            if response.status_code not in (201, 204):
-                raise PlacementError(f"trait {name}: {response.status_code} {_quoted(response)}")
+        missing = self.missing(wanted)
+        left_out = set() if most is None else self._beyond(missing, most)
+        for name in sorted(missing - left_out):
+            self._make_trait(name, global_request_id)
+        return left_out
+
+    def _make_trait(self, name: str, global_request_id: str | None) -> None:
+        # PUT /traits/{name} is idempotent: 201, or 204 where it exists.
+        try:
+            response = self._client.put(
+                f"/traits/{name}",
+                None,
+                version=_TRAITS_VERSION,
+                global_request_id=global_request_id,
+            )
+        except ks_exc.ClientException as error:
+            raise PlacementError(f"trait {name}: {printable(str(error))}") from error
+        if response.status_code not in (201, 204):
+            raise PlacementError(f"trait {name}: {response.status_code} {_quoted(response)}")
+
+    def _beyond(self, missing: Iterable[str], most: int) -> set[str]:
+        """Those of missing traits for which their attribute has no room.
+
+        :param most: values of an attribute
+        :raises PlacementError: placement does not tell how many there are
+        """
+        by_attribute: dict[str, list[str]] = {}
+        for name in sorted(missing):
+            by_attribute.setdefault(_attribute_prefix(name), []).append(name)
+        beyond: set[str] = set()
+        for prefix, wanted in by_attribute.items():
+            found = self._get(f"/traits?name=startswith:{prefix}", _TRAITS_VERSION)
+            if found is None:
+                raise PlacementError(f"trait {wanted[0]}: it is not known how many there are")
+            beyond.update(wanted[max(most - len(found["traits"]), 0) :])
+        return beyond
 
     def _get(self, url: str, version: str) -> dict[str, Any] | None:
         try:
             response = self._client.get(url, version=version)
         except ks_exc.ClientException as error:
-            LOG.warning("Placement did not answer GET %s: %s", url, printable(str(error)))
+            LOG.warning(
+                "Placement did not answer GET %s: %s", printable(url), printable(str(error))
+            )
             return None
         if response.status_code != 200:
             LOG.warning(
                 "Placement answered GET %s with %s: %s",
-                url,
+                printable(url),
                 response.status_code,
                 _quoted(response),
             )
             return None
         answer: dict[str, Any] = response.json()
         return answer
+
+
+def _attribute_prefix(name: str) -> str:
+    """What the traits of all values of an attribute begin with."""
+    atom = traits.decode(name)
+    assert atom is not None
+    return traits.prefix_of(atom.family, atom.attribute)
+
+
+def _chunks(names: Sequence[str], most: int) -> Iterator[list[str]]:
+    """Names in lists of so many characters at most, each name with a separator."""
+    some: list[str] = []
+    size = 0
+    for name in names:
+        if some and size + len(name) + 1 > most:
+            yield some
+            some, size = [], 0
+        some.append(name)
+        size += len(name) + 1
+    if some:
+        yield some
 
 
 def _may_be_asked(what: str, uuid: str) -> bool:

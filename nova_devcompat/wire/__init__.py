@@ -10,6 +10,7 @@ everybody reads it (doc/source/support.rst). Keys within a version are never giv
 unknown keys are passed over, so that a later release can add some.
 """
 
+from nova_devcompat.wire.fitting import Fitted, fit_stats
 from nova_devcompat.wire.record import (
     METADATA_PREFIX,
     RECORD_READERS,
@@ -19,6 +20,7 @@ from nova_devcompat.wire.record import (
     load_record,
 )
 from nova_devcompat.wire.stats import (
+    END,
     SHAPE,
     STATS_KEY,
     STATS_LIMIT,
@@ -26,12 +28,14 @@ from nova_devcompat.wire.stats import (
     HostDocument,
     PublishedDevice,
     StatsTooLong,
+    column_size,
     dump_stats,
 )
 from nova_devcompat.wire.stats_reader import STATS_READERS, StatsReader, load_stats
 from nova_devcompat.wire.versions import WireError, reader_of
 
 __all__ = [
+    "END",
     "METADATA_PREFIX",
     "RECORD_READERS",
     "RECORD_VERSION",
@@ -40,13 +44,16 @@ __all__ = [
     "STATS_LIMIT",
     "STATS_READERS",
     "STATS_VERSION",
+    "Fitted",
     "HostDocument",
     "PublishedDevice",
     "StatsReader",
     "StatsTooLong",
     "WireError",
+    "column_size",
     "dump_record",
     "dump_stats",
+    "fit_stats",
     "is_record_key",
     "load_record",
     "load_stats",

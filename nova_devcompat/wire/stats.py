@@ -26,8 +26,9 @@ STATS_VERSION = 1
 #: The key of ours in ``compute_nodes.stats``.
 STATS_KEY = "devcompat"
 
-# nova/db/main/models.py: ComputeNode.stats is a Text, 64 KiB on MySQL, shared with Nova's keys.
-STATS_LIMIT = 60_000
+#: What a document may take of the column: nova/db/main/models.py has ComputeNode.stats as a Text,
+#: 65,535 bytes on MySQL, of which Nova's own keys take some 50 for each project on the host.
+STATS_LIMIT = 57_344
 _OFFERED_SIZE = 80
 
 
@@ -43,6 +44,14 @@ def dumps(value: object) -> str:
 
 class StatsTooLong(ValueError):
     """A stats document that the database would not take."""
+
+
+def column_size(text: str) -> int:
+    """The bytes that a text takes in the column, which has a JSON object of texts.
+
+    So what is JSON in the text is escaped once more; the text is ASCII.
+    """
+    return len(_ENCODER.encode(text))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,10 +163,33 @@ def dump_stats(document: HostDocument) -> str:
     """The text of a stats document: the same for the same content, so that nothing is written
     where nothing changed.
 
-    Devices that accept the same are written once, with the addresses and providers of each.
+    Devices that accept the same are written once, with the addresses and providers of each. A
+    family of ``document.unreadable`` is written as one that was left out, and why.
 
-    :raises StatsTooLong: over 60,000 bytes
+    :raises StatsTooLong: it would take more than 57,344 bytes of the column
     """
+    groups = groups_of(document)
+    content: dict[str, Any] = {
+        "v": STATS_VERSION,
+        "c": document.catalog,
+        "w": document.whole,
+        "g": groups,
+    }
+    shape = shape_of(groups, STATS_VERSION) if document.whole else None
+    if shape is not None:
+        content["a"] = shape  # first of the sorted keys
+    text = dumps(content)
+    size = column_size(text)
+    if size > STATS_LIMIT:
+        raise StatsTooLong(
+            f"the stats document has {size} bytes, {STATS_LIMIT} are allowed: "
+            f"{len(document.devices)} devices in {len(groups)} unlike groups"
+        )
+    return text
+
+
+def groups_of(document: HostDocument) -> list[dict[str, Any]]:
+    """The groups of a document as they are written."""
     groups: dict[str, dict[str, Any]] = {}
     listed = [(device, False) for device in document.devices]
     listed += [(part, True) for part in document.host]
@@ -171,27 +203,19 @@ def dump_stats(document: HostDocument) -> str:
         if device.functions:
             runs = group.setdefault("p", {}).setdefault(address, [])
             runs += map(checks.fit_address, device.functions)
-    content: dict[str, Any] = {
-        "v": STATS_VERSION,
-        "c": document.catalog,
-        "w": document.whole,
-        "g": list(groups.values()),
-    }
-    shape = shape_of(content["g"], STATS_VERSION) if document.whole else None
-    if shape is not None:
-        content["a"] = shape  # first of the sorted keys
-    text = dumps(content)
-    if len(text) > STATS_LIMIT:
-        raise StatsTooLong(
-            f"the stats document has {len(text)} bytes, {STATS_LIMIT} are allowed: "
-            f"{len(document.devices)} devices in {len(groups)} unlike groups"
-        )
-    return text
+    for family, why in sorted(document.unreadable.items()):
+        # No devices: readers that know no such key cannot read the group either.
+        groups[family] = {"f": family, "r": {}, "d": {}, "x": printable(why)}
+    return list(groups.values())
 
 
 #: Where a text that has a shape has it. Nova makes new copies of all texts for each request, and
 #: to look up the whole of each in a dict would take longer than all else that is done for a host.
 SHAPE = slice(len('{"a":"'), len('{"a":"') + 16)
+
+#: What such a text ends with, and nothing that was cut off does: a quotation mark within a text is
+#: escaped, and no object within the document has these keys.
+END = f',"v":{STATS_VERSION},"w":true}}'
 
 
 def shape_of(groups: Sequence[Mapping[str, Any]], version: int) -> str | None:

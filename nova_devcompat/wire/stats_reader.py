@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
 from nova_devcompat.compat.runs import check_run
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Code
 from nova_devcompat.kit.text import printable
 from nova_devcompat.wire import checks
@@ -64,6 +65,20 @@ class StatsReader:
                 self._together.clear()
             read = self._documents[text] = self._parse(text)
         return read
+
+    def accepting(self, atoms: Iterable[Atom]) -> dict[Atom, int]:
+        """How many of the unlike accept-sets that were read accept each of some atoms."""
+        counts = dict.fromkeys(atoms, 0)
+        families = {atom.family for atom in counts}
+        # A copy, made at once: other threads go on reading.
+        for _, accepts in list(self._accept_sets.values()):
+            if accepts.family not in families:
+                continue
+            for atom in counts:
+                entry = accepts.attributes.get(atom.attribute)
+                if atom.family == accepts.family and entry and atom.value in entry.accepted:
+                    counts[atom] += 1
+        return counts
 
     def _parse(self, text: str) -> HostDocument | WireError:
         try:
@@ -134,6 +149,8 @@ class StatsReader:
         :raises Malformed: any of it is not what it must be
         """
         group = checks.object_of(content, place)
+        if "x" in group:
+            raise Malformed(place, f"left out: {checks.text_of(group['x'], f'{place}.x')}")
         number, accepts = self._accept_set(group, place)
         of_host = checks.flag_of(group.get("h", False), f"{place}.h")
         at = f"{place}.d"

@@ -107,6 +107,13 @@ class Logs:
                 found += [line for line in file if all(word in line for word in words)]
         return found
 
+    def wait_for(self, service: str, *words: str, seconds: float = 10.0) -> list[str]:
+        """The same, once there are any: of what is said beside a request."""
+        end = time.monotonic() + seconds
+        while not (found := self.lines(service, *words)) and time.monotonic() < end:
+            time.sleep(0.1)
+        return found
+
 
 class Cloud:
     """See the module.

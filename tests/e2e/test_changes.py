@@ -68,7 +68,7 @@ def test_a_downgrade_that_the_scheduler_does_not_know_yet(cloud: Cloud) -> None:
         if moved.tried:
             break
         # The host's cycle was faster than the test.
-        assert logs.lines("nova-scheduler", moved.request, "No host accepts the devices")
+        assert logs.wait_for("nova-scheduler", moved.request, "No host accepts")
         cloud.set_versions("cmp2", fw_version="28.41.1000")
         cloud.settle()
 

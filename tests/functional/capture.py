@@ -104,6 +104,9 @@ class PlacementLog(fixtures.Fixture):
     ``self.placement`` does not pass there and is not recorded.
     """
 
+    #: Waits for what goes on beside requests, before a block ends.
+    finish: Callable[[], None] = staticmethod(lambda: None)
+
     def _setUp(self) -> None:
         from nova.scheduler.client import report
 
@@ -129,7 +132,7 @@ class PlacementLog(fixtures.Fixture):
                     # A copy: callers go on with their dicts.
                     body=json.loads(json.dumps(body)) if method in {"PUT", "POST"} else None,
                     status=response.status_code,
-                    answer=response.json() if response.content else None,
+                    answer=_decoded(response),
                 )
             )
             return response
@@ -139,12 +142,21 @@ class PlacementLog(fixtures.Fixture):
     @contextlib.contextmanager
     def during(self) -> Iterator[PlacementCalls]:
         """Yield a list that holds, after the block, what was asked in the block."""
+        self.finish()
         start = len(self.calls)
         block = PlacementCalls()
         try:
             yield block
         finally:
+            self.finish()
             block.extend(self.calls[start:])
+
+
+def _decoded(response: Any) -> Any:
+    """The JSON of an answer, None where there is none: a server before placement speaks HTML."""
+    with contextlib.suppress(ValueError):
+        return response.json()
+    return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,6 +200,9 @@ class LogBook(fixtures.Fixture):
     :param debug: prefixes of loggers whose DEBUG lines are kept as well
     """
 
+    #: Waits for what goes on beside requests, before a block ends.
+    finish: Callable[[], None] = staticmethod(lambda: None)
+
     def __init__(self, debug: Sequence[str] = ()) -> None:
         super().__init__()
         self._debug = tuple(debug)
@@ -211,11 +226,13 @@ class LogBook(fixtures.Fixture):
     @contextlib.contextmanager
     def during(self) -> Iterator[LogLines]:
         """Yield a list that holds, after the block, what was logged in the block."""
+        self.finish()
         start = len(self.lines)
         block = LogLines()
         try:
             yield block
         finally:
+            self.finish()
             block.extend(self.lines[start:])
 
 

@@ -15,6 +15,8 @@ from nova.scheduler import request_filter
 
 from nova_devcompat import service, wire
 from nova_devcompat.conf import register_opts
+from nova_devcompat.kit.rate import Rate
+from nova_devcompat.scheduler import explain
 from nova_devcompat.stores import events
 from tests.functional import base
 
@@ -90,6 +92,12 @@ class DeviceCompatFleet(base.Fleet):
         )
         # Nor does a new scheduler know what an earlier one in the process has read.
         self.useFixture(fixtures.MonkeyPatch("nova_devcompat.scheduler.state._shared", None))
+        # Nor what projects asked it.
+        rate = Rate(most=5, seconds=60)
+        self.useFixture(fixtures.MonkeyPatch("nova_devcompat.scheduler.explain._RATE", rate))
+        # It says why beside the requests.
+        self.addCleanup(self.explained)
+        self.logs.finish = self.placement_log.finish = self.explained
         # A changed catalog is noticed at once, rather than within a second.
         at_once = mock.patch.dict(service.catalog_keeper.__kwdefaults__, min_interval=0.0)
         at_once.start()
@@ -107,6 +115,11 @@ class DeviceCompatFleet(base.Fleet):
             **self.OPTIONS,
             group="devcompat",
         )
+
+    @staticmethod
+    def explained() -> None:
+        """Wait until the scheduler has said why no host would do."""
+        assert explain.WORKER.join(30), "an explanation hangs"
 
     def set_families(self, families: Mapping[str, Any]) -> None:
         """Write the catalog."""
@@ -174,6 +187,7 @@ class DeviceCompatFleet(base.Fleet):
 
         :param api: of whoever looks at them; the administrator's by default
         """
+        self.explained()
         api = api or self.api
         actions = f"/servers/{server['id']}/os-instance-actions"
         newest = api.api_get(actions).body["instanceActions"][0]

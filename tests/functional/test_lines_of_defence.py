@@ -74,7 +74,7 @@ class FilterAlone:
         self.assert_stays("mid", moved, server)
         self.assertEqual([], moved.tried)
         self.assertIn("No valid host", moved.error)
-        (line,) = lines.find("No host accepts the devices of instance", level=logging.INFO)
+        (line,) = lines.find("No host accepts instance", level=logging.INFO)
         self.assertRegex(str(line), rf"{server['id']}.*needs .*1\.2.*2 rejected")
         self.assertRegex(
             str(line), r"old: .*needs 1\.2, offered 1\.0.*minor-too-old; host can act"

@@ -131,7 +131,7 @@ class ExtraSpecsTest(DeviceCompatFleet):
         ):
             self.post({GPU_PIN: "2.3"})
         self.assertEqual({GPU_PIN: "2.3"}, self.specs())
-        (line,) = lines.find("Placement was not told of extra spec devcompat:gpu.version")
+        (line,) = lines.find("Placement was not told of extra specs devcompat:gpu.version")
         self.assertEqual(logging.WARNING, line.level)
         self.assertIn("no route to host", line.text)
 

@@ -9,7 +9,7 @@ from nova.scheduler import request_filter
 
 from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.compat.verdict import Actor, Reason
-from nova_devcompat.scheduler import explain, filters, lookup, prefilter, weights
+from nova_devcompat.scheduler import explain, filters, lookup, watch, weights
 from tests.functional import base
 from tests.functional.devcompat import VGPU, DeviceCompatFleet, gpu
 
@@ -73,7 +73,7 @@ class PluginTest(DeviceCompatFleet):
             explain.no_host(
                 self.context, lookup.Lookup("the-uuid", Guest(keeps_devices=False)), refusals
             )
-        (line,) = lines.find("No host accepts the devices of instance the-uuid")
+        (line,) = lines.find("No host accepts instance the-uuid")
         self.assertIn("14 rejected: cmp0: gpu", line.text)
         self.assertIn("cmp9: ", line.text)
         self.assertNotIn("cmp10: ", line.text)
@@ -111,7 +111,7 @@ class CellsTest(DeviceCompatFleet):
         server = self.boot("home1", VGPU)
         for first_look in (10, 1):
             with (
-                mock.patch.object(prefilter, "_FIRST_LOOK", first_look),
+                mock.patch.object(watch, "_FIRST_LOOK", first_look),
                 self.logs.during() as lines,
             ):
                 self.assert_stays("home1", self.live_migrate(server), server)

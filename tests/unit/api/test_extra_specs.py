@@ -12,7 +12,7 @@ import pytest
 import yaml
 from nova import exception
 
-from nova_devcompat.api import extra_specs
+from nova_devcompat.api import extra_specs, flavors
 from nova_devcompat.stores.placement import Placement
 
 CATALOG = {
@@ -31,8 +31,13 @@ def validator(tmp_path, monkeypatch):
     (found,) = extra_specs.register()
     found.path, found.made = path, []
     extra_specs.CONF.set_override("catalog", [str(path)], group="devcompat")
-    monkeypatch.setattr(extra_specs.report, "report_client_singleton", lambda: None)
-    monkeypatch.setattr(Placement, "make_traits", lambda client, names: found.made.extend(names))
+    monkeypatch.setattr(flavors.report, "report_client_singleton", lambda: None)
+
+    def make_traits(client, names, *, most):
+        found.made.extend(names)
+        return set()
+
+    monkeypatch.setattr(Placement, "make_traits", make_traits)
     yield found
     extra_specs.CONF.clear_override("catalog", group="devcompat")
 
@@ -61,22 +66,89 @@ def test_names_that_nova_gives_it(validator, name, ours):
     assert bool(re.fullmatch(validator.name_regex, name)) is ours
 
 
-def test_a_trait_for_each_value(validator):
+def test_one_key_alone_makes_no_trait(validator):
+    """Nova may refuse another key of the request."""
     validator.validate("devcompat:gpu.version", "v2.03")
-    assert validator.made == ["CUSTOM_DEVCOMPAT_GPU__VERSION__2_3"]
-
-
-def test_what_is_bad_makes_no_trait(validator):
     with pytest.raises(exception.ValidationError, match="families: gpu"):
         validator.validate("devcompat:tpu.version", "1.0")
     assert validator.made == []
+
+
+class Flavor:
+    """What of Nova's flavor is asked."""
+
+    def __init__(self, extra_specs, changed=("extra_specs",)):
+        self.extra_specs = extra_specs
+        self.changed = set(changed)
+        self.fails = False
+
+    def obj_what_changed(self):
+        return self.changed
+
+    def save(self):
+        if self.fails:
+            raise exception.FlavorNotFound(flavor_id="x")
+        self.changed = set()
+
+
+@pytest.fixture
+def saved(validator, monkeypatch):
+    """Stores flavors as nova-api does."""
+    monkeypatch.setattr(flavors.nova_flavor, "Flavor", Flavor)
+    monkeypatch.setattr(Flavor, "save", Flavor.save)
+    flavors.install(validator.catalog)
+    flavors.install(validator.catalog)
+    return Flavor
+
+
+def test_a_trait_for_each_value_of_a_stored_flavor(validator, saved):
+    saved({"devcompat:gpu.version": "v2.03", "hw:cpu_policy": "shared"}).save()
+    assert validator.made == ["CUSTOM_DEVCOMPAT_GPU__VERSION__2_3"]
+
+
+@pytest.mark.parametrize(
+    ("extra_specs", "changed"),
+    [
+        ({"devcompat:gpu.version": "2.3"}, ["projects"]),
+        ({"hw:cpu_policy": "shared"}, ["extra_specs"]),
+        # Of a request that nobody validated.
+        ({"devcompat:tpu.version": "1.0", "devcompat:gpu.version": "x"}, ["extra_specs"]),
+    ],
+)
+def test_nothing_that_would_be_a_trait(validator, saved, extra_specs, changed):
+    saved(extra_specs, changed).save()
+    assert validator.made == []
+
+
+def test_a_flavor_that_is_not_stored(validator, saved):
+    flavor = saved({"devcompat:gpu.version": "2.3"})
+    flavor.fails = True
+    with pytest.raises(exception.FlavorNotFound):
+        flavor.save()
+    assert validator.made == []
+
+
+def test_a_value_too_long_for_a_trait_spoils_no_other(validator, saved, caplog):
+    """Stored by a request that nobody validated."""
+    validator.path.write_text(validator.path.read_text().replace("semver", "equal"))
+    long = {"devcompat:gpu.version": "x" * 250}
+    saved(long).save()
+    assert validator.made == []
+    assert "Placement is not told: gpu.version=xxx" in caplog.text
+
+
+def test_values_for_which_there_is_no_room(validator, saved, monkeypatch, caplog):
+    monkeypatch.setattr(Placement, "make_traits", lambda client, names, *, most: set(names))
+    saved({"devcompat:gpu.version": "2.3"}).save()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "CUSTOM_DEVCOMPAT_GPU__VERSION__2_3" in record.getMessage()
 
 
 def test_a_catalog_that_goes_bad_stays_in_use(validator):
     validator.validate("devcompat:gpu.version", "2.3")
     validator.path.write_text("families: []")
     validator.validate("devcompat:gpu.version", "2.4")
-    assert len(validator.made) == 2
 
 
 def test_a_catalog_that_comes_later(validator):
@@ -90,16 +162,20 @@ def test_a_catalog_that_comes_later(validator):
 
 def test_several_threads(validator):
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
-        list(
-            threads.map(lambda n: validator.validate("devcompat:gpu.version", f"2.{n}"), range(40))
+        tasks = threads.map(
+            lambda n: validator.validate("devcompat:gpu.version", f"2.{n}"), range(40)
         )
-    assert len(set(validator.made)) == 40
+        assert list(tasks) == [None] * 40
 
 
-def test_a_client_that_cannot_be_made(validator, monkeypatch, caplog):
-    def broken():
+@pytest.mark.parametrize("broken", ["client", "catalog"])
+def test_what_is_broken_in_nova_api(validator, saved, broken, monkeypatch, caplog):
+    def fail():
         raise RuntimeError("no configuration")
 
-    monkeypatch.setattr(extra_specs.report, "report_client_singleton", broken)
-    validator.validate("devcompat:gpu.version", "2.3")
-    assert "Placement was not told of extra spec devcompat:gpu.version" in caplog.text
+    if broken == "client":
+        monkeypatch.setattr(flavors.report, "report_client_singleton", fail)
+    else:
+        flavors.install(fail)
+    saved({"devcompat:gpu.version": "2.3"}).save()
+    assert "Placement was not told of extra specs devcompat:gpu.version" in caplog.text

@@ -5,13 +5,19 @@
 
 import itertools
 import json
+import types
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nova_devcompat import wire
+from nova_devcompat.compat.ruling import Guest
+from nova_devcompat.scheduler import filters, lookup, weights
 from nova_devcompat.scheduler.judge import RequestJudge
 from nova_devcompat.scheduler.mobility import Mobility
-from tests.fuzz.consumers import CANDIDATES, FIRST, GOOD, REQUESTS, STRICT
+from nova_devcompat.scheduler.state import SchedulerState
+from tests.fuzz.consumers import CANDIDATES, FIRST, GOOD, REQUESTS, STRICT, candidate
 from tests.unit.providers import uuid_of
 
 # A host whose devices are all alike, and one that says the same of other providers than it has.
@@ -46,3 +52,95 @@ def test_a_host_that_names_other_providers_than_it_has(guest, candidates):
         alone = ask(RIGHT)[RIGHT]
         for texts in itertools.permutations([RIGHT, WRONG]):
             assert ask(*texts)[RIGHT] == alone
+
+
+# --- the filter's and the weigher's own short cut, by the text that nobody has parsed ------------
+
+_GPU_GUEST, _PLAIN_GUEST = REQUESTS[1], REQUESTS[5]
+
+
+class _State(SchedulerState):
+    """What filter and weigher share, without a catalog on disk."""
+
+    def __init__(self):
+        self._reader = wire.StatsReader()
+
+    def policies(self):
+        return STRICT
+
+
+def host_of(number, text):
+    return types.SimpleNamespace(
+        host=f"h{number}",
+        nodename=f"h{number}",
+        stats={wire.STATS_KEY: text},
+        allocation_candidates=[candidate(FIRST)],
+    )
+
+
+def left_of(texts, guest):
+    """Which of some hosts the filter leaves, by their places."""
+    filter_ = object.__new__(filters.DeviceCompatFilter)
+    filter_._state = _State()
+    found = lookup.Lookup("an-instance", guest)
+    context = types.SimpleNamespace(update_store=lambda: None, elevated=lambda: None)
+    hosts = [host_of(number, text) for number, text in enumerate(texts)]
+    left = filter_._filter_known(context, hosts, found)
+    return [hosts.index(host) for host in left]
+
+
+def weights_of(texts, guest):
+    weigher = object.__new__(weights.DeviceCompatWeigher)
+    weigher._state = _State()
+    hosts = [host_of(number, text) for number, text in enumerate(texts)]
+    mobility = Mobility(guest, STRICT)
+    groups = weigher._grouped(hosts, mobility)
+    mobility.weigh()
+    return [bool(group.weight) for group in groups]
+
+
+@pytest.fixture(autouse=True)
+def no_events(monkeypatch):
+    """There are no databases that events could be added to."""
+    monkeypatch.setattr("nova_devcompat.stores.events.add_in_cell", lambda *args, **values: None)
+
+
+def test_alike_hosts_take_the_short_cut(monkeypatch):
+    """Or else what follows would show nothing."""
+    asked = []
+    original = _State.judge_host
+    monkeypatch.setattr(_State, "judge_host", lambda *args: asked.append(1) or original(*args))
+    for guest in (_PLAIN_GUEST, Guest()):
+        asked.clear()
+        assert left_of([RIGHT] * 50, guest) == list(range(50)) * bool(left_of([RIGHT], guest))
+        assert len(asked) < 20
+    assert RIGHT[-len(wire.END) :] == wire.END
+
+
+@given(
+    st.sampled_from([RIGHT, GOOD[2]]),
+    st.sampled_from([REQUESTS[0], _GPU_GUEST, _PLAIN_GUEST, REQUESTS[4], Guest()]),
+    st.data(),
+)
+def test_a_document_that_was_cut_off_is_never_taken_for_a_whole_one(text, guest, data):
+    """Nor a whole one for it, whichever is asked about first and between which others."""
+    cut = text[: data.draw(st.integers(0, len(text) - 1))]
+    texts = data.draw(st.permutations([text, text, cut, text, cut]))
+    alone = {whole: bool(left_of([whole], guest)) for whole in (text, cut)}
+    assert left_of(texts, guest) == [i for i, one in enumerate(texts) if alone[one]]
+    weighed = {one: weights_of([one, text], guest)[0] for one in (text, cut)}
+    assert weighed[cut] is False
+    assert weights_of(texts, guest) == [weighed[one] for one in texts]
+
+
+@given(st.sampled_from([RIGHT, GOOD[2]]), st.sampled_from([REQUESTS[0], _PLAIN_GUEST]), st.data())
+def test_a_document_that_begins_as_others_do_spoils_none_of_them(text, guest, data):
+    """Whatever the rest of it is."""
+    begin = text[: wire.SHAPE.stop]
+    garbage = begin + data.draw(st.text(max_size=40))
+    texts = data.draw(st.permutations([text, text, garbage, text]))
+    alone = bool(left_of([text], guest))
+    left = left_of(texts, guest)
+    assert [i for i in left if texts[i] == text] == [
+        i for i, one in enumerate(texts) if one == text and alone
+    ]

@@ -93,6 +93,72 @@ def test_traits_that_no_need_has_are_ignored():
     assert Placement(client).known_atoms() == {Atom("gpu", "version", "1.2")}
 
 
+class Shelf:
+    """Placement as far as traits go, in memory."""
+
+    def __init__(self, *names):
+        self.names = set(names)
+        self.gets, self.puts = [], []
+
+    def get(self, url, version):
+        self.gets.append(url)
+        how, _, what = url.partition("?name=")[2].partition(":")
+        listed = what.split(",")
+        found = [
+            name
+            for name in sorted(self.names)
+            if (name in listed if how == "in" else name.startswith(what))
+        ]
+        return types.SimpleNamespace(status_code=200, json=lambda: {"traits": found})
+
+    def put(self, url, payload, version, global_request_id=None):
+        name = url.removeprefix("/traits/")
+        self.puts.append(name)
+        self.names.add(name)
+        return types.SimpleNamespace(status_code=201, text="")
+
+
+def names_of(*values, attribute="VERSION"):
+    return [f"CUSTOM_DEVCOMPAT_GPU__{attribute}__{value}" for value in values]
+
+
+def test_what_exists_is_not_made_again():
+    shelf = Shelf(*names_of("1_0", "1_1"))
+    assert Placement(shelf).make_traits(names_of("1_0", "1_1", "1_2")) == set()
+    assert (len(shelf.gets), shelf.puts) == (1, names_of("1_2"))
+
+
+def test_many_are_asked_for_in_lines_that_servers_take():
+    wanted = names_of(*("X" * 100 + str(number) for number in range(100, 200)))
+    shelf = Shelf(*wanted[::2])
+    Placement(shelf).make_traits(wanted)
+    assert shelf.puts == sorted(wanted[1::2])
+    assert max(map(len, shelf.gets)) < 2_100
+    assert len(shelf.gets) < 10
+
+
+def test_no_more_of_an_attribute_than_allowed():
+    shelf = Shelf(*names_of("1_0", "1_1", "1_2"), *names_of("A", attribute="VERSION_OLD"))
+    wanted = names_of("1_2", "1_3", "1_4", "1_5") + names_of("A", "B", attribute="CAPS")
+    left_out = Placement(shelf).make_traits(wanted, most=4)
+    assert left_out == set(names_of("1_4", "1_5"))
+    assert shelf.puts == names_of("A", "B", attribute="CAPS") + names_of("1_3")
+    # Those that are there stay.
+    assert Placement(shelf).make_traits(names_of("1_0"), most=1) == set()
+
+
+def test_how_many_there_are_is_not_known():
+    client = Client(status=503, text="busy")
+    with pytest.raises(PlacementError, match="it is not known how many there are"):
+        Placement(client).make_traits(names_of("1_0"), most=4)
+
+
+def test_only_atoms_that_some_host_accepts():
+    client = Client({"traits": []})
+    Placement(client).known_atoms(associated=True)
+    assert client.asked == ["/traits?name=startswith:CUSTOM_DEVCOMPAT_&associated=true"]
+
+
 @pytest.mark.parametrize("name", ["CUSTOM_OTHER", "CUSTOM_DEVCOMPAT_GPU__A__B/../X", "", "\n"])
 def test_only_traits_of_ours_are_made(name):
     client = Client(status=201)
