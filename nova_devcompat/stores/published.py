@@ -22,7 +22,7 @@ def published(
     :param reader: remembers what it has read
     """
     text = stats.get(wire.STATS_KEY) if stats else None
-    if not text:
+    if text is None:
         return _SILENT
     document = reader.read(text)
     if isinstance(document, wire.WireError):

@@ -247,16 +247,20 @@ class FailureTest(UnknownFleet):
             self.assertTrue(lines.find("; 0 of 1 hosts will do: .*DBConnectionError"))
 
     def test_placement(self):
-        original = report.SchedulerReportClient.put
+        client = report.SchedulerReportClient
 
-        def put(client, url, *args, **kwargs):
-            if url.startswith("/traits/CUSTOM_DEVCOMPAT"):
-                raise ks_exc.ConnectFailure("no route to host")
-            return original(client, url, *args, **kwargs)
+        def failing(original):
+            def fail(client, url, *args, **kwargs):
+                if url.startswith(("/traits/CUSTOM_DEVCOMPAT", "/traits?name=in:")):
+                    raise ks_exc.ConnectFailure("no route to host")
+                return original(client, url, *args, **kwargs)
+
+            return fail
 
         with (
             self.logs.during() as lines,
-            mock.patch.object(report.SchedulerReportClient, "put", put),
+            mock.patch.object(client, "put", failing(client.put)),
+            mock.patch.object(client, "get", failing(client.get)),
         ):
             moved = self.live_migrate(self.server)
         self.assert_stays("home", moved, self.server)

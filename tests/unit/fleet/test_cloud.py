@@ -80,7 +80,7 @@ def test_what_a_guest_needs():
         (None, Code.HOST_SILENT),
         ({}, Code.HOST_SILENT),
         ({wire.STATS_KEY: None}, Code.HOST_SILENT),
-        ({wire.STATS_KEY: ""}, Code.HOST_SILENT),
+        ({wire.STATS_KEY: ""}, Code.HOST_UNREADABLE),
         ({wire.STATS_KEY: "{"}, Code.HOST_UNREADABLE),
         ({wire.STATS_KEY: "[]"}, Code.HOST_UNREADABLE),
         ({wire.STATS_KEY: '{"v":1}'}, Code.HOST_UNREADABLE),
