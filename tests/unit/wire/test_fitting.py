@@ -188,7 +188,7 @@ def test_not_even_the_names():
 known_values = st.lists(st.sampled_from(SHORT[:400:3] + LONG[:60]), max_size=40)
 
 
-@settings(max_examples=scaled(40), deadline=None)
+@settings(max_examples=scaled(40))
 @given(st.data(), known_values, st.integers(1_500, 9_000), st.booleans())
 def test_what_is_shortened_is_at_worst_unknown(data, known, limit, whole):
     """No refusal becomes an acceptance, and families that fit are as they were."""
