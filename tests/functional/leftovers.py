@@ -54,8 +54,6 @@ class Watch:
         left = [f"{name} is still busy" for name in self._wait(self._busy, end)]
         if not left:
             thread_pool_factory.reset_all_executors()
-        # Nobody shuts down the pool of a looping call; its thread ends when it is collected.
-        gc.collect()
         left += [f"thread {name} still runs" for name in self._wait(self._new_threads, end)]
         left += [f"{name} is still patched" for name in self._names.replaced()]
         return left
@@ -63,6 +61,8 @@ class Watch:
     @staticmethod
     def _wait(look: Any, end: float) -> list[str]:
         while (found := list(look())) and time.monotonic() < end:
+            # Nobody shuts down the pool of a looping call; its thread ends when it is collected.
+            gc.collect()
             time.sleep(0.01)
         return found
 

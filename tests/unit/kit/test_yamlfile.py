@@ -109,21 +109,21 @@ def test_what_is_taken(text, content):
 def test_an_alias_bomb_is_refused_in_no_time():
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
-    began = time.monotonic()
+    began = time.process_time()
     assert "more than 2000000 values, aliases expanded" in problems_of("\n".join(lines))[0]
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_deep_nesting_is_refused_in_no_time():
-    began = time.monotonic()
+    began = time.process_time()
     assert "nested deeper" in problems_of("a: " + "[" * 1_000_000)[0]
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_a_long_number_is_refused_in_no_time():
-    began = time.monotonic()
+    began = time.process_time()
     assert "was read as a number" in problems_of("a: 1" + ":1" * 500_000)[0]
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_lines_and_typed_text():
