@@ -79,12 +79,12 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         groups: list[Group] = []
         by_shape, add = mobility.by_shape, groups.append
         # Done for each of up to 10,000 hosts (tests/bench/weigher.py). Where all devices of a host
-        # accept the same, the shape of its document says it all.
-        key, shape, end = wire.STATS_KEY, wire.SHAPE, wire.END
+        # accept the same, the shape of its document says it all; whether the document is whole, the
+        # filter has looked.
+        key, shape = wire.STATS_KEY, wire.SHAPE
         for host in hosts:
             try:
-                text = host.stats[key]
-                group = by_shape[text[shape]] if text.endswith(end) else None
+                group = by_shape[host.stats[key][shape]]
             except (KeyError, TypeError, AttributeError):
                 group = None
             if group is None:

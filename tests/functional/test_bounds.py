@@ -50,8 +50,10 @@ class _Fleet(DeviceCompatFleet):
 
     def start(self, **devices):
         for name, found in devices.items():
-            self.set_devices(name, *(found if isinstance(found, list) else [found]))
-            self.start_host(name, gpus=[base.Gpu(), base.Gpu(address=GPU_2)])
+            listed = found if isinstance(found, list) else [found]
+            self.set_devices(name, *listed)
+            gpus = [base.Gpu(address=one["address"]) for one in listed if one["family"] == "gpu"]
+            self.start_host(name, gpus=gpus)
         self.settle()
 
     def store(self, specs):

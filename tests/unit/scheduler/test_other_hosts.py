@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nova_devcompat import wire
 from nova_devcompat.compat.ruling import Guest
-from nova_devcompat.scheduler import filters, lookup, weights
+from nova_devcompat.scheduler import filters, lookup
 from nova_devcompat.scheduler.judge import RequestJudge
 from nova_devcompat.scheduler.mobility import Mobility
 from nova_devcompat.scheduler.state import SchedulerState
@@ -54,7 +54,7 @@ def test_a_host_that_names_other_providers_than_it_has(guest, candidates):
             assert ask(*texts)[RIGHT] == alone
 
 
-# --- the filter's and the weigher's own short cut, by the text that nobody has parsed ------------
+# --- the filter's own short cut, by the text that nobody has parsed ------------------------------
 
 _GPU_GUEST, _PLAIN_GUEST = REQUESTS[1], REQUESTS[5]
 
@@ -89,16 +89,6 @@ def left_of(texts, guest):
     return [hosts.index(host) for host in left]
 
 
-def weights_of(texts, guest):
-    weigher = object.__new__(weights.DeviceCompatWeigher)
-    weigher._state = _State()
-    hosts = [host_of(number, text) for number, text in enumerate(texts)]
-    mobility = Mobility(guest, STRICT)
-    groups = weigher._grouped(hosts, mobility)
-    mobility.weigh()
-    return [bool(group.weight) for group in groups]
-
-
 @pytest.fixture(autouse=True)
 def no_events(monkeypatch):
     """There are no databases that events could be added to."""
@@ -128,9 +118,6 @@ def test_a_document_that_was_cut_off_is_never_taken_for_a_whole_one(text, guest,
     texts = data.draw(st.permutations([text, text, cut, text, cut]))
     alone = {whole: bool(left_of([whole], guest)) for whole in (text, cut)}
     assert left_of(texts, guest) == [i for i, one in enumerate(texts) if alone[one]]
-    weighed = {one: weights_of([one, text], guest)[0] for one in (text, cut)}
-    assert weighed[cut] is False
-    assert weights_of(texts, guest) == [weighed[one] for one in texts]
 
 
 @given(st.sampled_from([RIGHT, GOOD[2]]), st.sampled_from([REQUESTS[0], _PLAIN_GUEST]), st.data())
