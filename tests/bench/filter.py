@@ -30,8 +30,8 @@ from nova.scheduler.filters import all_hosts_filter  # noqa: E402
 
 from nova_devcompat import wire  # noqa: E402
 from nova_devcompat.compat.family import Family, Subject  # noqa: E402
+from nova_devcompat.compat.kinds import OneOf, Semver, Superset  # noqa: E402
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot  # noqa: E402
-from nova_devcompat.compat.rules import OneOf, Semver, Superset  # noqa: E402
 from nova_devcompat.compat.ruling import Guest  # noqa: E402
 from nova_devcompat.compat.traits import Atom  # noqa: E402
 from nova_devcompat.scheduler import filters, lookup  # noqa: E402

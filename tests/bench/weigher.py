@@ -33,9 +33,9 @@ from nova.scheduler.weights import ram  # noqa: E402
 
 from nova_devcompat import wire  # noqa: E402
 from nova_devcompat.compat.family import Family  # noqa: E402
+from nova_devcompat.compat.kinds import Semver, Superset  # noqa: E402
 from nova_devcompat.compat.need import DeviceNeed, Need  # noqa: E402
 from nova_devcompat.compat.policy import Policies, Policy  # noqa: E402
-from nova_devcompat.compat.rules import Semver, Superset  # noqa: E402
 from nova_devcompat.compat.ruling import Guest  # noqa: E402
 from nova_devcompat.scheduler import lookup, weights  # noqa: E402
 from nova_devcompat.scheduler.state import SchedulerState  # noqa: E402

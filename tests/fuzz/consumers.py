@@ -26,9 +26,9 @@ from nova_devcompat.cli.formatters import Shown, Table
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.kinds import Equal, OneOf, Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.policy import OnUnknown, Policies, Policy
-from nova_devcompat.compat.rules import Equal, OneOf, Semver, Superset
 from nova_devcompat.compat.ruling import Guest, doubt_of_pin, required_atoms
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason
 from nova_devcompat.fleet import records

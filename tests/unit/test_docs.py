@@ -29,7 +29,7 @@ import yaml
 
 from nova_devcompat.catalog import stages
 from nova_devcompat.cli.main import main
-from nova_devcompat.compat import rules
+from nova_devcompat.compat import kinds, rules
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.policy import Mode, Policy
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason
@@ -70,14 +70,14 @@ COMMANDS = {
 KINDS = {
     rule.kind: rule
     for rule in (
-        rules.Accepts,
-        rules.AtLeast,
-        rules.Equal,
-        rules.OneOf,
-        rules.Ordered,
-        rules.Range,
-        rules.Semver,
-        rules.Superset,
+        kinds.Accepts,
+        kinds.AtLeast,
+        kinds.Equal,
+        kinds.OneOf,
+        kinds.Ordered,
+        kinds.Range,
+        kinds.Semver,
+        kinds.Superset,
     )
 }
 

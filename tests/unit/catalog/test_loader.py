@@ -21,8 +21,8 @@ from nova_devcompat.catalog import (
 )
 from nova_devcompat.catalog.stages import MODES, now
 from nova_devcompat.compat import traits
+from nova_devcompat.compat.kinds import Ordered, Range, Semver, Superset
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
-from nova_devcompat.compat.rules import Ordered, Range, Semver, Superset
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit import plugins
 from nova_devcompat.kit.problems import DocumentError
@@ -632,7 +632,7 @@ def test_a_source_registered_twice(write, monkeypatch, tmp_path):
 
 PLUGIN = """
 import dataclasses
-from nova_devcompat.compat.rules import Semver
+from nova_devcompat.compat.kinds import Semver
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ours(Semver):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from nova_devcompat.catalog import Catalog, CatalogFamily, stages
 from nova_devcompat.catalog.stages import Moment, Stage, mode_at, parse_stages
 from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.kinds import Semver, Superset
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy, Ruling
-from nova_devcompat.compat.rules import Semver, Superset
 from nova_devcompat.compat.ruling import Guest, required_atoms
 from nova_devcompat.service import load_catalog
 from tests.unit.catalog.test_loader import catalog_of, family, problems_of, write

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from nova_devcompat.compat import rules
+from nova_devcompat.compat import kinds, rules
 from nova_devcompat.compat.family import Family, Offer
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
@@ -112,24 +112,24 @@ def _accept_lists(base: int) -> st.SearchStrategy[Any]:
 
 
 _KINDS = [
-    *(Kind(rules.Semver(base=b), versions(base=b), versions(base=b)) for b in (10, 16)),
-    *(Kind(rules.Range(base=b), _ranges(b), versions(base=b)) for b in (10, 16)),
+    *(Kind(kinds.Semver(base=b), versions(base=b), versions(base=b)) for b in (10, 16)),
+    *(Kind(kinds.Range(base=b), _ranges(b), versions(base=b)) for b in (10, 16)),
     Kind(
-        rules.Superset(),
+        kinds.Superset(),
         _sets | st.fixed_dictionaries({"features": _sets, "in_use": _sets}),
         features,
     ),
-    Kind(rules.Equal(), features, features),
-    Kind(rules.AtLeast(), st.integers(-3, 9) | st.integers(0, 9).map(str), versions()),
+    Kind(kinds.Equal(), features, features),
+    Kind(kinds.AtLeast(), st.integers(-3, 9) | st.integers(0, 9).map(str), versions()),
     Kind(
-        rules.OneOf(),
+        kinds.OneOf(),
         _sets | st.fixed_dictionaries({"values": _sets, "in_use": features}),
         features,
     ),
-    Kind(rules.Ordered(), build_versions, build_versions),
-    Kind(rules.Ordered(ordering="rpm_evr"), rpm_versions, rpm_versions),
-    Kind(rules.Ordered(ordering="debian"), debian_versions, debian_versions),
-    *(Kind(rules.Accepts(base=b), _accept_lists(b), versions(base=b)) for b in (10, 16)),
+    Kind(kinds.Ordered(), build_versions, build_versions),
+    Kind(kinds.Ordered(ordering="rpm_evr"), rpm_versions, rpm_versions),
+    Kind(kinds.Ordered(ordering="debian"), debian_versions, debian_versions),
+    *(Kind(kinds.Accepts(base=b), _accept_lists(b), versions(base=b)) for b in (10, 16)),
 ]
 kinds = st.sampled_from(_KINDS)
 orderings = st.sampled_from(_KINDS[-5:-2])

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nova_devcompat.compat import judging, rules
+from nova_devcompat.compat import judging, kinds, rules
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.verdict import Verdict
@@ -14,14 +14,14 @@ from nova_devcompat.compat.verdict import Verdict
 KINDS = {
     rule.kind: rule
     for rule in (
-        rules.Semver,
-        rules.Range,
-        rules.Superset,
-        rules.Equal,
-        rules.AtLeast,
-        rules.OneOf,
-        rules.Ordered,
-        rules.Accepts,
+        kinds.Semver,
+        kinds.Range,
+        kinds.Superset,
+        kinds.Equal,
+        kinds.AtLeast,
+        kinds.OneOf,
+        kinds.Ordered,
+        kinds.Accepts,
     )
 }
 

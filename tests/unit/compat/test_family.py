@@ -9,9 +9,9 @@ from nova_devcompat.compat import judging
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.judging import no_offer
+from nova_devcompat.compat.kinds import Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy, Ruling
-from nova_devcompat.compat.rules import Semver, Superset
 from nova_devcompat.compat.ruling import Guest, required_atoms
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Code, Outcome

@@ -6,10 +6,10 @@
 import pytest
 
 from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.kinds import AtLeast, OneOf, Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.pins import BadPin, has_pins, is_pin, parse_pins
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
-from nova_devcompat.compat.rules import AtLeast, OneOf, Semver, Superset
 from nova_devcompat.compat.ruling import Extra, Given, Guest, verdicts
 from nova_devcompat.compat.verdict import Code, Outcome
 

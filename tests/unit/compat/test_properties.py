@@ -18,9 +18,9 @@ from nova_devcompat.compat.judging import (
     judge_each,
     no_offer,
 )
+from nova_devcompat.compat.kinds import Ordered
 from nova_devcompat.compat.need import DeviceNeed, assign
 from nova_devcompat.compat.policy import Ruling
-from nova_devcompat.compat.rules import Ordered
 from nova_devcompat.compat.ruling import Extra, Given, Guest, required_atoms, rule
 from nova_devcompat.compat.traits import PREFIX, Atom, TraitTooLong, decode, encode
 from nova_devcompat.compat.verdict import Outcome, Verdict

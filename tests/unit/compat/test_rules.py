@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from nova_devcompat.compat import rules
+from nova_devcompat.compat import kinds, rules
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.verdict import Code
@@ -369,7 +369,7 @@ def test_bad_options(kind, options, message):
 )
 def test_messages_say_what_to_write(raw, message):
     with pytest.raises(Unreadable, match=re.escape(message)):
-        rules.Range().parse_offer(raw)
+        kinds.Range().parse_offer(raw)
 
 
 class Nothing(rules.Rule[str, str]):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from nova_devcompat.compat import ruling
 from nova_devcompat.compat.accepts import Accepts
 from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.kinds import Equal, Semver
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
-from nova_devcompat.compat.rules import Equal, Semver
 from nova_devcompat.compat.ruling import (
     NO_RECORD,
     NOTHING_KNOWN,

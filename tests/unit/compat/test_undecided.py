@@ -7,7 +7,7 @@ import pytest
 
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.family import Family
-from nova_devcompat.compat.undecided import Undecided
+from nova_devcompat.compat.kinds import Undecided
 from nova_devcompat.compat.verdict import Actor, Code, Outcome
 
 OFFER = Family(name="nic", rules={"fw": Undecided()}).offer({"fw": "1.60.0-73"})

@@ -5,7 +5,7 @@
 
 import pytest
 
-from nova_devcompat.compat import rules, uses
+from nova_devcompat.compat import kinds, uses
 from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.pins import parse_pins
@@ -17,7 +17,7 @@ from nova_devcompat.compat.verdict import Code, Outcome
 
 HYPERVISOR = Family(
     name="hypervisor",
-    rules={"machine": rules.OneOf(), "version": rules.Ordered(), "caps": rules.Superset()},
+    rules={"machine": kinds.OneOf(), "version": kinds.Ordered(), "caps": kinds.Superset()},
     subject=Subject.HOST,
 )
 TABLE = (
@@ -66,14 +66,14 @@ def test_of_several_the_highest():
 @pytest.mark.parametrize(
     ("rule", "values", "left"),
     [
-        (rules.Ordered(), ["3.0.0", "10.0.0", "4.10.0"], {"10.0.0"}),
-        (rules.Ordered(), ["4.10", "4.10.0"], {"4.10"}),
-        (rules.Semver(), ["2.4", "2.6", "3.1"], {"2.6", "3.1"}),
-        (rules.Equal(), ["a", "b"], {"a", "b"}),
-        (rules.Superset(), ["a", "b"], {"a", "b"}),
-        (rules.AtLeast(), ["8", "16"], {"16"}),
-        (rules.Range(), ["7.1"], {"7.1"}),
-        (rules.Ordered(), [], set()),
+        (kinds.Ordered(), ["3.0.0", "10.0.0", "4.10.0"], {"10.0.0"}),
+        (kinds.Ordered(), ["4.10", "4.10.0"], {"4.10"}),
+        (kinds.Semver(), ["2.4", "2.6", "3.1"], {"2.6", "3.1"}),
+        (kinds.Equal(), ["a", "b"], {"a", "b"}),
+        (kinds.Superset(), ["a", "b"], {"a", "b"}),
+        (kinds.AtLeast(), ["8", "16"], {"16"}),
+        (kinds.Range(), ["7.1"], {"7.1"}),
+        (kinds.Ordered(), [], set()),
     ],
 )
 def test_highest(rule, values, left):

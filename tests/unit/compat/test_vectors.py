@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from nova_devcompat.compat import rules
+from nova_devcompat.compat import kinds
 from nova_devcompat.compat.verdict import Outcome
 from tests.unit.compat import facts
 from tests.unit.compat.support import family_of, judge, rule_of
@@ -33,7 +33,7 @@ def test_fact(fact):
 
 
 def test_unreadable_text_is_said_in_the_reason():
-    (reason,) = judge(rules.Semver(), "1.2", "banana").reasons
+    (reason,) = judge(kinds.Semver(), "1.2", "banana").reasons
     assert "banana" in reason.detail
     assert "banana" in str(reason)
 
@@ -72,7 +72,7 @@ def bits(mask):
 
 
 def test_virtio_masks():
-    verdict = judge(rules.Superset(), bits(facts.VIRTIO_GUEST), bits(facts.VIRTIO_ALLOWED))
+    verdict = judge(kinds.Superset(), bits(facts.VIRTIO_GUEST), bits(facts.VIRTIO_ALLOWED))
     check(verdict, facts.MISSING)
     assert verdict.reasons[0].needed == facts.VIRTIO_MISSING
 
@@ -85,7 +85,7 @@ def orderings():
 
 @pytest.mark.parametrize(("ordering", "left", "sign", "right"), orderings())
 def test_ordering(ordering, left, sign, right):
-    rule = rules.Ordered(ordering=ordering)
+    rule = kinds.Ordered(ordering=ordering)
     check(judge(rule, right, left), facts.TOO_OLD if sign == "<" else facts.ACCEPT)
     check(judge(rule, left, right), facts.TOO_OLD if sign == ">" else facts.ACCEPT)
 

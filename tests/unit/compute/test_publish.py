@@ -13,7 +13,7 @@ from nova_devcompat.catalog import Catalog
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.choice import EVALUATED
 from nova_devcompat.compat.family import Family
-from nova_devcompat.compat.rules import AtLeast, Superset
+from nova_devcompat.compat.kinds import AtLeast, Superset
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compute.publish import Publisher
 from nova_devcompat.host.inventory import HostDevice, HostDevices

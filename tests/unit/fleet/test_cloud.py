@@ -11,8 +11,8 @@ import pytest
 
 from nova_devcompat import wire
 from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.kinds import Semver
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.rules import Semver
 from nova_devcompat.compat.ruling import NO_RECORD
 from nova_devcompat.compat.verdict import Code, Reason
 from nova_devcompat.fleet import cloud

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nova_devcompat.catalog import AmbiguousDevice, Catalog, CatalogFamily
 from nova_devcompat.compat.family import Family, Subject
-from nova_devcompat.compat.rules import AtLeast, OneOf, Ordered, Range, Semver, Superset
+from nova_devcompat.compat.kinds import AtLeast, OneOf, Ordered, Range, Semver, Superset
 from nova_devcompat.compat.uses import Use
 from nova_devcompat.compat.verdict import Verdict
 from nova_devcompat.fleet.matrix import Matrix, Move, UnknownName

@@ -9,8 +9,8 @@ import pytest
 
 from nova_devcompat.catalog import Catalog, CatalogFamily
 from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.kinds import Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.rules import Semver, Superset
 from nova_devcompat.fleet import mending, records
 from nova_devcompat.stores.cells import BadRequest
 

@@ -12,8 +12,8 @@ import pytest
 
 from nova_devcompat import wire
 from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.kinds import Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, host_slot
-from nova_devcompat.compat.rules import Semver, Superset
 from nova_devcompat.fleet.cloud import host_of
 from nova_devcompat.fleet.model import Fleet, Host, Place
 from nova_devcompat.stores.assigned import Provided

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from nova_devcompat import wire
 from nova_devcompat.catalog.model import Catalog, CatalogFamily
 from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.kinds import Ordered, Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
-from nova_devcompat.compat.rules import Ordered, Semver, Superset
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt, Guest, doubt_of_pin
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.fleet.model import Fleet, Host, Place, RunningGuest

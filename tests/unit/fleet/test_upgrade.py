@@ -18,9 +18,9 @@ from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.stages import Moment, Stage
 from nova_devcompat.cli.main import main
 from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.kinds import Semver
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
-from nova_devcompat.compat.rules import Semver
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt
 from nova_devcompat.compat.verdict import Actor, Reason
 from nova_devcompat.compat.verdict import Code as ReasonCode

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from nova_devcompat import sources
-from nova_devcompat.compat.rules import API_VERSION, Rule, Semver
+from nova_devcompat.compat.kinds import Semver
+from nova_devcompat.compat.rules import API_VERSION, Rule
 from nova_devcompat.kit import plugins
 from nova_devcompat.kit.plugins import PluginError, Plugins
 from nova_devcompat.sources.base import Source
@@ -18,7 +19,7 @@ from tests.unit.distributions import install
 GROUP = "nova_devcompat_tests.rules"
 
 RULE = """
-from nova_devcompat.compat.rules import Semver
+from nova_devcompat.compat.kinds import Semver
 
 class Ours(Semver):
     {body}

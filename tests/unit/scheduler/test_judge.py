@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from nova_devcompat import wire
 from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.kinds import Equal, OneOf, Ordered, Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
-from nova_devcompat.compat.rules import Equal, OneOf, Ordered, Semver, Superset
 from nova_devcompat.compat.ruling import Guest, required_atoms, rule
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Code, Reason

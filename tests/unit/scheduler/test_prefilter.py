@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from nova_devcompat import wire
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.kinds import Superset
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Policy
-from nova_devcompat.compat.rules import Superset
 from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.prefilter import LONGEST, Prefilter

@@ -13,9 +13,9 @@ from nova.scheduler.weights import WeighedHost
 
 from nova_devcompat import wire
 from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.kinds import Equal, OneOf, Semver
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
-from nova_devcompat.compat.rules import Equal, OneOf, Semver
 from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.scheduler import mobility, weights

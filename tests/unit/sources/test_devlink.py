@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nova_devcompat.compat.rules import Equal, Semver
+from nova_devcompat.compat.kinds import Equal, Semver
 from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources.calls import TimedOut
 from nova_devcompat.sources.devlink import DevlinkSource

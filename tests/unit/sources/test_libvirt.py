@@ -19,7 +19,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nova_devcompat.compat.rules import OneOf, Ordered
+from nova_devcompat.compat.kinds import OneOf, Ordered
 from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources import libvirt as source
 from nova_devcompat.sources.libvirt import LibvirtSource

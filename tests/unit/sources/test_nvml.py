@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nova_devcompat.compat.rules import Equal, Range
+from nova_devcompat.compat.kinds import Equal, Range
 from nova_devcompat.sources import Device, SourceError, SourceOptions, nvml, nvml_reader
 from nova_devcompat.sources.calls import SourceCall
 from nova_devcompat.sources.nvml import Answers, NvmlSource, ask, parse

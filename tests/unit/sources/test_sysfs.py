@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nova_devcompat.compat.rules import AtLeast, Equal, OneOf, Superset
+from nova_devcompat.compat.kinds import AtLeast, Equal, OneOf, Superset
 from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources.calls import TimedOut
 from nova_devcompat.sources.sysfs import SysfsSource, check_pattern, files

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from nova_devcompat import wire
 from nova_devcompat.compat.choice import in_turns
 from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.kinds import Semver, Superset
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.policy import Policies, Policy
-from nova_devcompat.compat.rules import Semver, Superset
 from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Code, Outcome

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from nova_devcompat import wire
 from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.kinds import Equal, Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.rules import Equal, Semver, Superset
 from nova_devcompat.compat.verdict import Outcome
 from tests.unit.providers import uuid_of
 
