@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from nova_devcompat.catalog.family import AttributeOf, AttributeSource, CatalogFamily
+from nova_devcompat.compat.rules import Rule
 
 
 def digest_of(families: Mapping[str, CatalogFamily]) -> str:
@@ -21,8 +24,7 @@ def digest_of(families: Mapping[str, CatalogFamily]) -> str:
             "mode": family.mode,
             "on_unknown": family.on_unknown,
             "rules": {
-                # A frozen dataclass whose fields are its options: its repr names them all.
-                attribute: [rule.kind, repr(rule)]
+                attribute: [rule.kind, _options(rule)]
                 for attribute, rule in family.family.rules.items()
             },
         }
@@ -50,10 +52,26 @@ def digest_of(families: Mapping[str, CatalogFamily]) -> str:
             content[name]["needs"] = [
                 # Why, and who says so, does not count.
                 [use.xpath, use.takes, use.aliases, _sorted(use.requires)]
+                + [part for part in (use.own, use.unversioned) if part]
                 for use in family.needs
             ]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _options(rule: Rule[Any, Any]) -> str:
+    """The options of a rule, which are the fields of its dataclass, as its repr names them.
+
+    One that earlier releases have not is left out where it is its default.
+    """
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(rule)  # type: ignore[arg-type]
+    later = {one.name for one in fields if "since" in one.metadata}
+    named = [
+        f"{one.name}={getattr(rule, one.name)!r}"
+        for one in fields
+        if one.name not in later or getattr(rule, one.name) != one.default
+    ]
+    return f"{type(rule).__name__}({', '.join(named)})" if later else repr(rule)
 
 
 def _sorted(values: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:

@@ -27,9 +27,11 @@ class Accepts:
     :param offered: the offer as an operator should read it, '' where it is not known
     :param accepted: canonical values that the offer meets
     :param rejected: values that it does not meet, each with the reason's code and actor
+    :param doubtful: values of which the rule cannot tell, each with the reason's code and actor
     :param unreadable: values that the rule cannot read
     :param unknown: why nothing is known of this attribute: a code, and the detail
     :param frozen: what a guest needs whose device is initialised now; None where that is not known
+    :param open_world: whether it meets every value that is not among these
     """
 
     kind: str = ""
@@ -38,9 +40,28 @@ class Accepts:
     rejected: Mapping[str, tuple[str, Actor]] = dataclasses.field(
         default_factory=lambda: MappingProxyType({})
     )
+    doubtful: Mapping[str, tuple[str, Actor]] = dataclasses.field(
+        default_factory=lambda: MappingProxyType({})
+    )
     unreadable: frozenset[str] = frozenset()
     unknown: tuple[str, str] | None = None
     frozen: frozenset[str] | None = None
+    open_world: bool = False
+
+    def refuses(self, values: frozenset[str]) -> bool:
+        """Whether one of some values is not met, or may not be."""
+        return not (values.isdisjoint(self.rejected) and values.isdisjoint(self.doubtful))
+
+    def meets(self, needed: frozenset[str]) -> bool:
+        """Whether it is known to meet all of some values."""
+        if needed <= self.accepted:
+            return True
+        named = (self.rejected, self.doubtful, self.unreadable)
+        return (
+            self.open_world
+            and not self.unknown
+            and all(needed.isdisjoint(values) for values in named)
+        )
 
     def within(self, values: frozenset[str]) -> Accepts:
         """The same as if no other values had been evaluated; what a guest needs of the device is
@@ -102,7 +123,7 @@ class AcceptSet:
         values = {attribute: accepts.frozen for attribute, accepts in self.attributes.items()}
         for attribute, pinned in pin.values if pin is not None else ():
             accepts = self.attributes.get(attribute)
-            if accepts is not None and pinned and pinned.isdisjoint(accepts.rejected):
+            if accepts is not None and pinned and not accepts.refuses(pinned):
                 values[attribute] = pinned
         return DeviceNeed.of(self.family, values, slot=slot, address=address)
 
@@ -118,7 +139,7 @@ class AcceptSet:
         values: dict[str, frozenset[str] | None] = {}
         for attribute, accepts in self.attributes.items():
             wanted = used.get(attribute, frozenset())
-            if wanted and not wanted.isdisjoint(accepts.rejected):
+            if wanted and accepts.refuses(wanted):
                 wanted = accepts.frozen
             values[attribute] = wanted
         return DeviceNeed.of(self.family, values, slot=slot)
@@ -167,7 +188,7 @@ class AcceptSet:
             return False
         for attribute, needed in need.values:
             accepts = self.attributes.get(attribute)
-            if accepts is None or needed is None or not needed <= accepts.accepted:
+            if accepts is None or needed is None or not accepts.meets(needed):
                 return False
         return True
 
@@ -195,11 +216,17 @@ class AcceptSet:
                     for (code, actor), values in sorted(refusals.items())
                 ]
             )
-        missing = needed - accepts.accepted
-        if not missing:
+        if accepts.meets(needed):
             return Verdict.accept()
+        return self._doubt(attribute, accepts, needed - accepts.accepted)
+
+    def _doubt(self, attribute: str, accepts: Accepts, missing: frozenset[str]) -> Verdict:
+        """The verdict on values of which it is not known whether they are met."""
+        doubtful = sorted(missing & accepts.doubtful.keys())
         unreadable = missing & accepts.unreadable
-        if unreadable:
+        if doubtful:
+            (code, actor), missing = accepts.doubtful[doubtful[0]], frozenset(doubtful)
+        elif unreadable:
             code, actor, missing = Code.NEED_UNREADABLE, Actor.OPERATOR, unreadable
         else:
             code, actor = Code.NOT_EVALUATED, Actor.HOST

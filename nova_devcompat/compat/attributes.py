@@ -17,17 +17,20 @@ from itertools import zip_longest
 MAX_TEXT = 255
 
 _DOTTED = re.compile(r"[vV]?([0-9]+(?:\.[0-9]+)*)")
-_BUILT = re.compile(r"[vV]?([0-9]+(?:[.-][0-9]+)*)")
 _HEX = re.compile(r"[0-9a-fA-F]+(?:\.[0-9a-fA-F]+)*")
 # A tilde sorts before the end in rpm and dpkg. Single letters mark a pre-release only where they
-# come first ("b2"): further on they are parts of a build's hash. "-preempt" is a kernel's flavour.
+# have grown onto the version ("2.4b2"): set off, they are a vendor's mark ("1.15.9-C-22").
+# "-preempt" is a kernel's flavour.
 _PRE_RELEASE_WORD = "rc|alpha|beta|devel|dev|prerelease|preview|pre|snapshot|nightly|milestone"
 _PRE_RELEASE = re.compile(
     r"~"
-    r"|[^0-9a-z]*[abc][.\-]?[0-9]*(?![a-z])"
+    r"|[abc][.\-]?[0-9]*(?![a-z])"
     rf"|(?:.*[^a-z])?(?:{_PRE_RELEASE_WORD})[.\-]?[0-9]*(?![a-z])",
     re.IGNORECASE,
 )
+# The board that a version is of, as mlx5 prints it for ethtool (drivers/net/ethernet/mellanox/
+# mlx5/core/en_ethtool.c, mlx5e_ethtool_get_drvinfo): "22.41.1000 (MT_0000000359)".
+_BOARD = re.compile(r"\s*\([A-Z]{2,4}_?[0-9]{10}\)")
 # Digits behind a separator that no version has there (2..4, "1,5", 14.1 in another script's
 # digits): what is missing between them might be what counts.
 _BROKEN = re.compile(r"[.,:;/]+\d")
@@ -78,14 +81,16 @@ def text_of(value: object) -> str:
 def parse_version(value: object, base: int = 10, significant: int | None = None) -> Version:
     """Numbers of a dotted version: ``'28.39.1002'`` is ``(28, 39, 1002)``.
 
-    In base 10 a suffix that is set off (``2.4.1-lts``, ``28.39.1002 (MT_0000000838)``) is
-    passed over, and so is a letter on a part that does not count (``2.4.1b`` to semver).
+    In base 10 a word that is set off (``2.4.1-lts``) is passed over, and so is a letter on a part
+    that does not count (``2.4.1b`` to semver), and the board behind it (``28.39.1002
+    (MT_0000000838)``). Digits never are: ``1.60.0-73`` has a build.
 
     :param value: the text; any number of parts
     :param base: 10 or 16; base 16 knows neither prefix nor suffix
     :param significant: how many parts count; None for all
     :raises Unreadable: no number, a letter on one that counts (``1A.1``, ``14.F``: hexadecimal?),
-        or a pre-release (``2.4.0-rc1`` is older than 2.4.0, and nobody knows what it has)
+        digits behind the version, or a pre-release (``2.4.0-rc1`` is older than 2.4.0, and nobody
+        knows what it has)
     """
     text = text_of(value)
     if base == 16:
@@ -104,29 +109,16 @@ def parse_version(value: object, base: int = 10, significant: int | None = None)
     return numbers
 
 
-def parse_build_version(value: object) -> tuple[Version, ...]:
-    """A version and its build: ``'6.8.0-45-generic'`` is ``((6, 8, 0), (45,))``.
-
-    They are kept apart because 8.2-10, a build of 8.2, is older than 8.2.2.
-
-    :raises Unreadable: no number, a letter grown onto one (use the ordering of the package
-        format then), or a pre-release
-    """
-    text = text_of(value)
-    match = _BUILT.match(text)
-    if not match:
-        raise Unreadable(value, "is not a version such as '8.2.2' or '6.8.0-45'")
-    _check_suffix(value, text[match.end() :], counts=True)
-    return tuple(
-        tuple(int(part) for part in section.split(".")) for section in match[1].split("-")
-    )
+def is_pre_release(suffix: str) -> bool:
+    """Whether what is behind a version says that it is older than the version."""
+    return bool(_PRE_RELEASE.match(suffix))
 
 
 def _check_suffix(value: object, suffix: str, *, counts: bool) -> None:
-    if not suffix:
+    if not suffix or _BOARD.fullmatch(suffix):
         return
     patch_letter = not counts and len(suffix) == 1 and suffix.isalpha()
-    if _PRE_RELEASE.match(suffix) and not patch_letter:
+    if is_pre_release(suffix) and not patch_letter:
         raise Unreadable(value, "is a pre-release, which no rule can place")
     if _BROKEN.match(suffix):
         raise Unreadable(value, "is more than one version, or a broken one")
@@ -134,7 +126,13 @@ def _check_suffix(value: object, suffix: str, *, counts: bool) -> None:
         raise Unreadable(
             value,
             "has a letter on a number that counts; a hexadecimal version needs 'base: 16', "
-            "a package's version an ordering that knows its format",
+            "a package's version a rule of kind 'ordered' with its ordering",
+        )
+    if any(char.isdigit() for char in suffix):
+        raise Unreadable(
+            value,
+            "has digits behind the version, which this rule does not compare; one of kind "
+            "'ordered' does, with ordering numeric, or rpm_evr or debian for packages",
         )
 
 

@@ -160,6 +160,7 @@ class Offer:
         offer = self.parsed[attribute]
         accepted: set[str] = set()
         rejected: dict[str, tuple[str, Actor]] = {}
+        doubtful: dict[str, tuple[str, Actor]] = {}
         unreadable: set[str] = set()
         for value in values:
             needed = _parse_need(rule, value)
@@ -170,14 +171,17 @@ class Offer:
             if refusal is None:
                 accepted.add(value)
             else:
-                rejected[value] = (refusal.code, refusal.actor)
+                against = rejected if refusal.certain else doubtful
+                against[value] = (refusal.code, refusal.actor)
         return Accepts(
             kind=rule.kind,
             offered=rule.describe(offer),
             accepted=frozenset(accepted),
             rejected=rejected,
+            doubtful=doubtful,
             unreadable=frozenset(unreadable),
             frozen=_freeze(rule, offer),
+            open_world=rule.open_world,
         )
 
     def judge(self, need: DeviceNeed) -> Verdict:

@@ -7,37 +7,46 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from itertools import zip_longest
-from typing import Any
+from typing import Any, Protocol
 
 import univers.debian
 import univers.rpm
 
-from nova_devcompat.compat.attributes import (
-    Unreadable,
-    Version,
-    compare_versions,
-    format_version,
-    parse_build_version,
-    text_of,
-)
+from nova_devcompat.compat.attributes import Unreadable, text_of
+from nova_devcompat.compat.builds import Build, compare_builds, format_build, parse_build
+
+
+class Ordering(Protocol):
+    """Compares versions of one format."""
+
+    def parse(self, value: object) -> Any:
+        """A version.
+
+        :raises Unreadable: it is not of the format
+        """
+
+    def canonical(self, parsed: Any) -> str:
+        """The one way to write it."""
+
+    def compare(self, left: Any, right: Any) -> int | None:
+        """Below 0 where the left one is older, above it where it is newer, 0 where neither is;
+        None where that cannot be told."""
 
 
 class Numeric:
-    """Dotted numbers and the numbers of a build: libvirt, QEMU, kernels."""
+    """Numbers, and the numbers of a build: libvirt, QEMU, kernels, firmware.
 
-    def parse(self, value: object) -> tuple[Version, ...]:
-        return parse_build_version(value)
+    See :mod:`nova_devcompat.compat.builds`.
+    """
 
-    def canonical(self, parsed: tuple[Version, ...]) -> str:
-        return "-".join(map(format_version, parsed))
+    def parse(self, value: object) -> Build:
+        return parse_build(value)
 
-    def compare(self, left: tuple[Version, ...], right: tuple[Version, ...]) -> int:
-        for one, other in zip_longest(left, right, fillvalue=()):
-            result = compare_versions(one, other)
-            if result:
-                return result
-        return 0
+    def canonical(self, parsed: Build) -> str:
+        return format_build(parsed)
+
+    def compare(self, left: Build, right: Build) -> int | None:
+        return compare_builds(left, right)
 
 
 class RpmEvr:
@@ -78,7 +87,7 @@ class Debian:
 # univers.debian has no annotations.
 _compare_debian: Callable[[str, str], int] = univers.debian.compare_versions
 
-ORDERINGS: Mapping[str, Any] = {
+ORDERINGS: Mapping[str, Ordering] = {
     "numeric": Numeric(),
     "rpm_evr": RpmEvr(),
     "debian": Debian(),

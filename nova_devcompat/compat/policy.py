@@ -46,11 +46,14 @@ class Policy:
     :param attributes: the modes of attributes that have one of their own. The weaker of this and
         ``mode`` holds, so that no host without such a device is passed over for an attribute's
         sake alone
+    :param unasked: attributes of which placement is never asked, since hosts cannot know
+        beforehand what guests need of them (see :attr:`Rule.open_world`)
     """
 
     mode: Mode = Mode.ENFORCE
     on_unknown: OnUnknown = OnUnknown.REJECT
     attributes: tuple[tuple[str, Mode], ...] = ()
+    unasked: frozenset[str] = frozenset()
 
     def mode_of(self, attribute: str) -> Mode:
         """Whether what concerns an attribute is acted on; '' for the device as a whole."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, Generic, Self, TypeVar
 
 from nova_devcompat.compat.verdict import Actor
@@ -22,7 +23,11 @@ OfferT = TypeVar("OfferT")
 NeedT = TypeVar("NeedT")
 
 #: The version of the interface below. A plugin states the one it was written for.
-API_VERSION = (1, 2)
+API_VERSION = (1, 3)
+
+#: Metadata of an option that a kind had not in the interface before: where it is its default, the
+#: digest of a catalog is the one that earlier releases compute.
+SINCE_1_3: Mapping[str, str] = MappingProxyType({"since": "1.3"})
 
 
 class BadOptions(ValueError):
@@ -39,10 +44,12 @@ class Refusal:
 
     :param code: stable identifier, see :class:`nova_devcompat.compat.verdict.Code`
     :param actor: who can change it
+    :param certain: whether it is known not to: the verdict is REJECT, else UNKNOWN. Since 1.3
     """
 
     code: str
     actor: Actor
+    certain: bool = True
 
 
 class Rule(abc.ABC, Generic[OfferT, NeedT]):
@@ -59,6 +66,9 @@ class Rule(abc.ABC, Generic[OfferT, NeedT]):
     api_version: ClassVar[tuple[int, int]] = API_VERSION
     #: The optional methods that a kind brings, by name. Since 1.2.
     capabilities: ClassVar[frozenset[str]] = frozenset()
+    #: Whether an offer meets every need that it does not name: no host can know all of them
+    #: beforehand, so placement is never asked for one. Since 1.3.
+    open_world: ClassVar[bool] = False
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> Self:

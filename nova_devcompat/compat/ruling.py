@@ -299,7 +299,7 @@ def required_atoms(guest: Guest, policies: Policies) -> frozenset[Atom]:
         for part in (*guest.need.devices, *guest.pins.devices)
         if (policy := policies(part.family)).asks_placement
         for atom in part.atoms
-        if policy.mode_of(atom.attribute) is Mode.ENFORCE
+        if policy.mode_of(atom.attribute) is Mode.ENFORCE and atom.attribute not in policy.unasked
     )
 
 

@@ -52,6 +52,8 @@ class Code:
     NOT_IN_SET = "not-in-set"
     TOO_OLD = "too-old"
     NOT_LISTED = "not-listed"
+    BELOW_FLOOR = "below-floor"
+    UNMET = "unmet"
     OTHER_FAMILY = "other-family"
     NO_DEVICE = "no-device"
 
@@ -62,6 +64,8 @@ class Code:
     NEED_UNKNOWN = "need-unknown"
     NEED_UNREADABLE = "need-unreadable"
     NO_RULE = "no-rule"
+    NOT_THE_SAME = "not-the-same"
+    NOT_COMPARABLE = "not-comparable"
     NOT_EVALUATED = "not-evaluated"
     DEVICE_UNKNOWN = "device-unknown"
     HOST_SILENT = "host-silent"
@@ -82,6 +86,8 @@ _EXPLANATIONS = {
     Code.NOT_IN_SET: "not among the host's values",
     Code.TOO_OLD: "too old",
     Code.NOT_LISTED: "not in the device's accept list",
+    Code.BELOW_FLOOR: "below what a migration needs",
+    Code.UNMET: "the guest's own device is below what a migration needs, so it cannot leave it",
     Code.OTHER_FAMILY: "a device of another family",
     Code.NO_DEVICE: "the host has no such device",
     Code.OFFER_MISSING: "the host does not say",
@@ -90,6 +96,8 @@ _EXPLANATIONS = {
     Code.NEED_UNKNOWN: "what the guest uses is not known",
     Code.NEED_UNREADABLE: "the guest's value cannot be read",
     Code.NO_RULE: "the host's catalog has no rule for it",
+    Code.NOT_THE_SAME: "another one, and no rule is published for that",
+    Code.NOT_COMPARABLE: "which of them is newer cannot be told; name the ordering of its format",
     Code.NOT_EVALUATED: "the host has not evaluated it yet",
     Code.DEVICE_UNKNOWN: "the host says nothing of the device",
     Code.HOST_SILENT: "the host publishes nothing",

@@ -250,10 +250,19 @@ def _dump_attribute(accepts: Accepts) -> dict[str, Any]:
     # A value that cannot be printed is of somebody's trait: no need that can be read has it.
     if accepted := sorted(filter(is_printable, accepts.accepted)):
         entry["y"] = accepted
-    refused: dict[str, list[str]] = {}
-    for value, (code, actor) in sorted(accepts.rejected.items()):
-        if is_printable(value):
-            refused.setdefault(f"{checks.fit_code(code)} {actor}", []).append(value)
-    if refused:
-        entry["n"] = refused
+    # Readers of releases that know no "d" and "a" take what is there for not evaluated.
+    for key, values in (("n", accepts.rejected), ("d", accepts.doubtful)):
+        if causes := _dump_causes(values):
+            entry[key] = causes
+    if accepts.open_world:
+        entry["a"] = True
     return entry
+
+
+def _dump_causes(values: Mapping[str, tuple[str, Actor]]) -> dict[str, list[str]]:
+    """Values by why they are not accepted."""
+    causes: dict[str, list[str]] = {}
+    for value, (code, actor) in sorted(values.items()):
+        if is_printable(value):
+            causes.setdefault(f"{checks.fit_code(code)} {actor}", []).append(value)
+    return causes

@@ -264,19 +264,25 @@ def _read_attribute(entry: Mapping[str, Any], place: str) -> Accepts:
     kind = checks.text_of(checks.member(entry, "k", place), f"{place}.k", empty=True)
     if "u" in entry:
         return Accepts(kind=kind, unknown=_read_unknown(entry["u"], f"{place}.u"))
-    rejected: dict[str, tuple[str, Actor]] = {}
-    causes = checks.mapping_of(entry.get("n", {}), f"{place}.n", checks.MOST_VALUES)
-    for cause, values in causes.items():
-        code, _, actor = cause.partition(" ")
-        why = checks.code_of(code, f"{place}.n"), checks.actor_of(actor, f"{place}.n")
-        rejected.update(dict.fromkeys(checks.readable_texts_of(values, f"{place}.n"), why))
     return Accepts(
         kind=kind,
         offered=checks.text_of(checks.member(entry, "o", place), f"{place}.o", empty=True),
         accepted=frozenset(checks.readable_texts_of(entry.get("y", []), f"{place}.y")),
-        rejected=rejected,
+        rejected=_read_causes(entry.get("n", {}), f"{place}.n"),
+        doubtful=_read_causes(entry.get("d", {}), f"{place}.d"),
+        open_world=checks.flag_of(entry.get("a", False), f"{place}.a"),
         frozen=frozenset(checks.texts_of(entry["z"], f"{place}.z")) if "z" in entry else None,
     )
+
+
+def _read_causes(content: object, place: str) -> dict[str, tuple[str, Actor]]:
+    """Values, each with why it is not accepted."""
+    found: dict[str, tuple[str, Actor]] = {}
+    for cause, values in checks.mapping_of(content, place, checks.MOST_VALUES).items():
+        code, _, actor = cause.partition(" ")
+        why = checks.code_of(code, place), checks.actor_of(actor, place)
+        found.update(dict.fromkeys(checks.readable_texts_of(values, place), why))
+    return found
 
 
 def _read_unknown(content: object, place: str) -> tuple[str, str]:

@@ -61,5 +61,7 @@ def check_base(base: object) -> None:
 
     :raises BadOptions: it is neither 10 nor 16
     """
+    if isinstance(base, str) and base in ("10", "16"):
+        raise BadOptions(f"base: {base!r} is text; leave the quotes out: base: {base}")
     if not isinstance(base, int) or base not in (10, 16):
         raise BadOptions(f"base: {base!r} is neither 10 nor 16")

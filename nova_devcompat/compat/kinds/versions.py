@@ -159,14 +159,22 @@ class AcceptList:
     text: str
 
 
+# "1.60.0-73" is a version and its build.
+_BUILD_OR_RANGE = (
+    "may be a version with a build, which this rule does not compare; a range has no fewer parts "
+    "at its end than at its beginning, such as '2.0.2-2.0.4'"
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Accepts(Rule[AcceptList, Version]):
     """A version that the device lists, or its own.
 
     Offer: ``{version: '2.1.3', accepts: '2.0.2-2.0.4,2.1.0-'}``; the list is one text or a list of
     entries, each a version or a range with one end open or none. An open end stays within the
-    major version of the other. Need: the version. Source: the accept lists proposed in the
-    libvirt and openstack-discuss threads of 2020 on device compatibility.
+    major version of the other. A hyphen with a build's number behind it is no range. Need: the
+    version. Source: the accept lists proposed in the libvirt and openstack-discuss threads of 2020
+    on device compatibility.
 
     :param base: 10 or 16
     """
@@ -191,6 +199,8 @@ class Accepts(Rule[AcceptList, Version]):
         ends = [end.strip() for end in entry.split("-")]
         if not any(ends) or len(ends) > 2:
             raise Unreadable(entry, "is neither a version nor a range such as '2.0.2-2.0.4'")
+        if all(ends) and ends[0].count(".") > ends[-1].count("."):
+            raise Unreadable(entry, _BUILD_OR_RANGE)
         parsed = [parse_version(end, self.base) if end else None for end in ends]
         lowest, highest = parsed[0], parsed[-1]
         if lowest is not None and highest is not None and compare_versions(lowest, highest) > 0:

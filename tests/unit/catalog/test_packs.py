@@ -22,7 +22,6 @@ from oslo_config import cfg
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat.catalog import CatalogKeeper, nvidia, packs, xpaths
 from nova_devcompat.compat import uses
-from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.verdict import Outcome
 from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.service import load_catalog
@@ -337,13 +336,13 @@ DECISIONS = [
         ("mlx5_vf", "mlx5_vf", {"fw_psid": "MT_1", "fw_version": old},
          {"fw_psid": psid, "fw_version": new}, outcome)
         for old, new, psid, outcome in (
-            ("28.39.1002", "28.39.1002", "MT_1", UNKNOWN),
+            ("28.39.1002", "28.39.1002", "MT_1", ACCEPT),
             ("28.39.1002", "28.41.1000", "MT_1", UNKNOWN),
             ("28.41.1000", "28.39.1002", "MT_1", UNKNOWN),
             ("28.41.1000", "28.41.1000", "MT_2", REJECT),
         )
     ),
-    ("pds_vf", "pds_vf", {"fw": "1.60.0-73"}, {"fw": "1.60.0-73"}, UNKNOWN),
+    ("pds_vf", "pds_vf", {"fw": "1.60.0-73"}, {"fw": "1.60.0-73"}, ACCEPT),
     ("pds_vf", "pds_vf", {"fw": "1.60.0-73"}, {"fw": "1.68.0-8"}, UNKNOWN),
     # The ring-to-service map must be equal.
     *(
@@ -568,33 +567,25 @@ def test_own_rules_for_mlx5(old, new, outcome):
     assert offer.judge(need).outcome is outcome
 
 
-# --- undecided ----------------------------------------------------------------------------------
+# --- the same -----------------------------------------------------------------------------------
 
 
-def test_undecided_says_why_not():
+def test_firmware_without_a_published_rule_says_why_not():
     family = family_of("pds_vf", "pds_vf")
-    offer = family.offer({"fw": "1.60.0-73"})
-    assert offer.atoms() == frozenset()
-    (reason,) = offer.judge(offer.freeze()).reasons
+    need = family.offer({"fw": "1.60.0-73"}).freeze()
+    (reason,) = family.offer({"fw": "1.60.0-74"}).judge(need).reasons
     assert str(reason) == (
-        "pds_vf.fw: offered 1.60.0-73, what the guest uses is not known "
-        "[undecided, need-unknown; guest can act]"
+        "pds_vf.fw: needs 1.60.0-73, offered 1.60.0-74, another one, and no rule is published for "
+        "that [same, not-the-same; operator can act]"
     )
 
 
-def test_undecided_takes_no_pin():
-    with pytest.raises(BadPin, match="no rule is published for it; state one in a catalog file"):
-        catalog_of("mlx5_vf").pins({"devcompat:mlx5_vf.fw_version": "28.39.1002"})
-
-
-def test_a_need_that_another_rule_recorded_is_unknown_too(tmp_path):
+def test_a_need_that_another_rule_recorded_holds(tmp_path):
     own = tmp_path / "own.yaml"
-    text = (packs.FOLDER / "pds_vf.yaml").read_text().replace("undecided", "equal")
-    own.write_text(text)
+    own.write_text((packs.FOLDER / "pds_vf.yaml").read_text().replace("fw: same", "fw: equal"))
     recorded = catalog_of("pds_vf", files=(own,)).families["pds_vf"].family
     need = recorded.offer({"fw": "1.60.0-73"}).freeze()
-    offer = family_of("pds_vf", "pds_vf").offer({"fw": "1.60.0-73"})
-    assert offer.judge(need).outcome is UNKNOWN
+    assert family_of("pds_vf", "pds_vf").offer({"fw": "1.60.0-73"}).judge(need).outcome is ACCEPT
 
 
 # --- NVIDIA's table -----------------------------------------------------------------------------

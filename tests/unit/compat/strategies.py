@@ -9,8 +9,19 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from nova_devcompat.compat import kinds, rules
+from nova_devcompat.compat import rules
 from nova_devcompat.compat.family import Family, Offer
+from nova_devcompat.compat.kinds import (
+    Accepts,
+    AtLeast,
+    Equal,
+    OneOf,
+    Ordered,
+    Range,
+    Same,
+    Semver,
+    Superset,
+)
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.traits import Atom
@@ -87,7 +98,8 @@ build_versions = st.builds(
 # --- Rules, and what devices say to them ---------------------------------------------------------
 
 features = st.sampled_from(["p2p", "dma", "P2P", "a.b", "-", "\u00fc"])
-_sets = st.lists(features, max_size=4)
+masks = st.sampled_from(["0x0", "0x1", "0x3", "0X1f", "10", "0110"])
+_sets = st.lists(features | masks, max_size=4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,27 +124,30 @@ def _accept_lists(base: int) -> st.SearchStrategy[Any]:
 
 
 _KINDS = [
-    *(Kind(kinds.Semver(base=b), versions(base=b), versions(base=b)) for b in (10, 16)),
-    *(Kind(kinds.Range(base=b), _ranges(b), versions(base=b)) for b in (10, 16)),
+    *(Kind(Semver(base=b), versions(base=b), versions(base=b)) for b in (10, 16)),
+    *(Kind(Range(base=b), _ranges(b), versions(base=b)) for b in (10, 16)),
     Kind(
-        kinds.Superset(),
+        Superset(),
         _sets | st.fixed_dictionaries({"features": _sets, "in_use": _sets}),
         features,
     ),
-    Kind(kinds.Equal(), features, features),
-    Kind(kinds.AtLeast(), st.integers(-3, 9) | st.integers(0, 9).map(str), versions()),
+    Kind(Equal(), features, features),
+    Kind(AtLeast(), st.integers(-3, 9) | st.integers(0, 9).map(str), versions()),
     Kind(
-        kinds.OneOf(),
+        OneOf(),
         _sets | st.fixed_dictionaries({"values": _sets, "in_use": features}),
         features,
     ),
-    Kind(kinds.Ordered(), build_versions, build_versions),
-    Kind(kinds.Ordered(ordering="rpm_evr"), rpm_versions, rpm_versions),
-    Kind(kinds.Ordered(ordering="debian"), debian_versions, debian_versions),
-    *(Kind(kinds.Accepts(base=b), _accept_lists(b), versions(base=b)) for b in (10, 16)),
+    Kind(Ordered(), build_versions, build_versions),
+    Kind(Ordered(ordering="rpm_evr"), rpm_versions, rpm_versions),
+    Kind(Ordered(ordering="debian"), debian_versions, debian_versions),
+    *(Kind(Accepts(base=b), _accept_lists(b), versions(base=b)) for b in (10, 16)),
+    Kind(Same(), features, features),
+    Kind(Equal(separator="."), features, features),
+    Kind(Superset(bits=True), masks | st.integers(0, 31), masks),
 ]
 kinds = st.sampled_from(_KINDS)
-orderings = st.sampled_from(_KINDS[-5:-2])
+orderings = st.sampled_from([kind for kind in _KINDS if isinstance(kind.rule, Ordered)])
 
 
 _odd = st.sampled_from([None, None, None, "banana", "", 1.5, True, [], ["x", 1], {"min": "1.0"}])

@@ -22,6 +22,8 @@ KINDS = {
         kinds.OneOf,
         kinds.Ordered,
         kinds.Accepts,
+        kinds.Same,
+        kinds.Origin,
     )
 }
 

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""The kind for where a guest comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NoReturn
+
+from nova_devcompat.compat.attributes import Unreadable, text_of
+from nova_devcompat.compat.rules import Refusal, Rule
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Origin(Rule[str, str]):
+    """What a guest was started on, which sticks to it and speaks against no host by itself.
+
+    Offer and need: the text, such as the version of QEMU that a guest was started on. Every offer
+    meets every need but those that a host names as bad. A need costs no trait, placement is never
+    asked for it, and no flavor can pin it.
+    """
+
+    kind = "origin"
+    capabilities = frozenset(["parse_pin", "values"])
+    open_world = True
+
+    def parse_offer(self, raw: object) -> str:
+        return text_of(raw)
+
+    def parse_need(self, text: str) -> str:
+        return text_of(text)
+
+    def canonical(self, text: str) -> str:
+        return self.parse_need(text)
+
+    def parse_pin(self, text: str) -> NoReturn:
+        raise Unreadable(text, "is where a guest was started, which no flavor can ask for")
+
+    def freeze(self, offer: str) -> frozenset[str]:
+        return frozenset([offer])
+
+    def values(self, offer: str) -> frozenset[str]:
+        return frozenset()
+
+    def check(self, offer: str, need: str) -> Refusal | None:
+        return None
+
+    def describe(self, offer: str) -> str:
+        return offer
