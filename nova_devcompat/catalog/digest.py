@@ -32,7 +32,7 @@ def digest_of(families: Mapping[str, CatalogFamily]) -> str:
     }
     for name, family in families.items():
         others = {
-            attribute: [one.source, one.path, *[AttributeOf.FUNCTION] * one.of_function]
+            attribute: _origin(one)
             for attribute, one in family.attributes.items()
             if one != AttributeSource(source=family.source)
         }
@@ -57,6 +57,16 @@ def digest_of(families: Mapping[str, CatalogFamily]) -> str:
             ]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _origin(one: AttributeSource) -> list[str | None]:
+    """Where an attribute comes from; what earlier releases have not is left out where unused."""
+    told: list[str | None] = [one.source, one.path]
+    if one.attribute or one.of_function:
+        told.append(one.attribute)
+    if one.of_function:
+        told.append(AttributeOf.FUNCTION)
+    return told
 
 
 def _options(rule: Rule[Any, Any]) -> str:

@@ -31,11 +31,13 @@ class AttributeSource:
     :param source: the name of the source that tells it
     :param path: the files to read, for a source that reads some: a glob relative to the folder of
         the device, or of the function; None for an attribute that the source has a name for
+    :param attribute: the source's name for it; None where that is the family's
     :param of_function: whether it is a fact of the function that is assigned, not of the device
     """
 
     source: str
     path: str | None = None
+    attribute: str | None = None
     of_function: bool = False
 
     def key(self, attribute: str) -> str:
@@ -45,7 +47,7 @@ class AttributeSource:
         path.
         """
         if self.path is None:
-            return attribute
+            return self.attribute or attribute
         # No path begins with "/", so that no file of a device is called as one of a function.
         path = f"/{self.path}" if self.of_function else self.path
         return f"{attribute}_{zlib.crc32(path.encode()):08x}"
@@ -115,6 +117,18 @@ class CatalogFamily:
         """The same family where one source that stands in for others tells everything."""
         return dataclasses.replace(self, source=source, stands_in=True)
 
+    def key_of(self, attribute: str, told: Mapping[str, object]) -> str:
+        """What the source of an attribute calls it.
+
+        :param told: what the source tells. An inventory may tell it by the name that it has on a
+            live host, too
+        """
+        origin = self.source_of(attribute)
+        stated = self.attributes.get(attribute)
+        if not self.stands_in or stated is None or attribute in told:
+            return origin.key(attribute)
+        return stated.attribute or attribute
+
     def matches(self, attributes: Mapping[str, object]) -> bool:
         """Whether a device with these attributes belongs to the family, none being named.
 
@@ -139,6 +153,7 @@ class CatalogFamily:
             attributes=tuple(
                 (name, laxer) for name, laxer in modes.items() if laxer.strength < mode.strength
             ),
+            unasked=frozenset(name for name, rule in self.family.rules.items() if rule.open_world),
         )
 
     def coming(self, moment: Moment, days: int) -> list[Coming]:

@@ -120,7 +120,7 @@ class Union:
         for name in stated:
             origin = family.source_of(name)
             told = teller(self._reports, origin, function)
-            attributes[name] = told and told.attributes.get(origin.key(name))
+            attributes[name] = told and told.attributes.get(family.key_of(name, told.attributes))
         return attributes
 
     def functions(self) -> dict[tuple[int, ...], list[str]]:
@@ -179,7 +179,7 @@ def of_family(
         told = teller(reports, origin, function)
         facts.forget(name)
         if told is not None:
-            facts.add(origin.source, told, origin.key(name), name)
+            facts.add(origin.source, told, family.key_of(name, told.attributes), name)
         elif origin.source in failed:
             facts.problems[name] = failed[origin.source]
         else:

@@ -15,6 +15,12 @@ from nova_devcompat.compat.uses import Use
 from nova_devcompat.kit.section import Section
 from nova_devcompat.kit.text import near
 
+# What a row asks, one of these.
+_ASKS = ("requires", "takes", "own")
+
+# Keys of a row whose text is an attribute that has a rule.
+_OF_RULES = ("takes", "own", "unversioned")
+
 
 def read_needs(family: Section, rules: Mapping[str, AnyRule]) -> tuple[Use, ...]:
     """The table of a host family; it must ask for each attribute, since nothing else does.
@@ -58,7 +64,7 @@ def has_rule(section: Section, attribute: str, attributes: Iterable[str]) -> boo
 
 def _asked(row: Section) -> set[str]:
     """The attributes that a row asks for, right or wrong."""
-    return {row.text("takes"), *row.mapping("requires")} - {""}
+    return {*map(row.text, _OF_RULES), *row.mapping("requires")} - {""}
 
 
 def _use(row: Section, rules: Mapping[str, AnyRule]) -> Use:
@@ -68,17 +74,21 @@ def _use(row: Section, rules: Mapping[str, AnyRule]) -> Use:
             xpaths.check(xpath)
         except ValueError as error:
             row.problem(str(error), "xpath")
-    if ("requires" in row) is ("takes" in row):
-        row.problem("has either 'requires' or 'takes', and has just one of them")
-    if "aliases" in row and "takes" not in row:
-        row.problem("goes with 'takes' only", "aliases")
+    if sum(key in row for key in _ASKS) != 1:
+        row.problem(f"has just one of {', '.join(map(repr, _ASKS))}")
+    for key in ("aliases", "unversioned"):
+        if key in row and "takes" not in row:
+            row.problem("goes with 'takes' only", key)
     requires = _requires(row, rules)
-    if takes:
-        has_rule(row.at("takes"), takes, rules)
+    for key in _OF_RULES:
+        if row.text(key):
+            has_rule(row.at(key), row.text(key), rules)
     return Use(
         xpath=xpath,
         requires=requires,
         takes=takes,
+        own=row.text("own"),
+        unversioned=row.text("unversioned"),
         aliases=row.text("aliases"),
         because=row.text("because"),
         source=row.text("source"),

@@ -87,8 +87,14 @@ class FamilyReader:
                 problem = self._sources.problem_of_file(source.value, name, path)
                 if problem:
                     stated.problem(problem, "path")
+            named = stated.text("attribute")
+            if path and named:
+                stated.problem("goes with no 'path'", "attribute")
             attributes[name] = AttributeSource(
-                source=source.value, path=path or None, of_function=_of_function(family, stated)
+                source=source.value,
+                path=path or None,
+                attribute=named or None,
+                of_function=_of_function(family, stated),
             )
         return attributes
 

@@ -45,6 +45,7 @@ _ATTRIBUTE = {
     "properties": {
         "source": _TEXT,
         "path": _TEXT,
+        "attribute": _TEXT,
         "of": {"enum": [kind.value for kind in AttributeOf]},
     },
 }
@@ -58,6 +59,8 @@ _USE = {
         "xpath": _TEXT,
         "requires": {"type": "object", "minProperties": 1, "additionalProperties": _TEXT},
         "takes": _TEXT,
+        "own": _TEXT,
+        "unversioned": _TEXT,
         "aliases": _TEXT,
         "because": _TEXT,
         "source": _TEXT,

@@ -15,7 +15,7 @@ from cliff.command import Command
 
 from nova_devcompat.catalog.family import CatalogFamily
 from nova_devcompat.catalog.merging import Classified
-from nova_devcompat.catalog.nvidia import vgpu_version
+from nova_devcompat.catalog.nvidia import UnknownRelease, published_range
 from nova_devcompat.cli.hosts import add_host_options, survey
 from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.compat.traits import check_name
@@ -54,7 +54,9 @@ class InventoryPlan(Command):
     """Print a static inventory of hosts that one does not have, by releases of NVIDIA's driver.
 
     The vGPU versions that a release supports are those that NVIDIA has published with the open
-    kernel modules; on a live host NVML's word counts. For "matrix --pack nvidia_vgpu".
+    kernel modules; on a live host NVML's word counts. What is assumed of a release beside those
+    is told on standard error; of one of which nothing is known the range is null: UNKNOWN.
+    For "matrix --pack nvidia_vgpu".
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -70,6 +72,12 @@ class InventoryPlan(Command):
             choices=("enabled", "disabled"),
             help="the ECC mode of all GPUs; without it, that is not known, and no verdict is "
             "accept",
+        )
+        parser.add_argument(
+            "--product-id",
+            metavar="ID",
+            help="the PCI product id of all GPUs, such as 26b9; without it, that is not known and "
+            "no verdict is accept",
         )
         return parser
 
@@ -88,14 +96,28 @@ class InventoryPlan(Command):
                     "attributes": {
                         "driver_version": release,
                         "ecc_mode": parsed_args.ecc_mode,
+                        "product_id": parsed_args.product_id,
+                        "vgpu_migration": "1",
                         # A guest would look for a function of its type, whatever that is.
                         "vgpu_type": "any",
-                        "vgpu_version": vgpu_version(release),
+                        "vgpu_version": _range_of(host, release),
                     },
                 }
             ]
         self.app.stdout.write(dump(hosts))
         return 0
+
+
+def _range_of(host: str, release: str) -> dict[str, str] | None:
+    """The range of a planned host; None where nothing is known of its release."""
+    try:
+        found = published_range(release)
+    except UnknownRelease as error:
+        LOG.warning("Host %s: %s", host, error)
+        return None
+    if found.assumed:
+        LOG.warning("Host %s: %s", host, found.assumed)
+    return found.attribute
 
 
 def dump(hosts: Mapping[str, Iterable[Mapping[str, Any]]]) -> str:

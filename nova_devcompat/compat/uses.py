@@ -16,7 +16,8 @@ from typing import Any
 
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.family import Family, Offer
-from nova_devcompat.compat.rules import Rule
+from nova_devcompat.compat.machines import is_versioned
+from nova_devcompat.compat.rules import Rule, UseNotKnown
 from nova_devcompat.compat.traits import Atom
 
 #: The texts that an XPath finds in a guest's domain; empty where it finds nothing.
@@ -30,6 +31,10 @@ class Use:
     :param xpath: what finds it in the domain XML
     :param requires: the values that it requires, by attribute
     :param takes: the attribute of which the value needed is the text that was found; '' for none
+    :param own: the attribute of which the value needed is what the guest's host has itself; '' for
+        none
+    :param unversioned: the same, where a machine type that is taken has no version, see
+        :mod:`nova_devcompat.compat.machines`; '' for none
     :param aliases: the attribute of the host that maps other names of such a value to the one that
         counts; '' for none
     :param because: why
@@ -39,6 +44,8 @@ class Use:
     xpath: str
     requires: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     takes: str = ""
+    own: str = ""
+    unversioned: str = ""
     aliases: str = ""
     because: str = ""
     source: str = ""
@@ -67,7 +74,12 @@ def used(
         if not found:
             continue
         if use.takes:
-            _add(taken, use.takes, _known(found, use, offer, facts))
+            known = _known(found, use, offer, facts)
+            _add(taken, use.takes, known)
+            if use.unversioned and known and not all(map(is_versioned, known)):
+                _add(taken, use.unversioned, _own(offer, use.unversioned))
+        if use.own:
+            _add(taken, use.own, _own(offer, use.own))
         for attribute, values in use.requires.items():
             _add(taken, attribute, values)
     return {
@@ -77,14 +89,24 @@ def used(
 
 
 def most(uses: Iterable[Use], offer: Offer) -> dict[str, frozenset[str] | None]:
-    """What a guest takes that uses everything; not known where it takes one of several."""
+    """What a guest takes that uses everything; not known where it takes one of several.
+
+    Of what its own host refuses, such a guest needs what that has, as it is frozen
+    (:meth:`AcceptSet.freeze_used`); but for what then no host would accept: a guest that cannot
+    leave is none to plan for.
+    """
     taken: dict[str, frozenset[str] | None] = {}
     for use in uses:
         if use.takes:
             taken[use.takes] = None
+        if use.own:
+            _add(taken, use.own, _own(offer, use.own))
         for attribute, values in use.requires.items():
+            own = _own(offer, attribute)
             if _accepts(offer, attribute, values):
                 _add(taken, attribute, values)
+            elif own is not None and _accepts(offer, attribute, own):
+                _add(taken, attribute, own)
     return {
         attribute: values and highest(offer.family.rules[attribute], values)
         for attribute, values in taken.items()
@@ -116,6 +138,16 @@ def _known(
             return None
         known.add(offer.family.rules[use.takes].canonical(value))
     return frozenset(known)
+
+
+def _own(offer: Offer, attribute: str) -> frozenset[str] | None:
+    """What a guest needs that needs what its host has; None where that cannot be told."""
+    if attribute not in offer.parsed:
+        return None
+    try:
+        return offer.family.rules[attribute].freeze(offer.parsed[attribute])
+    except UseNotKnown:
+        return None
 
 
 def _accepts(offer: Offer, attribute: str, values: Iterable[str]) -> bool:

@@ -102,7 +102,8 @@ class Paper:
             if family is None:
                 self.passed_over.append((host, device.address))
             else:
-                yield _Placed(device.address, self._kind(family, device.attributes))
+                told = _told(family, device.attributes)
+                yield _Placed(device.address, self._kind(family, told))
 
     def _divided(self, host: str, catalog: Catalog, device: Device) -> Iterable[_Placed]:
         """A device and those of its functions that are devices of their own."""
@@ -136,6 +137,19 @@ class Paper:
         return {
             kind: kind.offer.accept_set(atoms[kind.need.family]) for kind in self._kinds.values()
         }
+
+
+def _told(family: CatalogFamily, told: Mapping[str, object]) -> dict[str, object]:
+    """What an inventory tells of a device, each attribute by the name that the family has for it.
+
+    An inventory may use the source's own name, too.
+    """
+    renamed = {
+        name: told[stated.attribute]
+        for name, stated in family.attributes.items()
+        if stated.attribute is not None and stated.attribute in told
+    }
+    return {**told, **{name: value for name, value in renamed.items() if name not in told}}
 
 
 def _most(family: CatalogFamily, offer: Offer) -> DeviceNeed:

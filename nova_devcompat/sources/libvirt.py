@@ -16,8 +16,12 @@ attribute ``component``. Each fact is from the libvirt call that is named:
 
   - ``qemu_version``: text, ``8.2.2``, of the emulator that new guests get (virConnectGetVersion)
 
+- ``hypervisor``, where the hypervisor is QEMU: ``libvirt_version`` and ``qemu_version``, for rules
+  that need both
+
 - ``qemu_machine``, where the hypervisor is QEMU
 
+  - ``qemu_version``: as above
   - ``machine_types``: list of the canonical names of the machine types that guests can have, of
     the host's architecture and of those that it emulates ([libvirt] hw_emulation_architecture is
     Nova's word for such a guest), deprecated ones among them (virConnectGetCapabilities;
@@ -59,6 +63,7 @@ from nova_devcompat.sources.calls import SourceCall
 LIBVIRT = "libvirt"
 QEMU = "qemu"
 QEMU_MACHINE = "qemu_machine"
+HYPERVISOR = "hypervisor"
 
 #: Where libvirt is asked.
 URI = "qemu:///system"
@@ -250,11 +255,16 @@ def _components(answers: Answers) -> Iterator[Device]:
     qemu.read(["qemu_version"], lambda: [parse_version(_of_qemu(answers.version, answers))])
     yield qemu.device()
     machine = _Component(QEMU_MACHINE)
+    machine.read(["qemu_version"], lambda: [parse_version(_of_qemu(answers.version, answers))])
     machine.read(
         ["machine_types", "machine_types_deprecated", "machine_aliases"],
         lambda: _machine_types(_of_qemu(answers.capabilities, answers)),
     )
     yield machine.device()
+    both = _Component(HYPERVISOR)
+    both.read(["libvirt_version"], lambda: [parse_version(answers.lib_version)])
+    both.read(["qemu_version"], lambda: [parse_version(_of_qemu(answers.version, answers))])
+    yield both.device()
 
 
 def _of_qemu(answer: object, answers: Answers) -> object:

@@ -324,6 +324,8 @@ def _pin(case: Case, scratch: pathlib.Path) -> Iterator[Answer]:
 def _plan(case: Case, scratch: pathlib.Path) -> Iterator[Answer]:
     for release in listed(case.content["releases"], "releases"):
         verdict, told = _ran(["inventory", "plan", "--ecc-mode", "enabled", f"host={release}"])
+        if verdict == "accept" and "min:" not in told:
+            verdict = Outcome.UNKNOWN.value  # an inventory without a range is no answer
         yield Answer(
             what=str(release), verdict=verdict, reason=told, expected=frozenset({"accept"})
         )
@@ -351,7 +353,7 @@ def _ran(arguments: list[str]) -> tuple[str, str]:
             status = command(arguments)
     finally:
         logging.disable(disabled)
-    told = (errors.getvalue() or out.getvalue()).strip()
+    told = f"{errors.getvalue()} {out.getvalue()}".strip()
     if status == 2 and not told:
         return "crash", "it says nothing"
     return {0: "accept", 2: "error"}.get(status, "crash"), told

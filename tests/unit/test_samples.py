@@ -38,7 +38,7 @@ PLUGIN = ROOT / "devstack"
 OURS = "DeviceCompatFilter"
 
 #: The families that an example replaces because that is what it shows.
-REPLACED = {"own-rules.yaml": {"mlx5_vf", "qat_4xxx_vf"}}
+REPLACED = {"own-rules.yaml": {"mlx5_vf", "qat_4xxx_vf", "xe_vf"}}
 
 Sections = dict[str, dict[str, list[str]]]
 

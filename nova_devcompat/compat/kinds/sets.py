@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from nova_devcompat.compat.attributes import Unreadable, text_of
 from nova_devcompat.compat.kinds.shapes import enumerated, mapping, members, texts
+from nova_devcompat.compat.machines import is_versioned
 from nova_devcompat.compat.rules import SINCE_1_3, BadOptions, Refusal, Rule, UseNotKnown
 from nova_devcompat.compat.verdict import Actor, Code
 
@@ -163,10 +164,18 @@ class OneOf(Rule[Choices, str]):
 
     Offer: ``[pc-q35-8.2, pc-q35-9.0]``, or ``{values: [...], in_use: pc-q35-8.2}`` where the
     source knows the guest's. Need: the value in use; without it the need is unknown.
+
+    :param versioned: whether the values are machine types, of which no flavor can pin one that
+        promises nothing: an alias, or a type without a version
     """
 
     kind = "one_of"
-    capabilities = frozenset(["values"])
+    capabilities = frozenset(["parse_pin", "values"])
+    versioned: bool = dataclasses.field(default=False, metadata=SINCE_1_3)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.versioned, bool):
+            raise BadOptions(f"versioned: {self.versioned!r} is neither true nor false")
 
     def parse_offer(self, raw: object) -> Choices:
         offered, in_use = members(raw, "values")
@@ -182,6 +191,18 @@ class OneOf(Rule[Choices, str]):
 
     def canonical(self, text: str) -> str:
         return self.parse_need(text)
+
+    def parse_pin(self, text: str) -> frozenset[str]:
+        value = self.canonical(text)
+        if self.versioned and not is_versioned(value):
+            raise Unreadable(
+                text,
+                "is an alias or has no version, so that on another host it is another machine; "
+                "write a type with its version, such as pc-q35-8.2",
+            )
+        if self.versioned and value != value.lower():
+            raise Unreadable(text, f"is in another case than QEMU's; write {value.lower()}")
+        return frozenset([value])
 
     def freeze(self, offer: Choices) -> frozenset[str]:
         if offer.in_use is None:

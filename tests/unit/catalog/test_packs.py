@@ -11,6 +11,7 @@ kernel's adf_gen4_vf_mig.c, hisi_acc_vfio_pci.c and mtty.c, QEMU's virtio.c, and
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 import pathlib
 import re
@@ -35,8 +36,9 @@ from tests.unit.sources import devlink_messages, fake_nvml, sysfs_trees
 from tests.unit.sources.test_libvirt import Connection
 
 NAMES = [
-    "gvtg", "hisi_acc_vf", "libvirt", "mlx5_vf", "mtty", "nvidia_vgpu", "pds_vf", "qat_gen4_vf",
-    "qemu", "qemu_machine", "virtio_vdpa",
+    "gvtg", "hisi_acc_vf", "libvirt", "mlx5_vf", "mtty", "nova_minima", "nvidia_vgpu",
+    "nvidia_vgpu_same_driver", "pds_vf", "qat_gen4_vf", "qat_gen5_vf", "qat_gen6_vf", "qemu",
+    "qemu_machine", "virtio_vdpa", "xe_vf",
 ]  # fmt: skip
 DOCS = pathlib.Path(__file__).parents[3] / "doc/source"
 
@@ -65,8 +67,8 @@ def test_each_loads_alone(name):
 def test_all_load_together():
     assert sorted(catalog_of(*NAMES).families) == [
         "gvtg", "hisi_hpre_vf", "hisi_sec_vf", "hisi_zip_vf", "libvirt", "mlx5_vf", "mtty",
-        "nvidia_vgpu", "pds_vf", "qat_401xx_vf", "qat_402xx_vf", "qat_4xxx_vf", "qemu",
-        "qemu_machine", "virtio_vdpa",
+        "nova_minima", "nvidia_vgpu", "pds_vf", "qat_401xx_vf", "qat_402xx_vf", "qat_420xx_vf",
+        "qat_4xxx_vf", "qat_6xxx_vf", "qemu", "qemu_machine", "virtio_vdpa", "xe_vf",
     ]  # fmt: skip
 
 
@@ -80,13 +82,25 @@ def test_each_leaves_policies_to_the_operator(name):
 def test_each_says_where_its_rules_are_from(name):
     text = (packs.FOLDER / f"{name}.yaml").read_text()
     assert text.startswith("# ")
-    assert re.search(r"\.(c|h|rst)\b|virConnect|User Guide|openstack-discuss", text)
+    assert re.search(r"\.(c|h|rst|py)\b|virConnect|User Guide|openstack-discuss", text)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_documented(name):
     text = (DOCS / "packs.rst").read_text()
     assert f"packs/{name}.yaml" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_has_every_rule_of_each(name):
+    """And where it is from, by file and function."""
+    text = (DOCS / "packs.rst").read_text()
+    section = text[text.index(f".. _{name}:") : text.index(f"packs/{name}.yaml")]
+    for family in catalog_of(name).families.values():
+        for attribute in family.family.rules:
+            assert f"``{attribute}``" in section, attribute
+    assert "Cannot be read: " in section
+    assert "Assumed: " in section
 
 
 def test_a_file_overrides_a_packs_family(tmp_path):
@@ -166,6 +180,7 @@ def test_option():
 # --- what sources deliver -----------------------------------------------------------------------
 
 MLX5, QAT, HISI, PDS = "0000:81:00.0", "0000:6b:00.0", "0000:75:00.0", "0000:60:00.0"
+XE = "0000:03:00.0"
 
 
 @pytest.fixture
@@ -193,6 +208,11 @@ def host(tmp_path):
     tree.functions(PDS, 1, driver="pds-vfio-pci")
     for gpu in fake_nvml.two_gpus():
         tree.pci(gpu.bus_id[4:].lower(), vendor="10de", class_="030200", driver="nvidia")
+    tree.pci(
+        XE, vendor="8086", device="e211", class_="030000", driver="xe", totalvfs=7,
+        vf_device="e211",
+    )  # fmt: skip
+    tree.functions(XE, 2, driver="xe-vfio-pci")
     tree.module("mtty", version="0.1", srcversion="DE2A1D66B5B3C4A0F0B3A11")
     tree.mdev_types("mtty", sysfs_trees.MTTY_TYPES, "devices/virtual/mtty/mtty")
     (tree.root / "class/mtty").mkdir(parents=True)
@@ -244,7 +264,9 @@ def _nvml():
 
 
 # Families of which the host above has no device: the others of their pack have the same rules.
-TWINS = {"hisi_sec_vf", "hisi_hpre_vf", "qat_401xx_vf", "qat_402xx_vf"}
+TWINS = {
+    "hisi_sec_vf", "hisi_hpre_vf", "qat_401xx_vf", "qat_402xx_vf", "qat_420xx_vf", "qat_6xxx_vf",
+}  # fmt: skip
 
 
 def test_sources_deliver_what_every_pack_compares(host):
@@ -268,14 +290,19 @@ def test_each_finds_its_devices_without_the_others(host, name):
         if device.family is not None
     }
     found = host(name)
+    if set(found.catalog.families) <= TWINS:
+        return
     mine = {(one.address, one.family.name) for one in found.devices if one.family is not None}
     assert mine
     assert mine == {(address, own) for address, own in together if own in found.catalog.families}
 
 
 def test_twins_have_the_same_rules():
-    for pack, first in (("hisi_acc_vf", "hisi_zip_vf"), ("qat_gen4_vf", "qat_4xxx_vf")):
-        families = catalog_of(pack).families
+    for packs_of, first in (
+        (["hisi_acc_vf"], "hisi_zip_vf"),
+        (["qat_gen4_vf", "qat_gen5_vf", "qat_gen6_vf"], "qat_4xxx_vf"),
+    ):
+        families = catalog_of(*packs_of).families
         for family in families.values():
             assert family.family.rules == families[first].family.rules
             assert (family.source, family.attributes) == (
@@ -291,8 +318,11 @@ ACCEPT, REJECT, UNKNOWN = Outcome.ACCEPT, Outcome.REJECT, Outcome.UNKNOWN
 
 def vgpu(release, **others):
     return {
-        "vgpu_version": nvidia.vgpu_version(release),
+        "vgpu_version": nvidia.published_range(release).attribute,
+        "driver_version": release,
         "ecc_mode": "enabled",
+        "product_id": "1eb8",
+        "vgpu_migration": "1",
         "vgpu_type": "1561",
         **others,
     }
@@ -308,6 +338,30 @@ def hisi(**others):
 
 def mtty(**others):
     return {"mdev_type": ["mtty-1", "mtty-2"], "driver_srcversion": "DE2A1D66", **others}
+
+
+def machines(types):
+    return {"machine_types": types, "qemu_version": "9.2.4"}
+
+
+def xe(**others):
+    return {"product_id": "e211", "revision": "00", **others}
+
+
+def libvirt(version):
+    names = ("libvirt_version", "mdev_migration", "variant_migration")
+    return dict.fromkeys(names, version)
+
+
+def qemu(version):
+    return dict.fromkeys(("qemu_version", "mdev_migration", "variant_migration"), version)
+
+
+def minima(libvirt_version, qemu_version):
+    return {
+        **dict.fromkeys(("mdev_libvirt", "variant_libvirt"), libvirt_version),
+        **dict.fromkeys(("mdev_qemu", "variant_qemu"), qemu_version),
+    }
 
 
 DECISIONS = [
@@ -331,6 +385,13 @@ DECISIONS = [
     ("nvidia_vgpu", "nvidia_vgpu", vgpu("550.90.05"), vgpu("550.90.05", ecc_mode=None), UNKNOWN),
     ("nvidia_vgpu", "nvidia_vgpu", vgpu("580.65.06"), vgpu("580.65.06", vgpu_type="1562"), REJECT),
     ("nvidia_vgpu", "nvidia_vgpu", vgpu("580.65.06"), vgpu("580.65.06", vgpu_type="none"), REJECT),
+    # What a cloud's distribution supports may be less than what NVIDIA does.
+    (
+        "nvidia_vgpu_same_driver", "nvidia_vgpu", vgpu("550.90.05"), vgpu("550.90.05"), ACCEPT,
+    ),
+    (
+        "nvidia_vgpu_same_driver", "nvidia_vgpu", vgpu("550.90.05"), vgpu("580.65.06"), REJECT,
+    ),
     # The firmware decides; whose board it is, NVIDIA's documentation.
     *(
         ("mlx5_vf", "mlx5_vf", {"fw_psid": "MT_1", "fw_version": old},
@@ -346,9 +407,19 @@ DECISIONS = [
     ("pds_vf", "pds_vf", {"fw": "1.60.0-73"}, {"fw": "1.68.0-8"}, UNKNOWN),
     # The ring-to-service map must be equal.
     *(
-        ("qat_gen4_vf", name, {"cfg_services": "sym;asym"}, {"cfg_services": services}, outcome)
-        for name in ("qat_4xxx_vf", "qat_401xx_vf", "qat_402xx_vf")
-        for services, outcome in (("sym;asym", ACCEPT), ("dc", REJECT), (None, UNKNOWN))
+        (pack, name, {"cfg_services": "sym;asym"}, {"cfg_services": services}, outcome)
+        for pack, name in (
+            ("qat_gen4_vf", "qat_4xxx_vf"), ("qat_gen4_vf", "qat_401xx_vf"),
+            ("qat_gen4_vf", "qat_402xx_vf"), ("qat_gen5_vf", "qat_420xx_vf"),
+            ("qat_gen6_vf", "qat_6xxx_vf"),
+        )
+        for services, outcome in (
+            ("sym;asym", ACCEPT),
+            # As the driver prints what was written as sym;asym.
+            ("asym;sym", ACCEPT),
+            ("dc", REJECT),
+            (None, UNKNOWN),
+        )
     ),
     # The number of queue pairs must be equal.
     *(
@@ -385,23 +456,29 @@ DECISIONS = [
     # An older machine type that the destination has, too.
     (
         "qemu_machine", "qemu_machine",
-        {"machine_types": {"values": ["pc-q35-8.2"], "in_use": "pc-q35-8.2"}},
-        {"machine_types": ["pc-q35-8.2", "pc-q35-9.2"]}, ACCEPT,
+        machines({"values": ["pc-q35-8.2"], "in_use": "pc-q35-8.2"}),
+        machines(["pc-q35-8.2", "pc-q35-9.2"]), ACCEPT,
     ),
     (
         "qemu_machine", "qemu_machine",
-        {"machine_types": {"values": ["pc-q35-9.2"], "in_use": "pc-q35-9.2"}},
-        {"machine_types": ["pc-q35-8.2"]}, REJECT,
+        machines({"values": ["pc-q35-9.2"], "in_use": "pc-q35-9.2"}),
+        machines(["pc-q35-8.2"]), REJECT,
     ),
     (
-        "qemu_machine", "qemu_machine", {"machine_types": ["pc-q35-8.2"]},
-        {"machine_types": ["pc-q35-8.2"]}, UNKNOWN,
+        "qemu_machine", "qemu_machine", machines(["pc-q35-8.2"]), machines(["pc-q35-8.2"]),
+        UNKNOWN,
     ),
+    ("xe_vf", "xe_vf", xe(), xe(), ACCEPT),
+    ("xe_vf", "xe_vf", xe(), xe(product_id="b080"), REJECT),
+    ("xe_vf", "xe_vf", xe(), xe(revision="04"), REJECT),
     # Numbers, not text.
-    ("libvirt", "libvirt", {"libvirt_version": "3.0.0"}, {"libvirt_version": "2.5.0"}, REJECT),
-    ("libvirt", "libvirt", {"libvirt_version": "3.0.0"}, {"libvirt_version": "10.6.0"}, ACCEPT),
-    ("qemu", "qemu", {"qemu_version": "9.2.4"}, {"qemu_version": "8.2.10"}, REJECT),
-    ("qemu", "qemu", {"qemu_version": "8.2.10"}, {"qemu_version": "9.2.4"}, ACCEPT),
+    ("libvirt", "libvirt", libvirt("10.5.0"), libvirt("10.4.0"), REJECT),
+    ("libvirt", "libvirt", libvirt("10.4.0"), libvirt("10.10.0"), ACCEPT),
+    ("qemu", "qemu", qemu("9.2.4"), qemu("8.2.10"), REJECT),
+    ("qemu", "qemu", qemu("8.2.10"), qemu("9.2.4"), ACCEPT),
+    ("nova_minima", "nova_minima", minima("10.0.0", "8.2.2"), minima("10.0.0", "8.2.2"), ACCEPT),
+    ("nova_minima", "nova_minima", minima("10.0.0", "8.2.2"), minima("8.0.0", "6.2.0"), REJECT),
+    ("nova_minima", "nova_minima", minima("8.0.0", "6.2.0"), minima("10.0.0", "8.2.2"), REJECT),
 ]  # fmt: skip
 
 
@@ -418,83 +495,54 @@ def test_every_family_is_decided():
 
 # --- what guests use -----------------------------------------------------------------------------
 
-PORT = (
-    "<controller type='pci' model='pcie-root-port'>"
-    "<address type='pci' domain='0x0000' bus='0x00' slot='{}' function='{}'{}/></controller>"
-)
-MULTIFUNCTION = " multifunction='on'"
-
-
-def ports(*places):
-    return f"<devices>{''.join(PORT.format(*place) for place in places)}</devices>"
-
-
 #: For each row of a table: domains that it finds, and some like it that it does not.
+MDEV = "<devices><hostdev mode='subsystem' type='mdev' model='vfio-pci'/></devices>"
+VARIANT = "<devices><hostdev mode='subsystem' type='pci' managed='no'/></devices>"
+MANAGED = "<devices><hostdev mode='subsystem' type='pci' managed='yes'/></devices>"
+IGB = "<devices><interface><model type='igb'/></interface></devices>"
+VIRTIO = "<devices><interface><model type='virtio'/></interface></devices>"
+SOUND = "<devices><sound model='virtio'/></devices>"
+ICH9 = "<devices><sound model='ich9'/></devices>"
 USES = [
     (
         "qemu_machine", "machine_types", "pc-q35-8.2",
         ["<os><type machine='pc-q35-8.2'>hvm</type></os>"],
         ["", "<os><type>hvm</type></os>"],
     ),
-    (
-        "qemu", "qemu_version", "2.1",
-        ["<memoryBacking><source type='file'/></memoryBacking>"],
-        ["", "<memoryBacking><source type='anonymous'/></memoryBacking>"],
-    ),
-    (
-        "qemu", "qemu_version", "2.12",
-        ["<memoryBacking><source type='memfd'/></memoryBacking>"],
-        ["<memoryBacking><hugepages/></memoryBacking>"],
-    ),
-    (
-        "libvirt", "libvirt_version", "3.0.0",
-        [
-            ports(("0x02", "0x0", ""), ("0x02", "0x1", "")),
-            ports(("0x01", "0x0", ""), ("0x02", "0x0", ""), ("0x02", "0x7", "")),
-        ],
-        [
-            "",
-            ports(("0x02", "0x0", MULTIFUNCTION), ("0x02", "0x1", "")),
-            ports(("0x02", "0x0", " multifunction='off'"), ("0x02", "0x1", "")),
-            ports(("0x02", "0x0", ""), ("0x03", "0x0", "")),
-            ports(("0x02", "0x0", ""), ("0x03", "0x0", MULTIFUNCTION), ("0x03", "0x1", "")),
-        ],
-    ),
-    (
-        "libvirt", "libvirt_version", "3.1.0",
-        ["<memoryBacking><source type='file'/></memoryBacking>"],
-        ["<memoryBacking><access mode='shared'/></memoryBacking>"],
-    ),
-    (
-        "libvirt", "libvirt_version", "4.4.0",
-        ["<memoryBacking><source type='file'/><discard/></memoryBacking>"],
-        ["<devices><disk><driver discard='unmap'/></disk></devices>"],
-    ),
-    (
-        "libvirt", "libvirt_version", "4.10.0",
-        ["<memoryBacking><source type='memfd'/></memoryBacking>"],
-        ["<memoryBacking><hugepages/></memoryBacking>"],
-    ),
-    (
-        "libvirt", "libvirt_version", "5.2.0",
-        ["<os firmware='efi'><type>hvm</type></os>"],
-        ["<os><loader type='pflash'>/ovmf.fd</loader></os>"],
-    ),
-    (
-        "libvirt", "libvirt_version", "7.2.0",
-        ["<os firmware='efi'><firmware><feature name='secure-boot'/></firmware></os>"],
-        ["<os><firmware/></os>"],
-    ),
+    ("qemu", "mdev_migration", "met", [MDEV], ["", MANAGED, VARIANT]),
+    ("qemu", "variant_migration", "met", [VARIANT], ["", MANAGED, MDEV]),
+    ("qemu", "qemu_version", "8.0.0", [IGB], ["", VIRTIO]),
+    ("qemu", "qemu_version", "8.2.0", [SOUND], [ICH9]),
+    ("libvirt", "mdev_migration", "met", [MDEV], ["", MANAGED, VARIANT]),
+    ("libvirt", "variant_migration", "met", [VARIANT], ["", MANAGED, MDEV]),
     (
         "libvirt", "libvirt_version", "8.2.0",
         ["<memoryBacking><allocation mode='immediate' threads='8'/></memoryBacking>"],
         ["<memoryBacking><allocation mode='immediate'/></memoryBacking>"],
     ),
+    (
+        "libvirt", "libvirt_version", "8.3.0",
+        ["<devices><iommu model='virtio'/></devices>"],
+        ["<devices><iommu model='intel'/></devices>"],
+    ),
+    (
+        "libvirt", "libvirt_version", "8.6.0",
+        ["<os><loader stateless='yes'>/x.fd</loader></os>"],
+        ["<os><loader stateless='no'>/x.fd</loader></os>"],
+    ),
+    (
+        "libvirt", "libvirt_version", "8.7.0",
+        ["<cpu><maxphysaddr mode='passthrough'/></cpu>"],
+        ["<cpu mode='host-passthrough'/>"],
+    ),
+    ("libvirt", "libvirt_version", "9.3.0", [IGB], ["", VIRTIO]),
+    ("libvirt", "libvirt_version", "10.4.0", [SOUND], [ICH9]),
 ]  # fmt: skip
 HYPERVISOR = {
     "machine_types": ["pc-q35-8.1", "pc-q35-8.2"],
-    "qemu_version": "8.2.0",
-    "libvirt_version": "10.0.0",
+    **qemu("8.2.2"),
+    **libvirt("10.4.0"),
+    **minima("10.4.0", "8.2.2"),
 }
 
 
@@ -509,10 +557,50 @@ def test_uses(name, attribute, value, using, others):
         return offer.freeze_used(taken)
 
     for content in using:
-        assert dict(needed(content).values) == {attribute: {value}}
+        values = dict(needed(content).values)
+        assert values.pop(attribute) == {value}
+        assert not any(values.values())
         assert offer.judge(needed(content)).outcome is ACCEPT
     for content in others:
-        assert dict(needed(content).values) == {attribute: set()}
+        assert not dict(needed(content).values)[attribute]
+
+
+@pytest.mark.parametrize("content", [MDEV, VARIANT])
+def test_what_nova_demands_of_both_hosts(content):
+    """The rows of nova_minima, which ask for two attributes each."""
+    family = catalog_of("nova_minima").families["nova_minima"]
+
+    def need_on(libvirt_version, qemu_version):
+        facts = minima(libvirt_version, qemu_version)
+        domain = xpaths.parse(f"<domain>{content}</domain>")
+        offer = family.family.offer(facts)
+        find = functools.partial(xpaths.find, root=domain)
+        return offer.freeze_used(uses.used(family.needs, offer, facts, find)), offer
+
+    need, noble = need_on("10.0.0", "8.2.2")
+    _, jammy = need_on("8.0.0", "6.2.0")
+    mixed, _ = need_on("8.6.0", "6.2.0")
+    assert noble.judge(need).outcome is ACCEPT
+    assert jammy.judge(need).outcome is REJECT
+    # A guest whose own host is too old can go nowhere, until that is upgraded.
+    assert noble.judge(mixed).outcome is REJECT
+
+
+def test_nova_says_the_same():
+    """What the packs state is what the Nova that is installed here states."""
+    driver = (
+        pathlib.Path(importlib.util.find_spec("nova").origin).parent / "virt/libvirt/driver.py"
+    )
+    stated = dict(
+        re.findall(r"^(MIN_\w+) = \((\d+, \d+, \d+)\)$", driver.read_text(), re.MULTILINE)
+    )
+    named = set()
+    for pack in ("libvirt", "qemu", "nova_minima"):
+        text = (packs.FOLDER / f"{pack}.yaml").read_text()
+        for name in re.findall(r"MIN_\w+", text):
+            assert stated[name].replace(", ", ".") in text, name
+            named.add(name)
+    assert len(named) > 8
 
 
 def test_every_row_has_a_test():
@@ -540,6 +628,8 @@ OWN = DOCS / "_examples/own-rules.yaml"
         # Masks 0b011 to 0b111, and back.
         ({"capabilities": ["0", "1"]}, {"capabilities": ["0", "1", "2"]}, ACCEPT),
         ({"capabilities": ["0", "1", "2"]}, {"capabilities": ["0", "1"]}, REJECT),
+        ({"capabilities": "0x3"}, {"capabilities": "0x7"}, ACCEPT),
+        ({"capabilities": "0x7"}, {"capabilities": "0x3"}, REJECT),
         ({"rate": 200}, {"rate": 200}, ACCEPT),
         ({"rate": 200}, {"rate": 100}, REJECT),
         ({}, {"rate": None}, UNKNOWN),
@@ -617,10 +707,31 @@ def test_nvidia_spans_are_in_order_and_apart():
     ],
 )
 def test_nvidia_releases(release, lowest, highest):
-    assert nvidia.vgpu_version(release) == {"min": lowest, "max": highest}
+    found = nvidia.published_range(release)
+    assert found.attribute == {"min": lowest, "max": highest}
+    assert not found.assumed
 
 
-@pytest.mark.parametrize("release", ["515.65.01", "540.1", "570.100.1", "999.1", "550", "banana"])
+@pytest.mark.parametrize(
+    ("release", "lowest", "highest", "beside"),
+    [
+        # Those of vGPU hosts, as operators name them.
+        ("550.163.02", "7.1", "14.1", "what 550.163.01 has"),
+        ("580.65.05", "12.1", "1A.1", "what 580.65.06 has"),
+        ("580.159.01", "12.1", "1A.1", "what 580.142 has"),
+        ("595.71.03", "18.1", "1C.1", "what 595.45.04 has"),
+        # Between two that differ, what both have.
+        ("570.100.1", "12.1", "18.1", "what 570.86.16 and 570.123.01 have"),
+        ("570.124.03", "12.1", "18.1", "what 570.123.19 and 570.124.04 have"),
+    ],
+)
+def test_what_is_assumed_of_releases_beside_published_ones(release, lowest, highest, beside):
+    found = nvidia.published_range(release)
+    assert found.attribute == {"min": lowest, "max": highest}
+    assert found.assumed.endswith(beside)
+
+
+@pytest.mark.parametrize("release", ["515.65.01", "540.1", "999.1", "550", "banana"])
 def test_nvidia_releases_that_are_not_published(release):
     with pytest.raises(ValueError, match="NVIDIA's driver"):
-        nvidia.vgpu_version(release)
+        nvidia.published_range(release)

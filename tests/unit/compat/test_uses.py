@@ -6,7 +6,9 @@
 import pytest
 
 from nova_devcompat.compat import kinds, uses
+from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.machines import is_versioned
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.pins import parse_pins
 from nova_devcompat.compat.policy import Policies, Policy
@@ -125,7 +127,8 @@ def test_a_guest_can_stay_where_it_runs_whatever_the_table_says():
 
 def test_most():
     offer = HYPERVISOR.offer({**FACTS, "version": "4.0.0"})
-    assert uses.most(TABLE, offer) == {"machine": None, "version": {"3.0.0"}, "caps": {"a", "b"}}
+    # It is too old for 4.10.0, so what it has itself is needed of the next.
+    assert uses.most(TABLE, offer) == {"machine": None, "version": {"4.0.0"}, "caps": {"a", "b"}}
 
 
 def test_announced():
@@ -174,3 +177,92 @@ def test_pins():
     guest = Guest(pins=pins, keeps_devices=False)
     assert [verdict.outcome for verdict in on_host(guest, HYPERVISOR.offer(FACTS))] == ["accept"]
     assert [verdict.outcome for verdict in on_host(guest)] == ["unknown"]
+
+
+# --- what the guest's own host has ---------------------------------------------------------------
+
+MACHINES = Family(
+    name="machines",
+    rules={"machine": kinds.OneOf(), "qemu": kinds.Same(), "build": kinds.Origin()},
+    subject=Subject.HOST,
+)
+OWN = (
+    Use(xpath="machine", takes="machine", unversioned="qemu", aliases="aliases"),
+    Use(xpath="any", own="build"),
+)
+HOST = {
+    "machine": ["pc-q35-8.2", "microvm"],
+    "qemu": "8.2.2",
+    "build": "8.2.2-1",
+    "aliases": {"q35": "pc-q35-8.2", "small": "microvm"},
+}
+
+
+def own(facts=HOST, **found):
+    domain = {name: frozenset([text]) for name, text in found.items()}
+    return uses.used(OWN, MACHINES.offer(facts), facts, lambda path: domain.get(path, frozenset()))
+
+
+def test_a_row_can_ask_for_what_the_host_has():
+    assert own(any="yes") == {"build": {"8.2.2-1"}}
+    assert own({**HOST, "build": None}, any="yes") == {"build": None}
+
+
+@pytest.mark.parametrize("machine", ["microvm", "small"])
+def test_a_machine_without_a_version_needs_the_qemu_of_its_host(machine):
+    assert own(machine=machine) == {"machine": {"microvm"}, "qemu": {"8.2.2"}}
+
+
+@pytest.mark.parametrize("machine", ["pc-q35-8.2", "q35"])
+def test_a_machine_with_a_version_does_not(machine):
+    """An alias neither: it counts as what it stands for."""
+    assert own(machine=machine) == {"machine": {"pc-q35-8.2"}}
+
+
+def test_on_paper_a_guest_needs_what_its_host_is_too_old_for_the_others():
+    table = (*OWN, Use(xpath="new", requires={"qemu": frozenset({"9.0.0"})}))
+    most = uses.most(table, MACHINES.offer(HOST))
+    assert most == {"machine": None, "build": {"8.2.2-1"}, "qemu": {"8.2.2"}}
+
+
+def test_on_paper_no_guest_is_stuck_below_a_floor():
+    floors = Family(name="f", rules={"v": kinds.Floor(at="8.6")}, subject=Subject.HOST)
+    table = (Use(xpath="mdev", requires={"v": frozenset({"met"})}),)
+    assert uses.most(table, floors.offer({"v": "8.0"})) == {}
+    assert uses.most(table, floors.offer({"v": "8.6"})) == {"v": {"met"}}
+    old = floors.offer({"v": "8.0"})
+    need = old.freeze_used(uses.used(table, old, {}, lambda path: frozenset({"x"})))
+    assert dict(need.values) == {"v": {"unmet"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "versioned"),
+    [
+        ("pc-q35-8.2", True), ("pc-0.14", True), ("pc-i440fx-rhel7.6.0", True),
+        ("rhel6.6.0", True), ("s390-ccw-virtio-9.0", True), ("s390-ccw-virtio-noble", True),
+        ("virt-8.2", True),
+        ("pseries-9.1", True), ("pc-i440fx-bionic-hpb", True), ("xenfv-4.2", True),
+        ("pc-q35-noble", True), ("ubuntu-q35", False), ("ubuntu", False), ("q35", False),
+        ("pc", False), ("virt", False), ("microvm", False), ("s390-ccw-virtio", False),
+        ("pseries", False), ("isapc", False), ("x-remote", False), ("raspi3b", False),
+        ("vexpress-a15", False), ("pc-q35", False), ("pc-i440fx", False), ("none", False),
+    ],
+)  # fmt: skip
+def test_which_machine_types_have_a_version(name, versioned):
+    assert is_versioned(name) is versioned
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("q35", "is an alias or has no version"),
+        ("virt", "is an alias or has no version"),
+        ("PC-Q35-8.2", "is in another case than QEMU's; write pc-q35-8.2"),
+    ],
+)
+def test_pins_of_machine_types_that_no_host_can_meet(text, why):
+    rule = kinds.OneOf(versioned=True)
+    assert rule.parse_pin(" pc-q35-8.2 ") == {"pc-q35-8.2"}
+    with pytest.raises(Unreadable, match=why):
+        rule.parse_pin(text)
+    assert kinds.OneOf().parse_pin(text) == {text}

@@ -18,10 +18,11 @@ FACTS = {
     "qemu_machine": {
         "machine_types": ["pc-q35-8.1", "pc-q35-8.2"],
         "machine_aliases": {"q35": "pc-q35-8.2"},
+        "qemu_version": "8.2.2",
     },
-    "libvirt": {"libvirt_version": "9.0.0"},
+    "libvirt": dict.fromkeys(("libvirt_version", "mdev_migration", "variant_migration"), "9.0.0"),
 }
-MEMFD = "<memoryBacking><source type='memfd'/></memoryBacking>"
+THREADS = "<memoryBacking><allocation threads='8'/></memoryBacking>"
 
 
 def host(*families):
@@ -56,20 +57,25 @@ def of_domain(text):
     return needs(libvirt_driver(lambda: text))
 
 
-def test_what_the_domain_says():
-    text = f"<domain><os><type machine='pc-q35-8.1'>hvm</type></os>{MEMFD}</domain>"
-    assert of_domain(text) == {
-        "qemu_machine": {"machine_types": {"pc-q35-8.1"}},
-        "libvirt": {"libvirt_version": {"4.10.0"}},
+def all_of(**known):
+    """What is needed of each attribute: what is said of it here, else nothing."""
+    return {
+        name: {attribute: known.get(attribute, set()) for attribute in family.family.rules}
+        for name, family in CATALOG.families.items()
     }
+
+
+def test_what_the_domain_says():
+    text = f"<domain><os><type machine='pc-q35-8.1'>hvm</type></os>{THREADS}</domain>"
+    assert of_domain(text) == all_of(machine_types={"pc-q35-8.1"}, libvirt_version={"8.2.0"})
 
 
 def test_an_alias_is_what_it_stands_for_here():
     text = "<domain><os><type machine='q35'>hvm</type></os></domain>"
-    assert of_domain(text)["qemu_machine"] == {"machine_types": {"pc-q35-8.2"}}
+    assert of_domain(text) == all_of(machine_types={"pc-q35-8.2"})
 
 
-UNKNOWN = {"qemu_machine": {"machine_types": None}, "libvirt": {"libvirt_version": None}}
+UNKNOWN = {name: dict.fromkeys(family.family.rules) for name, family in CATALOG.families.items()}
 
 
 @pytest.mark.parametrize(
@@ -106,9 +112,6 @@ def test_where_no_host_family_is_libvirt_is_not_asked():
     assert needs(libvirt_driver(fail), devices=host()) == {}
 
 
-NOTHING = {"qemu_machine": {"machine_types": set()}, "libvirt": {"libvirt_version": set()}}
-
-
 @pytest.mark.parametrize(
     ("machine", "expected"),
     [
@@ -121,4 +124,4 @@ NOTHING = {"qemu_machine": {"machine_types": set()}, "libvirt": {"libvirt_versio
 def test_other_drivers(machine, expected):
     guest = instance(image_hw_machine_type=machine) if machine else instance()
     found = needs(types.SimpleNamespace(), guest)
-    assert found == {**NOTHING, "qemu_machine": {"machine_types": expected}}
+    assert found == all_of(machine_types=expected)

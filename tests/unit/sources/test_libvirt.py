@@ -119,10 +119,18 @@ def test_the_components():
     machine_types = attributes.pop("machine_types")
     assert attributes == {
         "component": "qemu_machine",
+        "qemu_version": "7.2.22",
         "machine_types_deprecated": [f"pc-i440fx-1.{minor}" for minor in (4, 5, 6, 7)],
         "machine_aliases": {"pc": "pc-i440fx-7.2", "q35": "pc-q35-7.2"},
     }
     assert not any(device.problems for device in (libvirt, qemu, qemu_machine))
+    both = component("hypervisor")
+    assert not both.problems
+    assert both.attributes == {
+        "component": "hypervisor",
+        "libvirt_version": "9.0.0",
+        "qemu_version": "7.2.22",
+    }
     assert machine_types == sorted(machine_types) and len(machine_types) == 58
     assert {"pc-i440fx-7.2", "pc-q35-2.4", "pc-i440fx-1.4", "microvm"} <= set(machine_types)
     assert not {"pc", "q35"} & set(machine_types)
@@ -389,7 +397,7 @@ def test_node_devices_that_cannot_be_listed_are_told_once(caplog):
     listed = connection.answers["listAllDevices"]
     connection.answers["listAllDevices"] = LibvirtError("no connection driver available")
     for _ in range(3):
-        assert libvirt_source.read("cmp1") == healthy[:3]
+        assert libvirt_source.read("cmp1") == healthy[:4]
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage() == (

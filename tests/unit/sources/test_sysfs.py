@@ -137,7 +137,7 @@ def test_mdevs_of_functions_are_their_parents(tree):
 def test_the_rules_can_read_the_shapes(tree):
     devices = read(tree, attributes={"services": "qat/cfg_services"})
     nic, gpu = devices["0000:81:00.0"].attributes, devices["0000:c1:00.0"].attributes
-    assert Superset().parse_offer(nic["vf_driver"]).offered == {"mlx5_vfio_pci"}
+    assert Superset().parse_offer(nic["vf_driver"]).offered.names == {"mlx5_vfio_pci"}
     assert AtLeast().parse_offer(nic["sriov_totalvfs"]) == 128
     assert OneOf().parse_offer(gpu["mdev_type"]).offered == {"nvidia-222", "nvidia-319"}
     assert Equal().parse_offer(nic["vf_driver_srcversion"])
