@@ -46,6 +46,13 @@ class UnknownFamily(ValueError):
     """A device that names a family which the catalog does not have."""
 
 
+def _listed(
+    families: Iterable[CatalogFamily], reports: Mapping[str, Device]
+) -> list[CatalogFamily]:
+    """Those families whose primary source lists the device."""
+    return [family for family in families if family.source in reports]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Catalog:
     """The families that one or several files define.
@@ -173,8 +180,9 @@ class Catalog:
         """A device of several sources.
 
         It belongs to the family that a source names, else to the one that matches what all of
-        them tell, of several the word of the family's primary source counting most; and only to a
-        family whose primary source lists it.
+        them tell, of several the word of the family's primary source counting most. Where no such
+        family's primary source lists it, it belongs to the family all the same, and what that
+        source would tell is not known: a device that nobody tells of needs something, too.
 
         :param address: its address
         :param reports: what each source tells of it, by the source's name; one at least
@@ -184,6 +192,7 @@ class Catalog:
         """
         union = Union(reports, self.paths)
         families = self._families_of(reports, union)
+        families = _listed(families, reports) or families
         if len(families) > 1:
             raise self._ambiguous(address, union, families)
         if not families:
@@ -193,10 +202,12 @@ class Catalog:
 
     def divide(
         self, address: str, reports: Mapping[str, Device], failed: Mapping[str, str] | None = None
-    ) -> tuple[list[Classified], dict[str, str]]:
+    ) -> tuple[list[Classified], dict[str, AmbiguousDevice]]:
         """A device of several sources, and of its functions those that are devices of their own.
 
-        A function is one of its own that belongs to a family with facts of functions.
+        A function is one of its own that belongs to a family with facts of functions. As with
+        :meth:`merge`, what a family's primary source does not list belongs to it where nothing
+        belongs to one that does.
 
         :returns: the device, with what functions are left of it where some are devices of their
             own; these, those together that are alike; and why others cannot be classified, by
@@ -205,24 +216,28 @@ class Catalog:
         :raises UnknownFamily: a family is named that is not in the catalog
         """
         union = Union(reports, self.paths)
-        possible = [one for one in self.families.values() if one.of_functions]
-        if not any(one.source in reports for one in possible):
+        if not any(one.of_functions for one in self.families.values()):
             return [self.merge(address, reports, failed)], {}
         whole = self._families_of(reports, union, of_functions=False)
+        of_alike = [
+            (tuple(functions), self._families_of_function(functions[0], union))
+            for functions in list(union.functions().values()) or [[address]]
+        ]
+        if _listed([*whole, *(family for _, own in of_alike for family in own)], reports):
+            whole = _listed(whole, reports)
+            of_alike = [(functions, _listed(own, reports)) for functions, own in of_alike]
         if len(whole) > 1:
             raise self._ambiguous(address, union, whole)
         found: list[Classified] = []
         left: list[str] = []
-        problems: dict[str, str] = {}
-        for functions in list(union.functions().values()) or [[address]]:
-            own = self._families_of_function(functions[0], reports, union)
+        problems: dict[str, AmbiguousDevice] = {}
+        for functions, own in of_alike:
             if len(own) + len(whole) > 1 and own:
                 for function in functions:
-                    problems[function] = str(self._ambiguous(function, union, [*whole, *own]))
+                    problems[function] = self._ambiguous(function, union, [*whole, *own])
             elif own:
                 facts = union.of(own[0].source)
-                alike = tuple(functions)
-                found.append(of_family(address, own[0], reports, failed or {}, facts, alike))
+                found.append(of_family(address, own[0], reports, failed or {}, facts, functions))
             else:
                 left += functions
         if whole or not any(one.address == address and not one.functions for one in found):
@@ -254,7 +269,7 @@ class Catalog:
     def _families_of(
         self, reports: Mapping[str, Device], union: Union, *, of_functions: bool | None = None
     ) -> list[CatalogFamily]:
-        """The families of a device.
+        """The families of a device, those among them whose primary source does not list it.
 
         :param of_functions: only those with facts of functions, or only others; None for all
         """
@@ -266,14 +281,11 @@ class Catalog:
             family
             for family in candidates
             if of_functions in (None, family.of_functions)
-            and family.source in reports
             and (named or family.matches(union.seen_by(family)))
         ]
 
-    def _families_of_function(
-        self, function: str, reports: Mapping[str, Device], union: Union
-    ) -> list[CatalogFamily]:
-        """The families with facts of functions that a function belongs to."""
+    def _families_of_function(self, function: str, union: Union) -> list[CatalogFamily]:
+        """The families with facts of functions that a function belongs to, as above."""
         named = sorted(union.families_named(function))
         for name in named:
             self._check_name(name)
@@ -281,10 +293,42 @@ class Catalog:
         return [
             family
             for family in candidates
-            if family.of_functions
-            and family.source in reports
-            and (named or family.matches(union.seen_by(family, function)))
+            if family.of_functions and (named or family.matches(union.seen_by(family, function)))
         ]
+
+    def in_doubt(
+        self,
+        address: str,
+        families: Iterable[str],
+        why: str,
+        moment: Moment,
+        functions: tuple[str, ...] = (),
+    ) -> Classified:
+        """A device of which it cannot be told to which of several families it belongs.
+
+        It is held against the strictest of them, and nothing is known of it: never a device that
+        needs nothing.
+
+        :param families: their names, one at least
+        :param why: what is wrong
+        :param functions: addresses of the functions that are meant; empty for the device
+        """
+        strictest = max(
+            (self.families[name] for name in sorted(families)),
+            key=lambda family: (
+                (policy := family.policy(Policy(), moment)).of_unknown(),
+                policy.mode.strength,
+            ),
+        )
+        names = (*strictest.family.rules, *strictest.attributes)
+        return Classified(
+            address=address,
+            family=strictest,
+            attributes={},
+            origins={},
+            problems=dict.fromkeys(names, why),
+            functions=functions,
+        )
 
     def rules_of(self, device: Device) -> Mapping[str, Rule[Any, Any]]:
         """The rules for a device by attribute; none for a device of no family.

@@ -108,8 +108,8 @@ class Paper:
     def _divided(self, host: str, catalog: Catalog, device: Device) -> Iterable[_Placed]:
         """A device and those of its functions that are devices of their own."""
         found, problems = catalog.divide(device.address, {PAPER: device})
-        for why in problems.values():
-            raise ValueError(why)
+        for error in problems.values():
+            raise error
         for one in found:
             if one.family is None:
                 self.passed_over += [(host, address) for address in one.functions]

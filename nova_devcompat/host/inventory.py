@@ -20,6 +20,7 @@ from nova_devcompat.catalog.model import (
     Catalog,
     UnknownFamily,
 )
+from nova_devcompat.catalog.stages import now
 from nova_devcompat.compat.device import Device, is_pci, normalise_address
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
@@ -202,9 +203,10 @@ class HostSurvey:
     """What the sources of a host told at one moment.
 
     :param catalog: the catalog that names them
-    :param devices: all devices, those of no family among them, by address
+    :param devices: all devices, those of no family among them, by address; one that several
+        families match is of the strictest, and nothing is known of it
     :param failed: why a source told nothing, by its name
-    :param left_out: why a device could not be classified, by its address
+    :param left_out: why it is not known what a device belongs to, by its address
     """
 
     catalog: Catalog
@@ -282,11 +284,15 @@ class HostReader:
         for address, by_source in sorted(reports.items()):
             try:
                 found, problems = catalog.divide(address, by_source, reasons)
-            except (AmbiguousDevice, UnknownFamily) as error:
+            except AmbiguousDevice as error:
+                left_out[address] = str(error)
+                devices.append(catalog.in_doubt(address, error.families, str(error), now()))
+            except UnknownFamily as error:
                 left_out[address] = str(error)
             else:
                 devices += found
-                left_out |= problems
+                devices += _in_doubt(catalog, address, problems)
+                left_out |= {function: str(error) for function, error in problems.items()}
         return HostSurvey(
             catalog=catalog, devices=tuple(devices), failed=failed, left_out=left_out
         )
@@ -314,7 +320,9 @@ class HostReader:
                         of_none.add(merged.address)
                 continue
             offer = _offer(merged.family, merged)
-            _add(problems, merged, _not_offered(merged.family, merged, offer, survey.failed))
+            if survey.left_out.keys().isdisjoint(merged.functions or [merged.address]):
+                whys = _not_offered(merged.family, merged, offer, survey.failed)
+                _add(problems, merged, whys)
             in_use, unreadable = _in_use(merged.family, merged, offer)
             problems |= unreadable
             if merged.functions:
@@ -354,6 +362,18 @@ class HostReader:
             if once is None:
                 once = self._logged[nodename] = Once(nodename, self._failed_check)
         once.update(problems)
+
+
+def _in_doubt(
+    catalog: Catalog, address: str, problems: Mapping[str, AmbiguousDevice]
+) -> Iterator[Classified]:
+    """Functions of a device that several families match, those of the same families together."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for function, error in problems.items():
+        alike.setdefault(error.families, []).append(function)
+    for families, functions in alike.items():
+        own = () if functions == [address] else tuple(functions)
+        yield catalog.in_doubt(address, families, str(problems[functions[0]]), now(), own)
 
 
 def _one_each(parts: list[HostDevice], problems: dict[str, str]) -> list[HostDevice]:

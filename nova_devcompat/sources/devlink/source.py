@@ -200,7 +200,7 @@ class DevlinkSource(Source):
     def _answers(self, deadline: float) -> dict[Handle, Info | str]:
         """What devlink says of each device, or why it says nothing."""
         try:
-            infos = self._ask(self._all, Conversation.infos)
+            infos, handles = self._ask(self._all, _infos_and_handles)
         except NoFamily:
             if self._once.is_new(_FAMILY):
                 LOG.info("This kernel has no devlink, so source 'devlink' finds no devices")
@@ -210,7 +210,12 @@ class DevlinkSource(Source):
         self._once.is_over(_FAMILY)
         self._log("devlink's answer for all devices", "")
         self._each.clear()
-        return {info.handle: info for info in infos}
+        answers: dict[Handle, Info | str] = {info.handle: info for info in infos}
+        # In a dump the kernel passes over a device whose driver has nothing to say
+        # (net/devlink/dev.c, devlink_nl_info_get_dump_one), as if it were not there.
+        for handle in handles:
+            answers.setdefault(handle, _NoInfo(_NOTHING_SAID))
+        return answers
 
     def _one_by_one(self, problem: SourceError, deadline: float) -> dict[Handle, Info | str]:
         handles = list(self._known)
@@ -226,8 +231,9 @@ class DevlinkSource(Source):
                 call = self._each[handle] = SourceCall(self.name, min(left, self._seconds / 8))
             try:
                 answers[handle] = self._ask(call, operator.methodcaller("info", handle))
-            except _Passed:
-                continue
+            except _Passed as passed:
+                if passed.code == errno.EOPNOTSUPP:
+                    answers[handle] = _NoInfo(_NOTHING_SAID)
             except (SourceError, NoFamily) as error:
                 answers[handle] = str(error) or "there is no devlink any more"
         if not any(isinstance(answer, Info) for answer in answers.values()):
@@ -245,7 +251,7 @@ class DevlinkSource(Source):
             return call.call(run)
         except KernelError as error:
             if error.code in (errno.ENODEV, errno.EOPNOTSUPP):
-                raise _Passed(str(error)) from error
+                raise _Passed(str(error), error.code) from error
             raise SourceError(
                 f"devlink refuses to answer: {error}; look at the device's driver in dmesg, and "
                 "whether the service may use netlink"
@@ -265,7 +271,7 @@ class DevlinkSource(Source):
         found: list[Device] = []
         for handle in sorted(answers, key=str):
             answer = answers[handle]
-            problem = answer if isinstance(answer, str) else ""
+            problem = answer if isinstance(answer, str) and type(answer) is not _NoInfo else ""
             identity: Facts | None = Facts()
             if handle.bus == "pci":
                 identity = identities.get(handle.device, identity)
@@ -318,8 +324,36 @@ class DevlinkSource(Source):
             LOG.info("%s runs the versions that it has stored", handle)
 
 
+def _infos_and_handles(conversation: Conversation) -> tuple[Sequence[Info], Sequence[Handle]]:
+    """What devlink says of all devices, and which there are, as far as that is told."""
+    infos = list(conversation.infos())
+    try:
+        return infos, list(conversation.handles())
+    except (KernelError, Garbled):
+        return infos, []
+
+
 class _Passed(SourceError):
-    """A device that has gone, or whose driver says nothing."""
+    """A device that has gone, or whose driver says nothing.
+
+    :param code: an errno
+    """
+
+    def __init__(self, why: str, code: int) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+class _NoInfo(str):
+    """Why a driver says nothing of a device: no fault, unless a family wants to know."""
+
+    __slots__ = ()
+
+
+_NOTHING_SAID = (
+    "devlink says nothing of the device (Operation not supported); look at its driver and its "
+    "firmware in dmesg"
+)
 
 
 def _silent(before: Facts | None, problem: str) -> Facts:

@@ -222,6 +222,10 @@ def test_families_of_functions_and_of_their_device(tmp_path, caplog):
     devices = host.read()
     assert devices.find(functions[2]).address == pf and not devices.fully_read
     assert "device 0000:81:01.0" in caplog.text and "nic, mlx5_vf" in caplog.text
+    doubtful = devices.find(functions[0])
+    assert (doubtful.address, doubtful.parent) == (functions[0], pf)
+    assert doubtful.family in ("nic", "mlx5_vf") and not doubtful.offer.parsed
+    assert "nic, mlx5_vf" in str(doubtful.offer.unknown)
 
 
 def test_a_source_that_does_not_know_a_function(tmp_path):

@@ -175,7 +175,7 @@ def test_each_source_is_read_once_a_cycle(host):
     host.read()
     before = len(host.kernel.requests), host.nvml.reads
     host.read()
-    assert (len(host.kernel.requests), host.nvml.reads) == (before[0] + 2, before[1] + 1)
+    assert (len(host.kernel.requests), host.nvml.reads) == (before[0] + 3, before[1] + 1)
     assert sorted(host.loaded) == ["devlink", "nvml", "sysfs"]
 
 
@@ -248,7 +248,9 @@ def test_a_failing_primary_source(host, log):
     host.read()
     host.kernel.refuses = 1
     for _ in range(3):
-        assert host.read().keys() == {GPU}
+        # Another source lists them: they are devices of which nothing is known.
+        assert host.read().keys() == {FIRST, SECOND, GPU}
+        assert "fw_version" in host.read()[FIRST].offer.unknown
     ((level, text),) = log()
     assert level == "WARNING" and text.startswith("cmp1: source devlink cannot be used until")
     host.kernel.refuses = 0
@@ -366,7 +368,10 @@ def test_a_device_of_two_families(host, log):
     other = {**NVIDIA, "match": {"driver": "nvidia"}}
     host.set({"nvidia_vgpu": NVIDIA, "gpu": other, "mlx5_vf": MLX5})
     for _ in range(2):
-        assert host.read().keys() == {FIRST, SECOND}
+        assert host.read().keys() == {FIRST, SECOND, GPU}
+    doubtful = host.read()[GPU].offer
+    assert doubtful.unknown.keys() == doubtful.family.rules.keys()
+    assert not doubtful.parsed
     ((level, text),) = log()
     assert level == "WARNING"
     assert f"cmp1: device {GPU} cannot be used" in text
@@ -408,7 +413,7 @@ def test_a_silent_source_leaves_open_what_it_could_tell_only(host):
 def test_a_device_that_its_primary_source_does_not_list_is_not_of_none(host):
     host.set({"mlx5_vf": {**MLX5, "source": "nvml"}, "nvidia_vgpu": NVIDIA})
     devices = host.devices()
-    assert not devices.fully_read
+    assert devices.find(FIRST).offer.unknown
     assert not devices.is_of_none(FIRST)
     assert not devices.is_of_none(GPU), "it is of a family"
 

@@ -95,7 +95,11 @@ def test_two_nics(source, kernel):
         "fw_version_stored": "22.39.1002",
     }
     assert devices[FIRST].family is None and not devices[FIRST].problems
-    assert kernel.requests == [(messages.INFO_GET, None), (messages.PORT_GET, None)]
+    assert kernel.requests == [
+        (messages.INFO_GET, None),
+        (messages.GET, None),
+        (messages.PORT_GET, None),
+    ]
     assert kernel.opened == kernel.closed == 2
 
 
@@ -109,6 +113,10 @@ def test_a_recorded_answer(tree):
     class Recorded(messages.Socket):
         def send(self, data):
             if struct.unpack_from("=H", data, 4)[0] == messages.FAMILY:
+                if data[16] == messages.GET:
+                    sequence = struct.unpack_from("=I", data, 8)[0]
+                    self.queue.append(messages.done(0, sequence))
+                    return len(data)
                 assert struct.unpack_from("=I", data, 8)[0] == 2
                 self.queue.append(messages.RECORDED_MLX5)
                 return len(data)
@@ -318,7 +326,34 @@ def test_all_devices_fail(source, kernel):
 def test_a_driver_that_says_nothing(source, kernel):
     kernel.failing = {f"pci/{FIRST}": errno.EIO, f"pci/{SECOND}": errno.EOPNOTSUPP}
     kernel.devices["pci/0000:91:00.0"] = messages.mlx5()
-    assert list(read(source)) == [FIRST, "0000:91:00.0"]
+    devices = read(source)
+    assert list(devices) == [FIRST, SECOND, "0000:91:00.0"]
+    assert "Operation not supported" in devices[SECOND].problems["fw_version"]
+    assert devices[SECOND].attributes["vendor_id"] == "15b3"
+
+
+def test_a_driver_that_says_nothing_is_not_passed_over_in_a_dump(source, kernel, caplog):
+    """The kernel leaves such a device out of a dump, as if it were not there."""
+    said = kernel.devices.pop(f"pci/{SECOND}")
+    asked = []
+
+    def answers(request):
+        whole = {**kernel.devices, f"pci/{SECOND}": said}
+        dump = request[16] == messages.GET
+        asked.append(request[16])
+        kept, kernel.devices = kernel.devices, whole if dump else kernel.devices
+        try:
+            return type(kernel).answer(kernel, request)
+        finally:
+            kernel.devices = kept
+
+    kernel.answer = answers
+    devices = read(source)
+    assert messages.INFO_GET in asked
+    assert "Operation not supported" in devices[SECOND].problems["fw_version"]
+    assert not devices[FIRST].problems
+    # Whether that matters, a family knows.
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_device_that_is_flashed(source, kernel, caplog):
