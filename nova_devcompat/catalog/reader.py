@@ -14,6 +14,7 @@ from nova_devcompat.catalog.names import check_name
 from nova_devcompat.catalog.needs import has_rule, read_needs
 from nova_devcompat.catalog.registry import NamedSources
 from nova_devcompat.catalog.stages import MODES, BadStage, Stages, parse_stages
+from nova_devcompat.catalog.told import Told, check_pattern
 from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.policy import Mode, OnUnknown
 from nova_devcompat.kit.section import Section
@@ -31,6 +32,7 @@ class FamilyReader:
         self._sources = sources
         self._check_sources = check_sources
         self._kinds = RuleKinds()
+        self._told = Told(sources)
 
     def read(self, family: Section, match: Mapping[str, str] | None) -> CatalogFamily | None:
         """The family; None where it is too wrong to be one.
@@ -44,6 +46,8 @@ class FamilyReader:
         in_use = _in_use(family)
         stages, rule_stages = _family_stages(family)
         needs = read_needs(family, rules)
+        if self._check_sources:
+            self._told.check(family, source, attributes, rules)
         if not match or not rules:
             return None
         mode, on_unknown = family.text("mode"), family.text("on_unknown")
@@ -132,6 +136,7 @@ def read_match(family: Section) -> dict[str, str] | None:
                 "the wildcards are * for any text and ? for one character"
             )
             usable = False
+        check_pattern(stated)
         match[attribute] = pattern
     return match if match and usable else None
 

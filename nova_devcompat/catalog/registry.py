@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
+from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.plugins import PluginError
 
 
@@ -20,6 +22,18 @@ class SourceClass(Protocol):
     @property
     def stands_in(self) -> bool:
         """Whether it tells all that other sources of a family would."""
+
+    @property
+    def attribute_types(self) -> Mapping[str, AttributeType] | None:
+        """The attributes that it tells, by name; None where it does not say."""
+
+    @property
+    def function_attribute_types(self) -> Mapping[str, AttributeType] | None:
+        """Those that it tells of functions; None where these have none of their own."""
+
+    @property
+    def tells_more(self) -> bool:
+        """Whether it may tell others, too."""
 
     def check_file(self, attribute: str, pattern: str) -> None:
         """Look at a file that it is to read.
@@ -73,6 +87,48 @@ class NamedSources:
         """
         source = self._class(name)
         return source is not None and bool(source.stands_in)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the sources that are installed."""
+        return self._registered.names
+
+    def attributes_of(self, name: str, *, of_function: bool = False) -> frozenset[str] | None:
+        """The names of the attributes that a source tells; None where it does not say.
+
+        :param of_function: of functions, not of devices
+        """
+        types = self._types(name, of_function)
+        return None if types is None else frozenset(types)
+
+    def type_of(
+        self, name: str, attribute: str, *, of_function: bool = False
+    ) -> AttributeType | None:
+        """The type of an attribute that a source tells; None where it does not say."""
+        return (self._types(name, of_function) or {}).get(attribute)
+
+    def _types(self, name: str, of_function: bool) -> Mapping[str, AttributeType] | None:
+        source = self._class(name)
+        # A source that tells nothing of functions is asked for what it tells of their device.
+        kinds = ("function_attribute_types",) * of_function + ("attribute_types",)
+        stated = (getattr(source, kind, None) for kind in kinds)
+        return next((types for types in stated if types is not None), None)
+
+    def is_open(self, name: str) -> bool:
+        """Whether a source may tell attributes that it does not name."""
+        source = self._class(name)
+        return bool(getattr(source, "tells_more", False))
+
+    @property
+    def names_told(self) -> frozenset[str] | None:
+        """All that any source tells; None where one that stands in for none does not say."""
+        told: set[str] = set()
+        for name in self.names:
+            names = self.attributes_of(name)
+            if names is None and not self.stands_in(name) and self._class(name) is not None:
+                return None
+            told |= names or set()
+        return frozenset(told)
 
     def problem_of_file(self, name: str, attribute: str, pattern: str) -> str:
         """Why a source cannot read a file for an attribute; '' if it can, or is not known here."""

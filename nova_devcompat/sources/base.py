@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from nova_devcompat.compat.device import Device, Function, normalise_address
+from nova_devcompat.compat.types import AttributeType
 
 __all__ = [
     "API_VERSION",
@@ -69,6 +70,14 @@ class Source(abc.ABC):
     #: Whether an operator wrote what it tells. For the families whose source it is it then tells
     #: all that others would, and a mistake in it keeps nova-compute from starting. Since 1.2.
     stands_in: ClassVar[bool] = False
+    #: The attributes that it tells, and the type of each; None where it does not say. A catalog
+    #: that asks for another is refused. Since 1.3.
+    attribute_types: ClassVar[Mapping[str, AttributeType] | None] = None
+    #: Likewise those that it tells of each function, of a source whose devices have functions.
+    #: Since 1.3.
+    function_attribute_types: ClassVar[Mapping[str, AttributeType] | None] = None
+    #: Whether it may tell others too, as text, whose names only the host knows. Since 1.3.
+    tells_more: ClassVar[bool] = False
 
     def __init__(self, options: SourceOptions) -> None:
         self.options = options

@@ -53,6 +53,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nova_devcompat.compat.device import Device, normalise_address
+from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit import xml
 from nova_devcompat.kit.once import Once
 from nova_devcompat.kit.text import printed
@@ -463,6 +464,28 @@ class LibvirtSource(Source):
     """
 
     name = "libvirt"
+    attribute_types = {
+        **dict.fromkeys(
+            (
+                "component",
+                "libvirt_version",
+                "hypervisor_type",
+                "hypervisor_version",
+                "qemu_version",
+                "vendor_id",
+                "product_id",
+                "driver",
+            ),
+            AttributeType.TEXT,
+        ),
+        **dict.fromkeys(
+            ("machine_types", "machine_types_deprecated", "mdev_type"), AttributeType.LIST
+        ),
+        **dict.fromkeys(
+            ("machine_aliases", "mdev_name", "mdev_device_api", "mdev_available_instances"),
+            AttributeType.MAPPING,
+        ),
+    }
 
     def __init__(
         self,

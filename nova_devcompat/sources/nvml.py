@@ -56,6 +56,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 from nova_devcompat.compat.device import Device, normalise_address
+from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.once import Once
 from nova_devcompat.kit.text import printed
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
@@ -514,6 +515,27 @@ class NvmlSource(Source):
     """
 
     name = "nvml"
+    attribute_types = {
+        **dict.fromkeys(
+            (
+                "vendor_id",
+                "product_id",
+                "driver_version",
+                "virtualization_mode",
+                "ecc_mode",
+                "ecc_mode_pending",
+                "vgpu_migration",
+                "mig_mode",
+                "vgpu_heterogeneous_mode",
+                "product_name",
+            ),
+            AttributeType.TEXT,
+        ),
+        "vgpu_version": AttributeType.RANGE,
+        "vgpu_version_supported": AttributeType.RANGE,
+        "vgpu_negotiated": AttributeType.MAPPING,
+        "vgpu_instances_migration": AttributeType.MAPPING,
+    }
 
     def __init__(self, options: SourceOptions, *, ask: Callable[[], Answers] = ask) -> None:
         super().__init__(options)

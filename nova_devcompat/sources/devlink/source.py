@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from nova_devcompat.compat.device import Device, is_pci
+from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.once import Once
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
@@ -106,6 +107,54 @@ def pending(facts: Facts) -> dict[str, str]:
     }
 
 
+# Names of versions that several drivers have (Documentation/networking/devlink/devlink-info.rst).
+_VERSIONS = (
+    "asic_id",
+    "asic_rev",
+    "board_id",
+    "board_rev",
+    "board_manufacture",
+    "board_part_number",
+    "board_serial_number",
+    "fw",
+    "fw_api",
+    "fw_app",
+    "fw_app_bundle_id",
+    "fw_app_name",
+    "fw_bootloader",
+    "fw_bundle_id",
+    "fw_goldfw",
+    "fw_mainfwa",
+    "fw_mainfwb",
+    "fw_mgmt",
+    "fw_mgmt_api",
+    "fw_mgmt_build",
+    "fw_ncsi",
+    "fw_netlist",
+    "fw_psid",
+    "fw_psid_api",
+    "fw_roce",
+    "fw_undi",
+    "fw_version",
+)
+
+#: The attributes that the source has names for, all text; drivers have more.
+ATTRIBUTE_TYPES: Mapping[str, AttributeType] = dict.fromkeys(
+    (
+        "vendor_id",
+        "product_id",
+        "pf_product_id",
+        "subsystem_vendor_id",
+        "subsystem_product_id",
+        "class",
+        "revision",
+        "driver",
+        *(f"{name}{suffix}" for name in _VERSIONS for suffix in ("", "_stored", "_pending")),
+    ),
+    AttributeType.TEXT,
+)
+
+
 class DevlinkSource(Source):
     """Reads versions from the kernel's devlink, which needs no privilege.
 
@@ -132,6 +181,10 @@ class DevlinkSource(Source):
     """
 
     name = "devlink"
+    attribute_types = ATTRIBUTE_TYPES
+    function_attribute_types = {"migratable": AttributeType.TEXT}
+    # Each driver has versions of its own.
+    tells_more = True
 
     def __init__(
         self,

@@ -9,11 +9,12 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from nova_devcompat.compat.device import Device
 from nova_devcompat.compat.traits import check_name
+from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.once import Once
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
@@ -30,44 +31,56 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: The attributes that the source has names for; a catalog cannot give these to its own files.
-ATTRIBUTES = frozenset(
-    {
-        "vendor_id",
-        "product_id",
-        "pf_product_id",
-        "subsystem_vendor_id",
-        "subsystem_product_id",
-        "class",
-        "revision",
-        "driver",
-        "driver_version",
-        "driver_srcversion",
-        "sriov_totalvfs",
-        "sriov_numvfs",
-        "vf_driver",
-        "vf_driver_version",
-        "vf_driver_srcversion",
-        "mdev_type",
-        "mdev_name",
-        "mdev_device_api",
-        "mdev_description",
-        "mdev_available_instances",
-        "vgpu_creatable",
-        "kernel_release",
-        "component",
-    }
-)
+ATTRIBUTE_TYPES: Mapping[str, AttributeType] = {
+    **dict.fromkeys(
+        (
+            "vendor_id",
+            "product_id",
+            "pf_product_id",
+            "subsystem_vendor_id",
+            "subsystem_product_id",
+            "class",
+            "revision",
+            "driver",
+            "driver_version",
+            "driver_srcversion",
+            "vf_driver_version",
+            "vf_driver_srcversion",
+            "kernel_release",
+            "component",
+        ),
+        AttributeType.TEXT,
+    ),
+    "sriov_totalvfs": AttributeType.INTEGER,
+    "sriov_numvfs": AttributeType.INTEGER,
+    "vf_driver": AttributeType.LIST,
+    "mdev_type": AttributeType.LIST,
+    **dict.fromkeys(
+        (
+            "mdev_name",
+            "mdev_device_api",
+            "mdev_description",
+            "mdev_available_instances",
+            "vgpu_creatable",
+        ),
+        AttributeType.MAPPING,
+    ),
+}
 
 #: Those that it tells of each function.
-FUNCTION_ATTRIBUTES = frozenset(
-    {
+FUNCTION_ATTRIBUTE_TYPES: Mapping[str, AttributeType] = dict.fromkeys(
+    (
         "vf_driver",
         "vf_driver_version",
         "vf_driver_srcversion",
         "vf_driver_migrates",
         "vgpu_type",
-    }
+    ),
+    AttributeType.TEXT,
 )
+
+#: The names of all of them.
+ATTRIBUTES = frozenset({*ATTRIBUTE_TYPES, *FUNCTION_ATTRIBUTE_TYPES})
 
 #: The address of the kernel, and its name among the components of a host.
 KERNEL = "kernel"
@@ -84,7 +97,7 @@ def check_pattern(attribute: str, pattern: str) -> None:
     :raises ValueError: the attribute or the pattern will not do, and why
     """
     check_name(attribute)
-    if attribute in ATTRIBUTES | FUNCTION_ATTRIBUTES:
+    if attribute in ATTRIBUTES:
         raise ValueError(
             f"attribute {attribute!r} is one that the source reads itself; name it otherwise"
         )
@@ -145,6 +158,8 @@ class SysfsSource(Source):
     """
 
     name = "sysfs"
+    attribute_types = ATTRIBUTE_TYPES
+    function_attribute_types = FUNCTION_ATTRIBUTE_TYPES
     capabilities = frozenset({"check_file"})
 
     def __init__(

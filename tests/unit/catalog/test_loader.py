@@ -185,29 +185,36 @@ def test_digest_knows_the_source(write, monkeypatch, tmp_path):
     assert one.digest != other.digest
 
 
-ATTRIBUTES = "{fw_version: nvml, caps: {source: sysfs, path: 'vendor/cap_*'}}"
+ATTRIBUTES = "{driver_version: nvml, caps: {source: sysfs, path: 'vendor/cap_*'}}"
 
 
 def test_where_attributes_come_from(write):
-    rules = "{fw_version: semver, caps: superset, ecc: equal}"
+    rules = "{driver_version: semver, caps: superset, fw: equal}"
     text = catalog_of(
         family(source="devlink", rules=rules, attributes=ATTRIBUTES),
-        family("other", source="sysfs", match="{vendor_id: '8086'}"),
-        family("paper", match="{vendor_id: '10de'}", attributes="{fw_version: nvml}"),
+        family("other", source="sysfs", match="{vendor_id: '8086'}", rules="{revision: equal}"),
+        family(
+            "paper",
+            match="{vendor_id: '10de'}",
+            rules="{driver_version: equal}",
+            attributes="{driver_version: nvml}",
+        ),
     )
     catalog = load_catalog([write(text)])
     found = catalog.families["fam"]
     assert found.attributes == {
-        "fw_version": AttributeSource(source="nvml"),
+        "driver_version": AttributeSource(source="nvml"),
         "caps": AttributeSource(source="sysfs", path="vendor/cap_*"),
     }
     assert found.sources == {"devlink", "nvml", "sysfs"}
     assert found.source_of("caps").path == "vendor/cap_*"
-    assert found.source_of("ecc") == AttributeSource(source="devlink")
+    assert found.source_of("fw") == AttributeSource(source="devlink")
     assert catalog.families["other"].sources == {"sysfs"}
     # The inventory stands in for all.
     assert catalog.families["paper"].sources == {"static"}
-    assert catalog.families["paper"].source_of("fw_version") == AttributeSource(source="static")
+    assert catalog.families["paper"].source_of("driver_version") == AttributeSource(
+        source="static"
+    )
     assert catalog.sources == {"devlink", "nvml", "sysfs", "static"}
     assert [*catalog.paths["sysfs"].values()] == ["vendor/cap_*"]
 
@@ -219,12 +226,15 @@ def test_the_documented_example_of_several_sources():
 
 
 def test_facts_of_functions(write):
-    rules = "{fw_version: semver, caps: superset, ecc: equal}"
-    stated = "{{caps: {{source: sysfs, path: caps, of: {}}}, ecc: {{source: sysfs, of: {}}}}}"
+    rules = "{fw_version: semver, caps: superset, vf_driver_version: equal}"
+    stated = (
+        "{{caps: {{source: sysfs, path: caps, of: {}}}, "
+        "vf_driver_version: {{source: sysfs, of: {}}}}}"
+    )
 
-    def load(caps, ecc):
+    def load(caps, driver):
         text = catalog_of(
-            family(source="devlink", rules=rules, attributes=stated.format(caps, ecc))
+            family(source="devlink", rules=rules, attributes=stated.format(caps, driver))
         )
         return load_catalog([write(text)])
 
@@ -234,7 +244,8 @@ def test_facts_of_functions(write):
     assert found.source_of("caps") == AttributeSource(
         source="sysfs", path="caps", of_function=True
     )
-    assert not found.source_of("ecc").of_function and not found.source_of("fw_version").of_function
+    assert not found.source_of("vf_driver_version").of_function
+    assert not found.source_of("fw_version").of_function
     assert not catalog.paths and [*catalog.function_paths["sysfs"].values()] == ["caps"]
     assert catalog.on_paper().families["fam"].source_of("caps") == AttributeSource(
         source="inventory", of_function=True
@@ -244,7 +255,7 @@ def test_facts_of_functions(write):
     assert not plain.families["fam"].of_functions and not plain.function_paths
     # What a file of a device is called is not what one of a function is.
     assert plain.paths["sysfs"].keys().isdisjoint(catalog.function_paths["sysfs"])
-    digests = {load(caps, ecc).digest for caps in KINDS for ecc in KINDS}
+    digests = {load(caps, driver).digest for caps in KINDS for driver in KINDS}
     assert len(digests) == 4
 
 
@@ -272,7 +283,9 @@ def test_files_of_one_attribute_name_have_names_of_their_own(write):
             attributes=f"{{fw_version: {{source: sysfs, path: '{path}'}}}}",
         )
 
-    text = catalog_of(of("a", "1", "x/caps"), of("b", "2", "y/caps"), of("c", "3", "x/caps"))
+    text = catalog_of(
+        of("a", "0001", "x/caps"), of("b", "0002", "y/caps"), of("c", "0003", "x/caps")
+    )
     paths = load_catalog([write(text)]).paths["sysfs"]
     assert sorted(paths.values()) == ["x/caps", "y/caps"]
     for name, path in paths.items():
@@ -281,16 +294,18 @@ def test_files_of_one_attribute_name_have_names_of_their_own(write):
 
 
 def test_digest_and_where_attributes_come_from(write):
-    def digest(**keys: object) -> str:
-        keys = {"source": "sysfs", "rules": "{fw_version: semver, caps: superset}", **keys}
+    def digest(driver: str = "", caps: str = "a") -> str:
+        attributes = f"{{caps: {{source: sysfs, path: {caps}}}{driver}}}"
+        rules = "{driver_version: semver, caps: superset}"
+        keys = {"source": "sysfs", "rules": rules, "attributes": attributes}
         return load_catalog([write(catalog_of(family(**keys)))]).digest
 
     plain = digest()
-    assert digest(attributes="{fw_version: sysfs}") == plain
-    other = digest(attributes="{fw_version: nvml}")
-    assert digest(attributes="{fw_version: {source: nvml}}") == other
-    path = digest(attributes="{caps: {source: sysfs, path: a}}")
-    assert len({plain, other, path, digest(attributes="{caps: {source: sysfs, path: b}}")}) == 4
+    assert digest(", driver_version: sysfs") == plain
+    other = digest(", driver_version: nvml")
+    assert digest(", driver_version: {source: nvml}") == other
+    named = digest(", driver_version: {source: sysfs, attribute: vf_driver_version}")
+    assert len({plain, other, named, digest(caps="b")}) == 4
 
 
 def test_digest_is_that_of_releases_without_these_keys(write):
@@ -738,3 +753,65 @@ def test_anything_is_a_catalog_or_a_catalog_error(tmp_path_factory, content):
     assert catalog.families.keys() == content["families"].keys()
     for family_ in catalog.families.values():
         assert family_.match and family_.family.rules
+
+
+# --- what sources tell, and what identifiers can be ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"match": "{product_id: '0x101e'}"}, "match.product_id: '0x101e': identifiers are written without 0x; write '101e'"),
+        ({"match": "{vendor_id: '0x8'}"}, "write '0008'"),
+        ({"match": "{product_id: '101e '}"}, "match.product_id: '101e ' has blanks around it"),
+        ({"match": "{vendor_id: \u201815b3\u2019}"}, "has typographic quotes in it"),
+        ({"match": "{driver: \u201cmlx5_core\u201d}"}, "has typographic quotes in it"),
+        ({"match": "{vendor_id: '15g3'}"}, "'15g3' is no identifier, which has 4 hexadecimal digits"),
+        ({"match": "{vendor_id: '015b3'}"}, "'015b3' has 5 digits; an identifier has 4"),
+        ({"match": "{vendor_id: '1e3'}"}, "'1e3' has 3 digits; an identifier has 4; write '01e3'"),
+        ({"match": "{product_id: '1????'}"}, "'1????' has 5 digits"),
+        ({"match": "{class: '0300'}"}, "'0300' has 4 digits; an identifier has 6"),
+        ({"match": "{revision: 'a11'}"}, "'a11' has 3 digits; an identifier has 2"),
+        ({"match": "{vendorid: '15b3'}"}, "match.vendorid: no source tells 'vendorid'; they tell: "),
+        ({"match": "{vendorid: '15b3'}"}, "did you mean 'vendor_id'?"),
+        ({"rules": "{fw_verison: semver}"}, "rules.fw_verison: source devlink does not tell 'fw_verison'; it tells: "),
+        ({"rules": "{driver_srcversion: equal}"}, "source sysfs does: say so in 'attributes', {driver_srcversion: sysfs}"),
+        ({"source": "sysfs", "rules": "{vgpu_type: equal}"}, "source sysfs tells 'vgpu_type' of functions, not of devices: say so in 'attributes', {vgpu_type: {source: sysfs, of: function}}"),
+        ({"source": "nvml", "rules": "{vgpu_type: equal}"}, "source nvml does not tell 'vgpu_type', source sysfs does: say so in 'attributes', {vgpu_type: {source: sysfs, of: function}}"),
+        ({"source": "sysfs", "rules": "{revision: equal}", "attributes": "{revision: {source: sysfs, of: function}}"}, "source sysfs tells 'revision' of devices, not of functions; leave 'of: function' out"),
+        ({"source": "sysfs", "rules": "{vf_driver: superset}", "attributes": "{vf_driver: {source: sysfs, of: function}}"}, "source sysfs tells vf_driver as a text, which rule superset does not read"),
+        ({"source": "nvml", "rules": "{ecc: equal}"}, "source nvml does not tell 'ecc'; it tells: driver_version, ecc_mode, "),
+        ({"source": "sysfs", "rules": "{sriov_numvfs: equal}"}, "source sysfs tells sriov_numvfs as an integer, which rule equal does not read; use at_least, or {kind: equal, integer: true}"),
+        ({"source": "sysfs", "rules": "{sriov_numvfs: semver}"}, "as an integer, which rule semver does not read"),
+        ({"source": "sysfs", "rules": "{mdev_type: equal}"}, "as a list, which rule equal does not read; use superset or one_of"),
+        ({"source": "sysfs", "rules": "{driver: superset}"}, "as a text, which rule superset does not read"),
+        ({"source": "nvml", "rules": "{vgpu_version: semver}"}, "as a range, which rule semver does not read; use range"),
+        ({"source": "sysfs", "rules": "{mdev_name: equal}"}, "as a mapping, which rule equal does not read"),
+        ({"source": "nvml", "rules": "{ecc_mode: equal}", "in_use": "{ecc_mode: vgpu_negotiate}"}, "in_use.ecc_mode: source nvml does not tell 'vgpu_negotiate'"),
+    ],
+)  # fmt: skip
+def test_what_no_device_can_be_is_refused(write, keys, message):
+    (problem, *_) = problems_of(write(catalog_of(family(**{"source": "devlink", **keys}))))
+    assert message in problem
+    assert problem.startswith("a.yaml:3: families.fam.")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"match": "{product_id: '101E'}"},
+        {"match": "{product_id: '10*'}"},
+        {"match": "{product_id: '10?e', vendor_id: '*'}"},
+        {"match": "{vf_driver: mlx5_vfio_pci}"},
+        # Of a driver's own versions no list is complete.
+        {"rules": "{fw_someday_api: semver}"},
+        {"source": "sysfs", "rules": "{sriov_numvfs: at_least}"},
+        {"source": "sysfs", "rules": "{sriov_numvfs: {kind: equal, integer: true}}"},
+        {"source": "sysfs", "rules": "{sriov_numvfs: {kind: floor, at: '1'}}"},
+        {"source": "sysfs", "rules": "{caps: superset}", "attributes": "{caps: {source: sysfs, path: x}}"},
+        # An inventory tells whatever its operator writes.
+        {"source": "static", "match": "{bus: vdpa}", "rules": "{anything: semver}"},
+    ],
+)  # fmt: skip
+def test_what_a_device_can_be_is_not(write, keys):
+    assert load_catalog([write(catalog_of(family(**{"source": "devlink", **keys})))])

@@ -23,9 +23,9 @@ FAMILIES = {
         "source": "devlink",
         "attributes": {
             "caps": {"source": "sysfs", "path": "vendor/cap_*"},
-            "ecc": "nvml",
+            "ecc_mode": "nvml",
         },
-        "rules": {"fw_version": "semver", "caps": "superset", "ecc": "equal"},
+        "rules": {"fw_version": "semver", "caps": "superset", "ecc_mode": "equal"},
     },
     "gpu": {
         "match": {"vendor_id": "10de", "mdev_type": "nvidia-*"},
@@ -86,33 +86,33 @@ def test_each_attribute_is_from_its_source(catalog):
         "fw_version": "devlink",
         "caps": "sysfs",
     }
-    assert merged.problems == {"ecc": f"source nvml does not list {ADDRESS}"}
+    assert merged.problems == {"ecc_mode": f"source nvml does not list {ADDRESS}"}
 
 
 def test_a_rule_takes_no_other_source_for_its_own(catalog):
     told = nic(
         catalog,
-        devlink=device(vendor_id="15b3", ecc="on", problems={"fw_version": "no answer"}),
+        devlink=device(vendor_id="15b3", ecc_mode="on", problems={"fw_version": "no answer"}),
         sysfs={"fw_version": "9.9", "caps": ["other"]},
     )
     del told["sysfs"].attributes[key_of(catalog)]
     merged = catalog.merge(ADDRESS, told)
     assert merged.family is not None
-    assert not merged.attributes.keys() & {"fw_version", "caps", "ecc"}
+    assert not merged.attributes.keys() & {"fw_version", "caps", "ecc_mode"}
     assert merged.problems["fw_version"] == "no answer"
     assert "caps" not in merged.problems
 
 
 def test_a_failed_source(catalog):
     merged = catalog.merge(ADDRESS, nic(catalog), {"nvml": "it is not there", "static": "y"})
-    assert merged.problems == {"ecc": "it is not there"}
+    assert merged.problems == {"ecc_mode": "it is not there"}
 
 
 def test_a_problem_of_what_is_known_all_the_same(catalog):
-    told = nic(catalog, nvml=device(ecc="on", problems={"ecc": "one is odd"}))
+    told = nic(catalog, nvml=device(ecc_mode="on", problems={"ecc_mode": "one is odd"}))
     merged = catalog.merge(ADDRESS, told)
-    assert merged.attributes["ecc"] == "on"
-    assert merged.problems == {"ecc": "one is odd"}
+    assert merged.attributes["ecc_mode"] == "on"
+    assert merged.problems == {"ecc_mode": "one is odd"}
 
 
 def test_what_one_source_cannot_read_another_tells(catalog):
@@ -211,7 +211,7 @@ def test_what_cannot_be_classified(catalog):
 WORDS = st.sampled_from(["15b3", "10de", "mlx5_a", "nvidia-1", "x", "1.0"])
 VALUES = WORDS | st.none() | st.lists(WORDS, max_size=2) | st.integers(0, 9)
 NAMES = st.sampled_from(
-    ["vendor_id", "vf_driver", "mdev_type", "model", "fw_version", "caps", "ecc", "version"]
+    ["vendor_id", "vf_driver", "mdev_type", "model", "fw_version", "caps", "ecc_mode", "version"]
 )
 DEVICES = st.builds(
     lambda attributes, family, problems: Device(ADDRESS, attributes, family, problems),

@@ -108,9 +108,9 @@ def test_one_that_stands_in(third_parties, write):
 
 
 def test_one_that_stands_in_for_none(third_parties, write):
-    catalog = load_catalog([write("old", "{fw: nvml}")])
-    assert catalog.sources == {"nvml", "old"} and not catalog.stand_ins
-    assert catalog.families["fam"].source_of("fw").source == "nvml"
+    catalog = load_catalog([write("old", "{fw: devlink}")])
+    assert catalog.sources == {"devlink", "old"} and not catalog.stand_ins
+    assert catalog.families["fam"].source_of("fw").source == "devlink"
 
 
 def test_a_stand_in_beside_others(third_parties, write):

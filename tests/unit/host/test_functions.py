@@ -233,22 +233,22 @@ def test_a_source_that_does_not_know_a_function(tmp_path):
     families = {
         "rtx": {
             **RTX,
-            "attributes": {"migratable": {"source": "nvml", "of": "function"}},
-            "rules": {"migratable": "equal"},
+            "attributes": {"ecc_mode": {"source": "nvml", "of": "function"}},
+            "rules": {"ecc_mode": "equal"},
         }
     }
     host.use(families)
-    known = {host.functions[0]: Function({"migratable": "enabled"})}
+    known = {host.functions[0]: Function({"ecc_mode": "enabled"})}
     host.nvml.devices = (Device(GPU, {}, functions=known),)
     first, second = (host.read().find(address).offer for address in host.functions)
-    assert first.parsed == {"migratable": "enabled"}
-    assert second.unknown["migratable"][1] == f"source nvml does not list {host.functions[1]}"
+    assert first.parsed == {"ecc_mode": "enabled"}
+    assert second.unknown["ecc_mode"][1] == f"source nvml does not list {host.functions[1]}"
     # Where it tells nothing of functions, what it tells is of whatever is assigned.
-    host.nvml.devices = (Device(GPU, {"migratable": "disabled"}),)
-    assert host.read().find(host.functions[1]).offer.parsed == {"migratable": "disabled"}
+    host.nvml.devices = (Device(GPU, {"ecc_mode": "disabled"}),)
+    assert host.read().find(host.functions[1]).offer.parsed == {"ecc_mode": "disabled"}
     host.nvml.devices = ()
     assert "does not list 0001:04:00.0" in str(
-        host.read().find(host.functions[1]).offer.unknown["migratable"]
+        host.read().find(host.functions[1]).offer.unknown["ecc_mode"]
     )
 
 

@@ -411,7 +411,9 @@ def test_a_silent_source_leaves_open_what_it_could_tell_only(host):
 
 
 def test_a_device_that_its_primary_source_does_not_list_is_not_of_none(host):
-    host.set({"mlx5_vf": {**MLX5, "source": "nvml"}, "nvidia_vgpu": NVIDIA})
+    rules = {"driver_version": "equal"}
+    elsewhere = {"match": MLX5["match"], "source": "nvml", "rules": rules}
+    host.set({"mlx5_vf": elsewhere, "nvidia_vgpu": NVIDIA})
     devices = host.devices()
     assert devices.find(FIRST).offer.unknown
     assert not devices.is_of_none(FIRST)
