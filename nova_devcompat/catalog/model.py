@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nova_devcompat.catalog import patterns
 from nova_devcompat.catalog.family import CatalogFamily
 from nova_devcompat.catalog.merging import Classified, Union, of_family
 from nova_devcompat.catalog.stages import Coming, Moment
@@ -95,6 +97,28 @@ class Catalog:
         """The same catalog where an inventory tells everything: of source :data:`PAPER`."""
         families = {name: family.on_paper(PAPER) for name, family in self.families.items()}
         return dataclasses.replace(self, families=families)
+
+    @property
+    def may_overlap(self) -> list[str]:
+        """Pairs of families of which no one can tell whether a device fits both.
+
+        Each asks for an attribute that the other does not, and nothing that both ask for keeps
+        them apart. A device that does fit both is UNKNOWN.
+        """
+        told = []
+        for one, other in itertools.combinations(self.families.values(), 2):
+            both = one.match.keys() & other.match.keys()
+            apart = any(
+                patterns.common_text(one.match[name], other.match[name]) is None for name in both
+            )
+            mine, others = one.match.keys() - both, other.match.keys() - both
+            if both and mine and others and not apart:
+                told.append(
+                    f"{one.name} and {other.name} may match one device, which is UNKNOWN then: "
+                    f"{', '.join(sorted(mine))} does not keep it from {other.name}, nor "
+                    f"{', '.join(sorted(others))} from {one.name}"
+                )
+        return told
 
     @property
     def has_host_families(self) -> bool:

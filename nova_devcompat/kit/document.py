@@ -130,7 +130,11 @@ class Document:
             case "enum":
                 allowed = [str(item) for item in wanted]
                 close = near(value, allowed) if isinstance(value, str) else ""
-                yield self.problem(path, f"{shown(value)} is none of: {', '.join(allowed)}{close}")
+                # As it was written: YAML 1.1 takes on, off, yes and no for truth values.
+                told = self.typed(path) if isinstance(value, bool | int | float) else None
+                yield self.problem(
+                    path, f"{told or shown(value)} is none of: {', '.join(allowed)}{close}"
+                )
             case "minProperties" if self._at(path).refused_keys:
                 pass  # it is not empty, and what is wrong with it has been said
             case "minProperties" | "minItems" | "minLength":

@@ -20,6 +20,7 @@ import yaml
 from nova_devcompat.kit.document import Document, Place, quote_advice
 from nova_devcompat.kit.problems import DocumentError, KeyPath, Problem, dotted
 from nova_devcompat.kit.text import shown
+from nova_devcompat.kit.yamladvice import advice
 
 #: Ten times an inventory of 10,000 hosts.
 MAX_BYTES = 16 * 1024 * 1024
@@ -68,13 +69,21 @@ def parse(raw: bytes, file: str) -> Document:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise _fatal(file, line, f"is not UTF-8: byte 0x{raw[error.start]:02x}") from None
+        byte = f"byte 0x{raw[error.start]:02x}"
+        raise _fatal(file, line, f"is not UTF-8: {byte}; save the file as UTF-8") from None
     try:
         return _Parser(text, file).parse()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         why = ", ".join(part for part in (error.context, error.problem) if part)
-        raise _fatal(file, mark.line + 1 if mark else 0, f"is not YAML: {why}") from None
+        if mark is None:
+            raise _fatal(file, 0, f"is not YAML: {why}") from None
+        begun = error.context_mark
+        if begun is not None and "quoted scalar" in (error.context or ""):
+            why = f"{why}; the quote that begins here does not end"
+            raise _fatal(file, begun.line + 1, f"is not YAML: {why}") from None
+        line, remedy = advice(text, mark.line + 1)
+        raise _fatal(file, line, f"is not YAML: {why}{remedy}") from None
     except yaml.YAMLError as error:
         # A ReaderError: a character that YAML does not allow, of which it tells the position.
         position = getattr(error, "position", None)

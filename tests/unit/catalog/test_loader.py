@@ -440,7 +440,7 @@ REFUSED = [
     (catalog_of(family("9")), "families: as a key, 9 was read as the number 9; put it in quotes: '9'"),
     (catalog_of(family("no")), "families: as a key, no was read as the truth value false"),
     (catalog_of(family(LONG, rules=f"{{{LONG}: semver}}")), f"families.{LONG}.rules.{LONG}: no trait can be made: family and attribute have 242 characters, 233 are allowed"),
-    (catalog_of(family(mode="off")), "families.fam.mode: False is none of: enforce, report"),
+    (catalog_of(family(mode="off")), "families.fam.mode: off is none of: enforce, report"),
     (catalog_of(family(mode="enforc")), "families.fam.mode: 'enforc' is none of: enforce, report; did you mean 'enforce'?"),
     (catalog_of(family(on_unknown="[]")), "families.fam.on_unknown: a list is none of: reject, accept"),
     # source
@@ -815,3 +815,20 @@ def test_what_no_device_can_be_is_refused(write, keys, message):
 )  # fmt: skip
 def test_what_a_device_can_be_is_not(write, keys):
     assert load_catalog([write(catalog_of(family(**{"source": "devlink", **keys})))])
+
+
+def test_a_mode_is_named_as_it_was_written(write):
+    (problem,) = problems_of(write(catalog_of(family(mode="off"))))
+    assert "families.fam.mode: off is none of: enforce, report" in problem
+
+
+def test_families_that_may_match_one_device_are_told(write):
+    one = family("one", match="{vendor_id: '15b3', product_id: '101e'}")
+    other = family("other", match="{vendor_id: '15b3', driver: mlx5_core}")
+    apart = family("apart", match="{vendor_id: '8086', driver: xe}")
+    more = family("more", match="{class: '020000'}")
+    (told,) = load_catalog([write(catalog_of(one, other, apart, more))]).may_overlap
+    assert told == (
+        "one and other may match one device, which is UNKNOWN then: product_id does not keep it "
+        "from other, nor driver from one"
+    )

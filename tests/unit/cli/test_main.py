@@ -301,8 +301,13 @@ def test_validate_lists_stages_that_begin_soon(run, files):
     def told(*argv):
         status, out, err = run("catalog", "validate", "c.yaml", *argv)
         assert (status, err) == (0, "")
-        assert out.startswith("OK: families: 2, rules: 3, digest: ")
-        return out.splitlines()[1:]
+        first, gpu, mlx5, *ahead = out.splitlines()
+        assert first.startswith("OK: families: 2, rules: 3, digest: ")
+        assert gpu == "gpu: the mode of [devcompat]"
+        modes.append(mlx5)
+        return ahead
+
+    modes = []
 
     release = "gpu.version: announce becomes enforce with nova 99"
     report = "mlx5_vf: announce becomes report on 2027-04-01, in 31 days"
@@ -314,6 +319,7 @@ def test_validate_lists_stages_that_begin_soon(run, files):
         release,
     ]
     assert told("--as-of", "2028-01-01") == [release]
+    assert modes == [*["mlx5_vf: announce today"] * 2, "mlx5_vf: enforce today"]
     for argv, error in (
         (["--as-of", "soon"], "'soon' is no date such as 2027-04-01"),
         (["--activating-within", "-1"], "'-1' is no number of days"),
