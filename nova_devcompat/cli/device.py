@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.host.inventory import HostSurvey
 from nova_devcompat.kit.text import printable
 
+LOG = logging.getLogger(__name__)
+
 COLUMNS = ("address", "family", "attributes", "source", "problems")
 
 _WIDTH = 60
@@ -29,8 +32,9 @@ class DeviceList(SafeLister):
     Asks the sources that the catalog names, as nova-compute does, but needs neither Nova nor a
     nova.conf. A source that could not be asked has a row of its own, and so have functions that
     are devices of their own: those of one device that are alike have a row together, with their
-    addresses. With -f json or yaml all attributes are there, and the source of each; a table has
-    those that the family matches or compares, shortened.
+    addresses. Families of the named catalog that no device belongs to are named on standard error.
+    With -f json or yaml all attributes are there, and the source of each; a table has those that
+    the family matches or compares, shortened.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -48,6 +52,9 @@ class DeviceList(SafeLister):
                 f"the catalog has no family {parsed_args.family!r}; families: "
                 + ", ".join(found.catalog.families)
             )
+        # Nobody expects a host to have what every pack is for.
+        if found.unmatched and (parsed_args.catalog or parsed_args.pack):
+            LOG.info("No device belongs to these families: %s", ", ".join(found.unmatched))
         return COLUMNS, list(_rows(found, parsed_args.family, everything=parsed_args.all))
 
 
@@ -56,7 +63,10 @@ def _rows(found: HostSurvey, family: str | None, *, everything: bool) -> Iterato
     for device in found.devices:
         if (device.family or everything) if wanted is None else device.family == wanted:
             yield _row(device)
+    listed = {device.address for device in found.devices}
     for address, why in found.left_out.items():
+        if address in listed:
+            continue  # it is there with what is wrong with it
         yield address, "", _Attributes({}), _Origins({}), _Problems({"device": why})
     for name, why in sorted(found.failed.items()):
         if wanted is None or name in wanted.sources:

@@ -61,9 +61,15 @@ def survey(parsed_args: argparse.Namespace) -> HostSurvey:
 
 
 def live_packs() -> list[str]:
-    """The packs whose sources read the host, and nothing that an operator wrote."""
-    return [
-        name
-        for name in names()
-        if not load_catalog(catalog_paths([name]), check_sources=False).stand_ins
-    ]
+    """The packs whose sources read the host, and nothing that an operator wrote.
+
+    Of several that have the same families, the first: the others are for clouds that name them.
+    """
+    live: list[str] = []
+    families: set[str] = set()
+    for name in names():
+        catalog = load_catalog(catalog_paths([name]), check_sources=False)
+        if not catalog.stand_ins and not families & catalog.families.keys():
+            live.append(name)
+            families |= catalog.families.keys()
+    return live

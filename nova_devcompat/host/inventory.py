@@ -214,6 +214,12 @@ class HostSurvey:
     failed: Mapping[str, str]
     left_out: Mapping[str, str]
 
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """Names of the families that no device of the host, and no part of it, belongs to."""
+        found = {device.family.name for device in self.devices if device.family is not None}
+        return tuple(name for name in self.catalog.families if name not in found)
+
 
 class HostReader:
     """Reads the sources that the catalog names and classifies what they find.
@@ -236,6 +242,7 @@ class HostReader:
         self._lock = threading.Lock()
         self._sources: dict[str, tuple[SourceOptions, Source]] = {}
         self._logged: dict[str, Once] = {}
+        self._unmatched = Once()
         # What was logged when the service started.
         self._failed_check: dict[str, str] = {}
 
@@ -332,6 +339,7 @@ class HostReader:
             (host if merged.family.of_host else devices).append(device)
         host = _one_each(host, problems)
         self._log(nodename, problems)
+        self._log_unmatched(nodename, survey.unmatched)
         return HostDevices(
             survey.catalog,
             devices,
@@ -355,6 +363,13 @@ class HostReader:
             if known is None or known[0] != options:
                 known = self._sources[name] = options, self._load(name, options)
             return known[1]
+
+    def _log_unmatched(self, nodename: str, families: tuple[str, ...]) -> None:
+        """One INFO whenever other families match nothing: one may be meant to."""
+        if families and self._unmatched.is_new(nodename, families):
+            LOG.info("%s: no device belongs to these families: %s", nodename, ", ".join(families))
+        elif not families:
+            self._unmatched.is_over(nodename)
 
     def _log(self, nodename: str, problems: Mapping[str, str]) -> None:
         with self._lock:

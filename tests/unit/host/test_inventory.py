@@ -379,6 +379,17 @@ def test_a_device_of_two_families(host, log):
     assert host.inventory.survey("cmp1").left_out.keys() == {GPU}
 
 
+def test_a_family_that_matches_nothing_is_told_once(host, caplog):
+    caplog.set_level("INFO")
+    absent = {**MLX5, "match": {"vendor_id": "15b3", "product_id": "1021"}}
+    host.set({"nvidia_vgpu": NVIDIA, "absent": absent})
+    for _ in range(3):
+        host.read()
+    told = [record.getMessage() for record in caplog.records if "belongs to" in record.message]
+    assert told == ["cmp1: no device belongs to these families: absent"]
+    assert host.inventory.survey("cmp1").unmatched == ("absent",)
+
+
 STRANGER = "0000:01:00.0"
 
 
