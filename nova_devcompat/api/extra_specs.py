@@ -15,6 +15,7 @@ import threading
 import nova.conf
 from nova import exception
 from nova.api.validation.extra_specs import base
+from nova.scheduler.client import report
 from oslo_log import log as logging
 
 from nova_devcompat import conf as devcompat_conf
@@ -23,8 +24,10 @@ from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
-from nova_devcompat.compat.pins import PREFIX, BadPin
+from nova_devcompat.compat.need import Need
+from nova_devcompat.compat.pins import PREFIX, BadPin, in_another_case
 from nova_devcompat.service import catalog_keeper
+from nova_devcompat.stores.placement import Placement
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -58,7 +61,8 @@ class PinValidator(base.ExtraSpecValidator):
         :raises ValidationError: a 400 that says what is allowed, or why that is not known
         """
         try:
-            pins = self.catalog().pins({name: value})
+            catalog = self.catalog()
+            pins = catalog.pins({name: value})
             for atom in pins.atoms:
                 traits.encode(atom)
         except (BadPin, traits.TraitTooLong) as error:
@@ -71,6 +75,28 @@ class PinValidator(base.ExtraSpecValidator):
                 f"host cannot be used: {problems}. Install the one that nova-scheduler has and "
                 "name it with [devcompat] catalog in nova.conf"
             ) from error
+        self._check_case(name, pins, catalog)
+
+    @staticmethod
+    def _check_case(name: str, pins: Need, catalog: Catalog) -> None:
+        """Refuse a value that hosts have in another case only: no host would ever accept it.
+
+        :raises ValidationError: with the value to write
+        """
+        try:
+            client = Placement(report.report_client_singleton())
+            known = client.known_atoms(associated=True) or frozenset()
+        except Exception as error:  # noqa: BLE001  a pin can be set while placement is down
+            LOG.debug("What hosts have of %s is not known: %s", name, error)
+            return
+        families = {one: family.family for one, family in catalog.families.items()}
+        found = in_another_case(pins, known, families)
+        if found is not None:
+            pinned, other = found
+            raise exception.ValidationError(
+                f"Validation failed; {name}: no host has {pinned.value!r}; write {other.value!r}, "
+                "which differs in case"
+            )
 
     def catalog(self) -> Catalog:
         """The catalog as its files are now.

@@ -10,10 +10,13 @@ the one of the device they were started on, so that they can go wherever it is a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
+from nova_devcompat.compat.rules import Rule
+from nova_devcompat.compat.traits import Atom
 
 #: All extra specs of ours begin with this.
 PREFIX = "devcompat:"
@@ -83,6 +86,36 @@ def read_pins(
         for family in pinned
     )
     return Need(devices=pins), tuple(bad)
+
+
+def in_another_case(
+    pins: Need, known: Iterable[Atom], families: Mapping[str, Family]
+) -> tuple[Atom, Atom] | None:
+    """An atom that is pinned, and one that hosts have which differs from it in case alone.
+
+    None where there is none, or the rule takes them for the same: no host has ever had the first,
+    and most likely none will.
+
+    :param known: all atoms that exist in the cloud
+    """
+    existing: dict[tuple[str, str, str], Atom] = {}
+    there = frozenset(known)
+    for atom in there:
+        existing[atom.family, atom.attribute, atom.value.casefold()] = atom
+    for atom in sorted(pins.atoms - there):
+        other = existing.get((atom.family, atom.attribute, atom.value.casefold()))
+        if other is None:
+            continue
+        if not _are_one(families[atom.family].rules[atom.attribute], other, atom):
+            return atom, other
+    return None
+
+
+def _are_one(rule: Rule[Any, Any], one: Atom, other: Atom) -> bool:
+    try:
+        return rule.check(rule.parse_offer(one.value), rule.parse_need(other.value)) is None
+    except Unreadable:
+        return False
 
 
 def _subject(key: str, families: Mapping[str, Family]) -> tuple[str, str]:

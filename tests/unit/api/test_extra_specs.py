@@ -13,6 +13,7 @@ import yaml
 from nova import exception
 
 from nova_devcompat.api import extra_specs, flavors
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.stores.placement import Placement
 
 CATALOG = {
@@ -38,6 +39,7 @@ def validator(tmp_path, monkeypatch):
         return set()
 
     monkeypatch.setattr(Placement, "make_traits", make_traits)
+    monkeypatch.setattr(Placement, "known_atoms", lambda client, **only: None)
     yield found
     extra_specs.CONF.clear_override("catalog", group="devcompat")
 
@@ -64,6 +66,26 @@ def test_importing_needs_neither_configuration_nor_placement():
 def test_names_that_nova_gives_it(validator, name, ours):
     """As nova/api/validation/extra_specs/validators.py matches them."""
     assert bool(re.fullmatch(validator.name_regex, name)) is ours
+
+
+def test_a_value_that_hosts_have_in_another_case_is_refused(validator, monkeypatch):
+    rules = {"version": "semver", "caps": "superset", "board": "equal"}
+    families = {"gpu": {**CATALOG["families"]["gpu"], "rules": rules}}
+    validator.path.write_text(yaml.safe_dump({**CATALOG, "families": families}))
+    known = [("gpu", "caps", "p2p"), ("gpu", "board", "MT_1"), ("other", "caps", "DMA")]
+    monkeypatch.setattr(
+        Placement, "known_atoms", lambda client, **only: {Atom(*one) for one in known}
+    )
+    with pytest.raises(exception.ValidationError, match="no host has 'P2P'; write 'p2p', which"):
+        validator.validate("devcompat:gpu.caps", "P2P")
+    for name, value in (
+        ("caps", "p2p"),
+        ("caps", "dma"),  # nothing is known that is like it
+        ("board", "mt_1"),  # case does not count
+    ):
+        validator.validate(f"devcompat:gpu.{name}", value)
+    monkeypatch.setattr(Placement, "known_atoms", lambda client, **only: None)
+    validator.validate("devcompat:gpu.caps", "P2P")
 
 
 def test_one_key_alone_makes_no_trait(validator):
