@@ -3,6 +3,7 @@
 
 """Host families: guests go where QEMU and libvirt have what they use."""
 
+import pathlib
 import re
 
 import nova.conf
@@ -17,9 +18,12 @@ from tests.functional.domains import Domains
 CONF = nova.conf.CONF
 
 
-def family(name):
-    """A pack's family, as a static inventory tells of it."""
-    content = yaml.safe_load((packs.FOLDER / f"{name}.yaml").read_text())
+USES = pathlib.Path(__file__).with_name("uses.yaml")
+
+
+def family(name, path=None):
+    """A pack's family, or one of another catalog, as a static inventory tells of it."""
+    content = yaml.safe_load((path or packs.FOLDER / f"{name}.yaml").read_text())
     return {**content["families"][name], "source": "static"}
 
 
@@ -186,7 +190,7 @@ class MachineTypeTest(HostFamilies):
 class MultifunctionTest(HostFamilies):
     """background: multifunction and older libvirt."""
 
-    FAMILIES = {"libvirt": family("libvirt")}
+    FAMILIES = {"libvirt": family("libvirt", USES)}
 
     def setUp(self):
         super().setUp()
@@ -222,7 +226,7 @@ class MultifunctionTest(HostFamilies):
 class MemdevTest(HostFamilies):
     """background: requires-memdev."""
 
-    FAMILIES = {"libvirt": family("libvirt"), "qemu": family("qemu")}
+    FAMILIES = {"libvirt": family("libvirt", USES), "qemu": family("qemu", USES)}
 
     def start_both(self):
         self.start(
