@@ -155,7 +155,7 @@ class MachineTypeTest(HostFamilies):
         self.run_periodic()
         self.assertEqual(self.NEED, self.needed(server))
         (need,) = self.record_of(server).devices
-        self.assertEqual({"machine_types"}, need.assumed)
+        self.assertEqual({"machine_types", "qemu_version"}, need.assumed)
         self.settle()
         self.assert_cannot_move(server, "new")
 
