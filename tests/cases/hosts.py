@@ -54,6 +54,7 @@ class Machine:
         if "libvirt" in stated:
             self._libvirt = Connection(case, keys("libvirt", self._libvirt, f"{place}.libvirt"))
         self._nvml = self._nvml_lines() if "nvml" in stated else None
+        self._add_gpus()
         if "static" in stated:
             devices = listed(stated["static"], f"{place}.static")
             content = {
@@ -90,6 +91,23 @@ class Machine:
             case "libvirt" | "nvml":
                 raise SourceError(f"the host has no {name}")
         return registered().load(name)(options)
+
+    def _add_gpus(self) -> None:
+        """Have sysfs list the GPUs that NVML does, as any host has it; a case may say more."""
+        try:
+            gpus = self._source("nvml", SourceOptions()).read("host")
+        except SourceError:
+            return
+        for gpu in gpus:
+            if (self._tree.root / self._tree.folder(gpu.address)).exists():
+                continue
+            self._tree.pci(
+                gpu.address,
+                vendor=str(gpu.attributes["vendor_id"]),
+                device=str(gpu.attributes["product_id"]),
+                class_="030200",
+                driver="nvidia",
+            )
 
     def _nvml_lines(self) -> bytes:
         stated = self._stated["nvml"]
