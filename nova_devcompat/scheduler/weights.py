@@ -79,8 +79,8 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         groups: list[Group] = []
         by_shape, add = mobility.by_shape, groups.append
         # Done for each of up to 10,000 hosts (tests/bench/weigher.py). Where all devices of a host
-        # accept the same, the shape of its document says it all; whether the document is whole, the
-        # filter has looked.
+        # accept the same, the shape of its document says it all; whether the document is whole,
+        # the filter has looked.
         key, shape = wire.STATS_KEY, wire.SHAPE
         for host in hosts:
             try:
