@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.traits import Atom
@@ -67,13 +68,26 @@ class Accepts:
         """The same as if no other values had been evaluated; what a guest needs of the device is
         not known then if any of it was not.
         """
-        return dataclasses.replace(
-            self,
+        return self._with_less(
             accepted=self.accepted & values,
             rejected={value: why for value, why in self.rejected.items() if value in values},
+            doubtful={value: why for value, why in self.doubtful.items() if value in values},
             unreadable=self.unreadable & values,
             frozen=None if self.frozen is None or self.frozen - values else self.frozen,
         )
+
+    def without_refusals(self) -> Accepts:
+        """The same with nothing said of values that are not met, or may not be."""
+        return self._with_less(rejected={}, doubtful={})
+
+    def _with_less(self, **changes: Any) -> Accepts:
+        """The same with some values left out. Those are not evaluated, and none is met because
+        nothing is said of it any more.
+        """
+        less = dataclasses.replace(self, **changes)
+        kept = len(less.rejected) + len(less.doubtful) + len(less.unreadable)
+        all_of_them = len(self.rejected) + len(self.doubtful) + len(self.unreadable)
+        return dataclasses.replace(less, open_world=less.open_world and kept == all_of_them)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -54,10 +54,14 @@ def judge_claim(
     order = sorted(range(len(needs)), key=lambda index: -policies[index].mode.strength)
 
     def fits(index: int, device: int) -> bool:
-        return not policies[index].refuses(verdicts[index][device])
+        # What is only reported on takes no device of another family from those that might use it.
+        verdict = verdicts[index][device]
+        return not policies[index].refuses(verdict) and not _is_of_another_family(verdict)
 
     def is_let_pass(index: int, device: int) -> bool:
-        return policies[index].objection(verdicts[index][device]) <= policies[index].enforced
+        verdict = verdicts[index][device]
+        objection = policies[index].objection(verdict)
+        return objection <= policies[index].enforced and not _is_of_another_family(verdict)
 
     def accepts(index: int, device: int) -> bool:
         return verdicts[index][device].outcome is Outcome.ACCEPT
@@ -111,10 +115,14 @@ def _best(need: DeviceNeed, devices: Sequence[Judge], policy: PolicyOf) -> Verdi
         verdicts,
         key=lambda verdict: (
             objection(verdict),
-            any(reason.code == Code.OTHER_FAMILY for reason in verdict.reasons),
+            _is_of_another_family(verdict),
             verdict.severity,
         ),
     )
+
+
+def _is_of_another_family(verdict: Verdict) -> bool:
+    return any(reason.code == Code.OTHER_FAMILY for reason in verdict.reasons)
 
 
 def one_too_few(need: DeviceNeed) -> Verdict:

@@ -154,9 +154,7 @@ def _shortened(accepts: AcceptSet, step: int, kept: frozenset[Atom] | None) -> A
         return dataclasses.replace(accepts, attributes=attributes)
     if kept is not None:
         accepts = accepts.within(kept)
-    attributes = {
-        name: dataclasses.replace(entry, rejected={}) for name, entry in accepts.attributes.items()
-    }
+    attributes = {name: entry.without_refusals() for name, entry in accepts.attributes.items()}
     return dataclasses.replace(accepts, attributes=attributes)
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from nova_devcompat.compat.device import normalise_address
+from nova_devcompat.compat.device import (
+    is_pci,
+    node_device_name,
+    normalise_address,
+    provider_address,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +47,35 @@ from nova_devcompat.compat.device import normalise_address
 def test_normalise_address(address, expected):
     assert normalise_address(address) == expected
     assert normalise_address(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("subsystem", "name", "expected"),
+    [
+        ("mtty", "mtty", "mtty_mtty"),
+        ("matrix", "matrix", "ap_matrix"),
+        ("pci", "0000:81:00.0", "pci_0000_81_00_0"),
+    ],
+)
+def test_node_device_name(subsystem, name, expected):
+    assert node_device_name(subsystem, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("provider", "address"),
+    [
+        ("cmp1", None),
+        ("cmp1_", None),
+        ("cmp2_0000:81:00.0", None),
+        ("cmp1_0000:AF:00.0", "0000:af:00.0"),
+        ("cmp1_pci_0000_81_00_0", "0000:81:00.0"),
+        ("cmp1_mtty_mtty", "mtty_mtty"),
+    ],
+)
+def test_provider_address(provider, address):
+    assert provider_address(provider, "cmp1") == address
+
+
+def test_is_pci():
+    assert is_pci("0001:81:00.7")
+    assert not is_pci("mtty_mtty")

@@ -194,6 +194,12 @@ def test_an_origin_that_cannot_be_told_is_unknown():
 def test_an_origin_is_no_pin():
     with pytest.raises(Unreadable, match="which no flavor can ask for"):
         kinds.Origin().parse_pin("9.0.2")
+    assert kinds.Origin().canonical("9.0.2") == "9.0.2"
+
+
+def test_bad_options_of_one_of():
+    with pytest.raises(rules.BadOptions, match="versioned: 'yes' is neither true nor false"):
+        kinds.OneOf.from_options({"versioned": "yes"})
 
 
 # --- masks of bits -------------------------------------------------------------------------------

@@ -5,12 +5,14 @@
 
 import pytest
 
+from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.family import Family
-from nova_devcompat.compat.kinds import AtLeast, OneOf, Semver, Superset
+from nova_devcompat.compat.kinds import AtLeast, Equal, OneOf, Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.pins import BadPin, has_pins, is_pin, parse_pins
+from nova_devcompat.compat.pins import BadPin, has_pins, in_another_case, is_pin, parse_pins
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.ruling import Extra, Given, Guest, verdicts
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Code, Outcome
 
 GPU = Family(name="gpu", rules={"version": Semver(), "caps": Superset()})
@@ -189,3 +191,38 @@ class TestFreezing:
     def test_an_attribute_that_the_host_has_no_rule_for(self):
         pin = DeviceNeed.of("gpu", {"firmware": ["1"], "version": []})
         assert gpu("2.4").freeze(pin=pin) == gpu("2.4").freeze()
+
+
+class TestAnotherCase:
+    FAMILIES = {
+        "board": Family(
+            name="board",
+            rules={"name": OneOf(), "psid": Equal(), "version": Semver(), "count": AtLeast()},
+        )
+    }
+
+    def found(self, attribute, pinned, *known):
+        pins = parse_pins({f"devcompat:board.{attribute}": pinned}, self.FAMILIES)
+        atoms = [Atom("board", attribute, value) for value in known]
+        found = in_another_case(pins, atoms, self.FAMILIES)
+        return found and tuple(atom.value for atom in found)
+
+    def test_a_value_that_hosts_have_in_another_case(self):
+        assert self.found("name", "a100", "A100", "H100") == ("a100", "A100")
+
+    def test_one_that_they_have(self):
+        assert self.found("name", "a100", "A100", "a100") is None
+        assert self.found("name", "a100") is None
+
+    def test_a_rule_that_takes_them_for_the_same(self):
+        assert self.found("psid", "mt_1", "MT_1") is None
+
+    def test_an_atom_that_somebody_else_made(self):
+        """The rule cannot read it, so it is not the same."""
+        families = {"board": Family(name="board", rules={"version": Semver()})}
+        rule = families["board"].rules["version"]
+        with pytest.raises(Unreadable):
+            rule.parse_offer("V1.x")
+        other = Atom("board", "version", "V1.X")
+        odd = Need(devices=(DeviceNeed.of("board", {"version": ["v1.x"]}),))
+        assert in_another_case(odd, [other], families) == (Atom("board", "version", "v1.x"), other)

@@ -542,3 +542,20 @@ def test_only_the_ruling_holds_needs_against_devices():
         if "judging" in path.read_text() and path.name != "judging.py"
     }
     assert users == {"ruling.py"}
+
+
+def test_what_cannot_be_read_concerns_whom_it_may():
+    problems = {
+        family: Reason(code=Code.HOST_UNREADABLE, actor=Actor.OPERATOR, family=family)
+        for family in ("gpu", "qemu", "")
+    }
+
+    def concerned(guest, **kwargs):
+        return sorted(guest.concerned_by(problems, **kwargs))
+
+    needs = Guest(record=Need(devices=(gpu("1.2").freeze(slot="rc:VGPU"),)))
+    assert concerned(needs) == ["", "gpu"]
+    assert concerned(needs, hosts=frozenset({"qemu"})) == ["", "gpu", "qemu"]
+    assert concerned(needs, devices=True) == ["", "gpu", "qemu"]
+    nothing = Guest(record=Need(), keeps_devices=False)
+    assert concerned(nothing, hosts=frozenset({"qemu"})) == []

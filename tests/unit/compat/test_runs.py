@@ -24,6 +24,13 @@ def test_runs():
     assert runs_of(["mtty_mtty", "0000:81:00.1"]) == ("0000:81:00.1", "mtty_mtty")
 
 
+def test_what_is_no_run_is_one_address():
+    assert list(addresses_in("mtty_mtty")) == ["mtty_mtty"]
+    assert is_in("mtty_mtty", "mtty_mtty")
+    assert not is_in("mtty_mtty", "0000:81:00.1")
+    assert not is_in("0000:81:00.1-0000:81:00.3", "mtty_mtty")
+
+
 @pytest.mark.parametrize(
     "run", ["0000:81:00.1-0001:81:00.2", "0000:81:00.1-0000:81:00.0", "0000:81:00.1-0000:80:00.2"]
 )

@@ -109,6 +109,13 @@ def test_a_value_that_cannot_be_told_stays_so():
     assert found["machine"] is None
 
 
+def test_what_of_its_own_a_host_cannot_tell():
+    """Which of several machine types it uses."""
+    table = (Use(xpath="x", own="machine"),)
+    offer = HYPERVISOR.offer(FACTS)
+    assert uses.used(table, offer, FACTS, lambda _: frozenset("x")) == {"machine": None}
+
+
 def test_a_domain_that_cannot_be_read():
     unknown = uses.used(TABLE, HYPERVISOR.offer(FACTS), FACTS, None)
     assert unknown == {"machine": None, "version": None, "caps": None}
