@@ -58,6 +58,9 @@ def judge_claim(
         verdict = verdicts[index][device]
         return not policies[index].refuses(verdict) and not _is_of_another_family(verdict)
 
+    def is_not_refused(index: int, device: int) -> bool:
+        return fits(index, device) and verdicts[index][device].outcome is not Outcome.REJECT
+
     def is_let_pass(index: int, device: int) -> bool:
         verdict = verdicts[index][device]
         objection = policies[index].objection(verdict)
@@ -70,6 +73,10 @@ def judge_claim(
     given = assign(order, range(len(devices)), accepts)
     if None in given:
         given = assign(order, range(len(devices)), fits)
+        # Nor do needs that are only reported on get what refuses them, where another is in doubt.
+        milder = assign(order, range(len(devices)), is_not_refused)
+        if _placed(order, milder) >= _placed(order, given):
+            given = milder
     # Nor must what is only reported on of one attribute cost a device that all else accepts.
     will_do = fits
     if any(one.attributes for one in policies) and any(
@@ -91,6 +98,12 @@ def judge_claim(
         for index, device in zip(order, given, strict=True)
     }
     return [found[index] for index in range(len(needs))]
+
+
+def _placed(order: Sequence[int], given: Sequence[int | None]) -> frozenset[int]:
+    """The needs that are given a device."""
+    placed = zip(order, given, strict=True)
+    return frozenset(index for index, device in placed if device is not None)
 
 
 def judge_any_order(needs: Sequence[DeviceNeed], devices: Sequence[Judge]) -> list[Verdict]:
