@@ -25,7 +25,7 @@ from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.pins import PREFIX, BadPin, in_another_case
+from nova_devcompat.compat.pins import PREFIX, BadPin
 from nova_devcompat.service import catalog_keeper
 from nova_devcompat.stores.placement import Placement
 
@@ -89,8 +89,7 @@ class PinValidator(base.ExtraSpecValidator):
         except Exception as error:  # noqa: BLE001  a pin can be set while placement is down
             LOG.debug("What hosts have of %s is not known: %s", name, error)
             return
-        families = {one: family.family for one, family in catalog.families.items()}
-        found = in_another_case(pins, known, families)
+        found = catalog.in_another_case(pins, known)
         if found is not None:
             pinned, other = found
             raise exception.ValidationError(

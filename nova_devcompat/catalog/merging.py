@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from nova_devcompat.catalog.family import AttributeSource, CatalogFamily
 from nova_devcompat.compat.device import Device, Function
+from nova_devcompat.compat.runs import runs_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +33,11 @@ class Classified:
     origins: Mapping[str, str]
     problems: Mapping[str, str]
     functions: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Its address; of functions that are devices of their own, the runs of theirs."""
+        return " ".join(runs_of(self.functions)) or self.address
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,11 +138,14 @@ class Union:
             alike.setdefault(key, []).append(address)
         return alike
 
-    def families_named(self, function: str) -> set[str]:
-        """The families that a source names for a function, or for its device."""
+    def families_named(self, function: str | None = None) -> set[str]:
+        """The families that a source names for the device, or for a function of it.
+
+        :param function: its address; what is named for its device holds where nothing else is
+        """
         named = set()
         for device in self._reports.values():
-            own = device.functions.get(function)
+            own = None if function is None else device.functions.get(function)
             name = (own.family if own is not None else None) or device.family
             if name is not None:
                 named.add(name)

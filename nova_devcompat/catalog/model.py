@@ -18,7 +18,7 @@ from nova_devcompat.compat import uses
 from nova_devcompat.compat.device import Device
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.pins import BadPin, has_pins, parse_pins, read_pins
+from nova_devcompat.compat.pins import BadPin, has_pins, in_another_case, parse_pins, read_pins
 from nova_devcompat.compat.policy import Policies, Policy
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.traits import Atom
@@ -88,8 +88,9 @@ class Catalog:
         paths: dict[str, dict[str, str]] = {}
         for family in self.families.values():
             for attribute, stated in family.attributes.items():
-                wanted = stated.path is not None and stated.of_function is of_function
-                if stated.path is not None and wanted and not family.stands_in:
+                if stated.path is None or stated.of_function is not of_function:
+                    continue
+                if not family.stands_in:
                     paths.setdefault(stated.source, {})[stated.key(attribute)] = stated.path
         return paths
 
@@ -179,6 +180,13 @@ class Catalog:
             return Need(), ()
         return read_pins(extra_specs, self._rules())
 
+    def in_another_case(self, pins: Need, known: Iterable[Atom]) -> tuple[Atom, Atom] | None:
+        """A pinned atom, and one that hosts have which differs in case alone; None without any.
+
+        :param known: all atoms that hosts have
+        """
+        return in_another_case(pins, known, self._rules())
+
     def _rules(self) -> dict[str, Family]:
         return {name: family.family for name, family in self.families.items()}
 
@@ -215,7 +223,7 @@ class Catalog:
         :raises UnknownFamily: a family is named that is not in the catalog
         """
         union = Union(reports, self.paths)
-        families = self._families_of(reports, union)
+        families = self._families_of(union)
         families = _listed(families, reports) or families
         if len(families) > 1:
             raise self._ambiguous(address, union, families)
@@ -242,9 +250,9 @@ class Catalog:
         union = Union(reports, self.paths)
         if not any(one.of_functions for one in self.families.values()):
             return [self.merge(address, reports, failed)], {}
-        whole = self._families_of(reports, union, of_functions=False)
+        whole = self._families_of(union, of_functions=False)
         of_alike = [
-            (tuple(functions), self._families_of_function(functions[0], union))
+            (tuple(functions), self._families_of(union, functions[0], of_functions=True))
             for functions in list(union.functions().values()) or [[address]]
         ]
         if _listed([*whole, *(family for _, own in of_alike for family in own)], reports):
@@ -291,25 +299,13 @@ class Catalog:
         return AmbiguousDevice(device, [family.name for family in families])
 
     def _families_of(
-        self, reports: Mapping[str, Device], union: Union, *, of_functions: bool | None = None
+        self, union: Union, function: str | None = None, *, of_functions: bool | None = None
     ) -> list[CatalogFamily]:
         """The families of a device, those among them whose primary source does not list it.
 
+        :param function: address of the function that is asked about, None for the device
         :param of_functions: only those with facts of functions, or only others; None for all
         """
-        named = sorted({device.family for device in reports.values() if device.family is not None})
-        for name in named:
-            self._check_name(name)
-        candidates = [self.families[name] for name in named] or self.families.values()
-        return [
-            family
-            for family in candidates
-            if of_functions in (None, family.of_functions)
-            and (named or family.matches(union.seen_by(family)))
-        ]
-
-    def _families_of_function(self, function: str, union: Union) -> list[CatalogFamily]:
-        """The families with facts of functions that a function belongs to, as above."""
         named = sorted(union.families_named(function))
         for name in named:
             self._check_name(name)
@@ -317,7 +313,8 @@ class Catalog:
         return [
             family
             for family in candidates
-            if family.of_functions and (named or family.matches(union.seen_by(family, function)))
+            if of_functions in (None, family.of_functions)
+            and (named or family.matches(union.seen_by(family, function)))
         ]
 
     def in_doubt(

@@ -12,20 +12,11 @@ from collections.abc import Mapping
 from nova_devcompat.catalog.family import AttributeSource
 from nova_devcompat.catalog.kinds import AnyRule
 from nova_devcompat.catalog.registry import NamedSources
+from nova_devcompat.compat.device import PCI_IDENTIFIERS
 from nova_devcompat.compat.types import reads
 from nova_devcompat.kit.section import Section
 from nova_devcompat.kit.text import near
 
-# Identifiers of PCI as all sources write them (Documentation/ABI/testing/sysfs-bus-pci).
-_DIGITS: Mapping[str, int] = {
-    "vendor_id": 4,
-    "product_id": 4,
-    "pf_product_id": 4,
-    "subsystem_vendor_id": 4,
-    "subsystem_product_id": 4,
-    "class": 6,
-    "revision": 2,
-}
 # How many names a message has.
 _NAMED = 30
 
@@ -43,8 +34,8 @@ def check_pattern(stated: Section) -> None:
         stated.problem(
             f"{pattern!r} has typographic quotes in it, which YAML takes for text; write ' or \""
         )
-    elif stated.name in _DIGITS:
-        _check_identifier(stated, pattern, _DIGITS[stated.name])
+    elif stated.name in PCI_IDENTIFIERS:
+        _check_identifier(stated, pattern, PCI_IDENTIFIERS[stated.name])
 
 
 def _check_identifier(stated: Section, pattern: str, digits: int) -> None:

@@ -15,7 +15,6 @@ from cliff.columns import FormattableColumn
 from nova_devcompat.catalog.merging import Classified
 from nova_devcompat.cli.formatters import SafeLister
 from nova_devcompat.cli.hosts import add_host_options, survey
-from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.host.inventory import HostSurvey
 from nova_devcompat.kit.text import printable
 
@@ -74,11 +73,6 @@ def _rows(found: HostSurvey, family: str | None, *, everything: bool) -> Iterato
             yield "", "", _Attributes({}), origin, _Problems({"source": why})
 
 
-def where(device: Classified) -> str:
-    """The address of a device; of functions that are devices of their own, the runs of theirs."""
-    return " ".join(runs_of(device.functions)) or device.address
-
-
 def problems_of(device: Classified) -> dict[str, str]:
     """Why an attribute is not known, or not to its rule, by its name."""
     problems = dict(device.problems)
@@ -96,7 +90,7 @@ def _row(device: Classified) -> tuple[Any, ...]:
     if device.family is not None:
         shown &= {*device.family.match, *device.family.family.rules}
     return (
-        device.address if device.family is None else where(device),
+        device.address if device.family is None else device.where,
         device.family.name if device.family else "",
         _Attributes(attributes, shown),
         _Origins({name: device.origins[name] for name in attributes}, shown),

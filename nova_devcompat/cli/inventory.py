@@ -148,12 +148,13 @@ def _devices(found: Iterable[Classified]) -> list[dict[str, Any]]:
         family = {"family": device.family.name} if device.family else {}
         if not (device.functions and device.family):
             known = entries.get(device.address, {})
-            entries[device.address] = {
+            entry = entries[device.address] = {
                 "address": device.address,
                 **family,
                 "attributes": {**_attributes(device), **known.get("attributes", {})},
-                **{key: known[key] for key in known if key == "functions"},
             }
+            if "functions" in known:
+                entry["functions"] = known["functions"]
             continue
         own = {name for name in device.family.attributes if _of_function(device.family, name)}
         attributes = _attributes(device)

@@ -14,6 +14,18 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
+#: What identifies PCI devices, by attribute: how many hexadecimal digits it has, as all sources
+#: write it (Documentation/ABI/testing/sysfs-bus-pci).
+PCI_IDENTIFIERS: Mapping[str, int] = {
+    "vendor_id": 4,
+    "product_id": 4,
+    "pf_product_id": 4,
+    "subsystem_vendor_id": 4,
+    "subsystem_product_id": 4,
+    "class": 6,
+    "revision": 2,
+}
+
 _PCI = re.compile(
     r"(?:(?P<domain>[0-9a-f]{4,8}):)?(?P<bus>[0-9a-f]{2}):(?P<slot>[01][0-9a-f])\.(?P<function>[0-7])"
 )

@@ -24,7 +24,6 @@ from nova_devcompat.catalog.stages import now
 from nova_devcompat.compat.device import Device, is_pci, normalise_address
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
-from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.kit.once import Once
 from nova_devcompat.kit.plugins import PluginError
@@ -519,5 +518,4 @@ def _add(problems: dict[str, str], device: Classified, whys: Mapping[str, str]) 
     for attribute, why in whys.items():
         together.setdefault(why, []).append(attribute)
     for why, attributes in together.items():
-        where = " ".join(runs_of(device.functions)) or device.address
-        problems[f"{', '.join(sorted(attributes))} of device {where}"] = why
+        problems[f"{', '.join(sorted(attributes))} of device {device.where}"] = why

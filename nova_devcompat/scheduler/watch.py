@@ -7,7 +7,7 @@ Hosts that placement leaves out never reach the filter, so nobody could say why.
 answer to such a request is watched: only when it leaves no host, a second question without our
 traits finds those that would have had room, and their documents give the reasons.
 
-Nobody waits for the words: they are looked_up out beside the request, which goes on meanwhile
+Nobody waits for the words: they are found beside the request, which goes on meanwhile
 (:func:`nova_devcompat.scheduler.explain.later`).
 """
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keystoneauth1 import exceptions as ks_exc
@@ -115,12 +115,16 @@ class Placement:
         :raises PlacementError: placement did not take one, or did not answer; or one is no trait
             of ours
         """
-        wanted = sorted(names)
-        for name in wanted:
-            if traits.decode(name) is None:
+        wanted: dict[str, traits.Atom] = {}
+        for name in sorted(names):
+            atom = traits.decode(name)
+            if atom is None:
                 raise PlacementError(f"{printable(name)} is no trait of ours")
+            wanted[name] = atom
         missing = self.missing(wanted)
-        left_out = set() if most is None else self._beyond(missing, most)
+        left_out: set[str] = set()
+        if most is not None:
+            left_out = self._beyond({name: wanted[name] for name in missing}, most)
         for name in sorted(missing - left_out):
             self._make_trait(name, global_request_id)
         return left_out
@@ -139,15 +143,18 @@ class Placement:
         if response.status_code not in (201, 204):
             raise PlacementError(f"trait {name}: {response.status_code} {_quoted(response)}")
 
-    def _beyond(self, missing: Iterable[str], most: int) -> set[str]:
+    def _beyond(self, missing: Mapping[str, traits.Atom], most: int) -> set[str]:
         """Those of missing traits for which their attribute has no room.
 
+        :param missing: what each stands for
         :param most: values of an attribute
         :raises PlacementError: placement does not tell how many there are
         """
         by_attribute: dict[str, list[str]] = {}
         for name in sorted(missing):
-            by_attribute.setdefault(_attribute_prefix(name), []).append(name)
+            atom = missing[name]
+            prefix = traits.prefix_of(atom.family, atom.attribute)
+            by_attribute.setdefault(prefix, []).append(name)
         beyond: set[str] = set()
         for prefix, wanted in by_attribute.items():
             found = self._get(f"/traits?name=startswith:{prefix}", _TRAITS_VERSION)
@@ -174,13 +181,6 @@ class Placement:
             return None
         answer: dict[str, Any] = response.json()
         return answer
-
-
-def _attribute_prefix(name: str) -> str:
-    """What the traits of all values of an attribute begin with."""
-    atom = traits.decode(name)
-    assert atom is not None
-    return traits.prefix_of(atom.family, atom.attribute)
 
 
 def _chunks(names: Sequence[str], most: int) -> Iterator[list[str]]:

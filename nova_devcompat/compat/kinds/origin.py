@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 from typing import NoReturn
 
-from nova_devcompat.compat.attributes import Unreadable, text_of
-from nova_devcompat.compat.rules import Refusal, Rule
+from nova_devcompat.compat.attributes import Unreadable
+from nova_devcompat.compat.kinds.text import TextRule
+from nova_devcompat.compat.rules import Refusal
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Origin(Rule[str, str]):
+class Origin(TextRule):
     """What a guest was started on, which sticks to it and speaks against no host by itself.
 
     Offer and need: the text, such as the version of QEMU that a guest was started on. Every offer
@@ -25,26 +26,11 @@ class Origin(Rule[str, str]):
     capabilities = frozenset(["parse_pin", "values"])
     open_world = True
 
-    def parse_offer(self, raw: object) -> str:
-        return text_of(raw)
-
-    def parse_need(self, text: str) -> str:
-        return text_of(text)
-
-    def canonical(self, text: str) -> str:
-        return self.parse_need(text)
-
     def parse_pin(self, text: str) -> NoReturn:
         raise Unreadable(text, "is where a guest was started, which no flavor can ask for")
-
-    def freeze(self, offer: str) -> frozenset[str]:
-        return frozenset([offer])
 
     def values(self, offer: str) -> frozenset[str]:
         return frozenset()
 
     def check(self, offer: str, need: str) -> Refusal | None:
         return None
-
-    def describe(self, offer: str) -> str:
-        return offer

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from nova_devcompat.compat.attributes import text_of
-from nova_devcompat.compat.rules import Refusal, Rule
+from nova_devcompat.compat.kinds.text import TextRule
+from nova_devcompat.compat.rules import Refusal
 from nova_devcompat.compat.verdict import Actor, Code
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Same(Rule[str, str]):
+class Same(TextRule):
     """The same is accepted, of anything else nothing is known: the firmware knows, and no vendor
     says.
 
@@ -23,25 +23,10 @@ class Same(Rule[str, str]):
 
     kind = "same"
 
-    def parse_offer(self, raw: object) -> str:
-        return text_of(raw)
-
-    def parse_need(self, text: str) -> str:
-        return text_of(text)
-
-    def canonical(self, text: str) -> str:
-        return self.parse_need(text)
-
-    def freeze(self, offer: str) -> frozenset[str]:
-        return frozenset([offer])
-
     def check(self, offer: str, need: str) -> Refusal | None:
         if offer.casefold() == need.casefold():
             return None
         return Refusal(Code.NOT_THE_SAME, Actor.OPERATOR, certain=False)
-
-    def describe(self, offer: str) -> str:
-        return offer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

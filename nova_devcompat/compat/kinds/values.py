@@ -9,12 +9,13 @@ import dataclasses
 import re
 
 from nova_devcompat.compat.attributes import Unreadable, text_of
+from nova_devcompat.compat.kinds.text import TextRule
 from nova_devcompat.compat.rules import SINCE_1_3, BadOptions, Refusal, Rule
 from nova_devcompat.compat.verdict import Actor, Code
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Equal(Rule[str, str]):
+class Equal(TextRule):
     """The same text: ECC mode, QAT ring-to-service map, the PSID of a board, mdev type.
 
     Offer and need: the text. Case does not count, since vendors print identifiers in either; nor
@@ -48,21 +49,9 @@ class Equal(Rule[str, str]):
         parts = {part.strip() for part in text.split(self.separator)} - {""}
         return self.separator.join(sorted(parts)) or text
 
-    def parse_need(self, text: str) -> str:
-        return self.parse_offer(text)
-
-    def canonical(self, text: str) -> str:
-        return self.parse_need(text)
-
-    def freeze(self, offer: str) -> frozenset[str]:
-        return frozenset([offer])
-
     def check(self, offer: str, need: str) -> Refusal | None:
         same = offer == need if self.case else offer.casefold() == need.casefold()
         return None if same else Refusal(Code.NOT_EQUAL, Actor.HOST)
-
-    def describe(self, offer: str) -> str:
-        return offer
 
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")

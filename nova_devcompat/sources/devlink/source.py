@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from nova_devcompat.compat.device import Device, is_pci
+from nova_devcompat.compat.device import PCI_IDENTIFIERS, Device, is_pci
 from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.once import Once
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
@@ -141,13 +141,7 @@ _VERSIONS = (
 #: The attributes that the source has names for, all text; drivers have more.
 ATTRIBUTE_TYPES: Mapping[str, AttributeType] = dict.fromkeys(
     (
-        "vendor_id",
-        "product_id",
-        "pf_product_id",
-        "subsystem_vendor_id",
-        "subsystem_product_id",
-        "class",
-        "revision",
+        *PCI_IDENTIFIERS,
         "driver",
         *(f"{name}{suffix}" for name in _VERSIONS for suffix in ("", "_stored", "_pending")),
     ),

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Container, Iterable
 
+from nova_devcompat.compat.device import PCI_IDENTIFIERS
 from nova_devcompat.sources.sysfs.files import (
     MDEV,
     PCI,
@@ -37,15 +38,15 @@ VARIANT_DRIVERS = frozenset(
 )
 
 
-# Attribute, file, hexadecimal digits.
-_IDENTITY = (
-    ("vendor_id", "vendor", 4),
-    ("product_id", "device", 4),
-    ("subsystem_vendor_id", "subsystem_vendor", 4),
-    ("subsystem_product_id", "subsystem_device", 4),
-    ("class", "class", 6),
-    ("revision", "revision", 2),
-)
+# The files of what identifies a device, by attribute.
+_IDENTITY = {
+    "vendor_id": "vendor",
+    "product_id": "device",
+    "subsystem_vendor_id": "subsystem_vendor",
+    "subsystem_product_id": "subsystem_device",
+    "class": "class",
+    "revision": "revision",
+}
 
 
 class Vanished(Exception):
@@ -160,7 +161,8 @@ def read_identity(reader: Reader, address: str) -> Identity:
     """
     folder = f"{PCI}/{address}"
     facts = Facts()
-    for name, file, digits in _IDENTITY:
+    for name, file in _IDENTITY.items():
+        digits = PCI_IDENTIFIERS[name]
         facts.read(name, functools.partial(_id, reader, f"{folder}/{file}", digits))
     vf_product_id = None
     if reader.exists(f"{folder}/sriov_totalvfs"):

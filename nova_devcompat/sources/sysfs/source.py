@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from nova_devcompat.compat.device import Device
+from nova_devcompat.compat.device import PCI_IDENTIFIERS, Device
 from nova_devcompat.compat.traits import check_name
 from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.once import Once
@@ -34,13 +34,7 @@ T = TypeVar("T")
 ATTRIBUTE_TYPES: Mapping[str, AttributeType] = {
     **dict.fromkeys(
         (
-            "vendor_id",
-            "product_id",
-            "pf_product_id",
-            "subsystem_vendor_id",
-            "subsystem_product_id",
-            "class",
-            "revision",
+            *PCI_IDENTIFIERS,
             "driver",
             "driver_version",
             "driver_srcversion",

@@ -202,10 +202,7 @@ class Library:
         vgpu = self._vgpu(instance)
         if vgpu is None:
             return NOT_FOUND
-        needed = ctypes.sizeof(pynvml.c_nvmlVgpuMetadata_t)
-        room = c_uint.from_address(size).value
-        _store(size, needed)
-        if room < needed:
+        if not _has_room(size, pynvml.c_nvmlVgpuMetadata_t):
             return INSUFFICIENT_SIZE
         filled = pynvml.c_nvmlVgpuMetadata_t.from_address(metadata)
         filled.version, filled.revision = 2, 1
@@ -216,10 +213,7 @@ class Library:
         return SUCCESS
 
     def _nvmlDeviceGetVgpuMetadata(self, handle: int, metadata: int, size: int) -> int:
-        needed = ctypes.sizeof(pynvml.c_nvmlVgpuPgpuMetadata_t)
-        room = c_uint.from_address(size).value
-        _store(size, needed)
-        if room < needed:
+        if not _has_room(size, pynvml.c_nvmlVgpuPgpuMetadata_t):
             return INSUFFICIENT_SIZE
         filled = pynvml.c_nvmlVgpuPgpuMetadata_t.from_address(metadata)
         filled.version, filled.revision = 2, 1
@@ -266,6 +260,14 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
     "nvmlDeviceGetVgpuHeterogeneousMode": (c_void_p, c_void_p),
     "nvmlDeviceGetName": (c_void_p, c_void_p, c_uint),
 }
+
+
+def _has_room(size: int, kind: type[ctypes.Structure]) -> bool:
+    """Whether a caller has room for a structure; how much it takes is stored where it said so."""
+    needed = ctypes.sizeof(kind)
+    room: int = c_uint.from_address(size).value
+    _store(size, needed)
+    return room >= needed
 
 
 def _store(address: int, *values: int) -> None:
