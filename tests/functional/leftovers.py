@@ -19,6 +19,9 @@ from nova import thread_pool_factory
 
 #: What may take a while and is no leftover: seconds.
 _PATIENCE = 10.0
+#: How long what is left is only waited for before garbage is collected, and between collections:
+#: to collect it takes a tenth of a second of this process.
+_COLLECT_EVERY = 0.5
 
 #: Modules whose functions and classes tests patch.
 _WATCHED = frozenset(
@@ -60,9 +63,13 @@ class Watch:
 
     @staticmethod
     def _wait(look: Any, end: float) -> list[str]:
-        while (found := list(look())) and time.monotonic() < end:
-            # Nobody shuts down the pool of a looping call; its thread ends when it is collected.
-            gc.collect()
+        collect = time.monotonic() + _COLLECT_EVERY
+        while (found := list(look())) and (now := time.monotonic()) < end:
+            if now >= collect:
+                # Nobody shuts down the pool of a looping call; its thread ends when the pool is
+                # collected.
+                gc.collect()
+                collect = now + _COLLECT_EVERY
             time.sleep(0.01)
         return found
 

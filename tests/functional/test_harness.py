@@ -68,7 +68,7 @@ class VGPUTest(base.Fleet):
         landed = []
         for _ in range(2):
             self.shuffle_hosts(7)
-            servers = [self.boot(None, VGPU) for _ in range(6)]
+            servers = [self.boot(None, VGPU) for _ in range(4)]
             landed.append([self.host_of(server) for server in servers])
         self.assertEqual(landed[0], landed[1])
         self.assertGreater(len(set(landed[0])), 1)
