@@ -19,8 +19,9 @@ from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compute.publish import Publisher
 from nova_devcompat.host.inventory import HostDevice, HostDevices, HostReader
-from nova_devcompat.stores.assigned import Assigned, Behind, Provided, from_instance
+from nova_devcompat.stores.assigned import Assigned, Behind, from_instance
 from nova_devcompat.stores.placement import Placement, PlacementError
+from nova_devcompat.stores.provided import Provided
 
 CONF = nova.conf.CONF
 

@@ -19,7 +19,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Ruling
 from nova_devcompat.compat.ruling import Doubt, Given, Guest, JudgeBy, any_of, judge_part, rule
 from nova_devcompat.compat.verdict import Reason, Verdict
-from nova_devcompat.stores.assigned import Provided
+from nova_devcompat.stores.provided import Provided
 from nova_devcompat.wire import HostDocument, PublishedDevice
 
 

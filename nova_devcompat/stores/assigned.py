@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from nova_devcompat.compat.device import normalise_address
-from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot, resource_slot
+from nova_devcompat.compat.need import Need, pci_slot, resource_slot
 from nova_devcompat.compat.ruling import Doubt
+from nova_devcompat.stores.provided import DeviceT, Provided
 
 if TYPE_CHECKING:
     from nova.objects import Instance
@@ -74,36 +75,6 @@ def has_devices(instance: Instance) -> bool:
     return bool(instance.pci_devices) or asks_for_devices(
         instance.flavor.extra_specs or {}, instance.pci_requests
     )
-
-
-class Device(Protocol):
-    """What is known of a host's device: by nova-compute itself, or by what it published."""
-
-    @property
-    def family(self) -> str:
-        """Name of its family."""
-
-    def freeze(self, *, slot: str, address: str, pin: DeviceNeed | None) -> DeviceNeed:
-        """The need of a guest whose device is initialised now."""
-
-
-DeviceT = TypeVar("DeviceT", bound=Device)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Provided(Generic[DeviceT]):
-    """What a resource provider stands for on one host.
-
-    :param address: of its device, or of the parent of its functions; '' for a provider that stands
-        for no device of the host
-    :param devices: what is known of that: one, or several where a unit of it may be any of them,
-        each of another kind; empty for a device of no family
-    :param told: whether it is known which device it is, so that none is one of no family
-    """
-
-    address: str = ""
-    devices: tuple[DeviceT, ...] = ()
-    told: bool = True
 
 
 #: The device at an address, or of the parent given beside it; None for one of no family.

@@ -16,7 +16,7 @@ from nova_devcompat.compat.kinds import Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, host_slot
 from nova_devcompat.fleet.cloud import host_of
 from nova_devcompat.fleet.model import Fleet, Host, Place
-from nova_devcompat.stores.assigned import Provided
+from nova_devcompat.stores.provided import Provided
 
 FAMILY = Family(name="nic", rules={"version": Semver(), "caps": Superset()})
 PF = "0000:82:00.0"
