@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""Read the signatures of Nova's virt drivers from its wheels, and record them for a test.
+"""Read what we rely on of Nova's virt drivers from its wheels, and record it for tests.
 
     python -m rigs.driver_signatures 31 32 33 34
 
 downloads the newest release of each of these series with pip and writes
 tests/unit/compute/nova_signatures.json, which tests/unit/compute/test_contract.py compares
-with nova_devcompat/compute/contract.py. The wheels are parsed, nothing of them is imported, and no
-Nova needs to be installed. Only the standard library is used here.
+with nova_devcompat/compute/contract.py (signatures), and tests/unit/stores/test_ports.py with
+nova_devcompat/stores/ports.py (what a live migration does with ports). The wheels are parsed,
+nothing of them is imported, and no Nova needs to be installed. Only the standard library is used
+here.
 """
 
 import argparse
 import ast
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -35,7 +38,23 @@ CLASSES = {
 }
 
 
-#: What is recorded of a release: its ``version``, and ``classes``.
+#: Where Nova lists which kinds of ports have a device, and which of these are unplugged.
+VNIC_TYPES = "nova/network/model.py"
+_VNIC_LISTS = ("VNIC_TYPES_SRIOV", "VNIC_TYPES_DIRECT_PASSTHROUGH")
+
+#: What of libvirt's driver unplugs and plugs ports, in a live migration and around it.
+PLUGGING = (
+    "_live_migration_operation",
+    "_detach_direct_passthrough_vifs",
+    "post_live_migration_at_destination",
+    "rollback_live_migration_at_source",
+    "_reattach_instance_vifs",
+    "suspend",
+    "_detach_direct_passthrough_ports",
+)
+_PLUGS = re.compile("(at|de)tach|VNIC_")
+
+#: What is recorded of a release: its ``version``, ``classes`` and ``ports``.
 Signatures = dict[str, Any]
 
 
@@ -68,7 +87,12 @@ def merged(releases: dict[str, Signatures]) -> dict[str, Any]:
                 signatures = classes.setdefault(name, {}).setdefault(method, {})
                 signatures[parameters] = f"{signatures.get(parameters, '')} {series}".strip()
     versions = {series: release["version"] for series, release in releases.items()}
-    return {"versions": versions, "classes": classes}
+    ports: dict[str, str] = {}
+    for series, release in releases.items():
+        text = json.dumps(release["ports"], sort_keys=True)
+        ports[text] = f"{ports.get(text, '')} {series}".strip()
+    alike = {having: json.loads(text) for text, having in ports.items()}
+    return {"versions": versions, "classes": classes, "ports": alike}
 
 
 def recorded() -> dict[str, Signatures]:
@@ -86,6 +110,9 @@ def recorded() -> dict[str, Signatures]:
                 }
                 for name, methods in content["classes"].items()
             },
+            "ports": next(
+                ports for having, ports in content["ports"].items() if series in having.split()
+            ),
         }
         for series, version in content["versions"].items()
     }
@@ -95,17 +122,53 @@ def read_release(wanted: str) -> Signatures:
     """What is recorded of a release of Nova.
 
     :param wanted: a version specifier
-    :returns: its ``version``, and ``classes``: parameters by method, for each of :data:`CLASSES`
-        the methods that it defines itself and that are public
+    :returns: its ``version``; ``classes``: parameters by method, for each of :data:`CLASSES`
+        the methods that it defines itself and that are public; and ``ports``: Nova's lists of
+        kinds of ports, and for each of :data:`PLUGGING` what of it has to do with them
     :raises DownloadError: the release cannot be had
     """
     with tempfile.TemporaryDirectory() as folder:
         wheel = _download(f"nova{wanted}", pathlib.Path(folder))
         with zipfile.ZipFile(wheel) as archive:
-            modules = {file: ast.parse(archive.read(file)) for file in set(CLASSES.values())}
+            modules = {
+                file: ast.parse(archive.read(file)) for file in {*CLASSES.values(), VNIC_TYPES}
+            }
     return {
         "version": wheel.name.split("-")[1],
         "classes": {name: _methods(modules[file], name) for name, file in CLASSES.items()},
+        "ports": {
+            **_vnic_lists(modules[VNIC_TYPES]),
+            **_plugging(modules[CLASSES["LibvirtDriver"]]),
+        },
+    }
+
+
+def _vnic_lists(module: ast.Module) -> dict[str, list[str]]:
+    """Each list with the texts that its names stand for."""
+    constants: dict[str, Any] = {}
+    for each in module.body:
+        if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name):
+            value = each.value
+            if isinstance(value, ast.Constant):
+                constants[each.targets[0].id] = value.value
+            elif isinstance(value, ast.Tuple):
+                names = [one.id for one in value.elts if isinstance(one, ast.Name)]
+                constants[each.targets[0].id] = sorted(str(constants[name]) for name in names)
+    return {name: constants[name] for name in _VNIC_LISTS}
+
+
+def _plugging(module: ast.Module) -> dict[str, list[str]]:
+    """By method of libvirt's driver, the names in it that tell of plugging."""
+    return {
+        each.name: sorted(
+            {
+                one.attr
+                for one in ast.walk(each)
+                if isinstance(one, ast.Attribute) and _PLUGS.search(one.attr)
+            }
+        )
+        for each in ast.walk(module)
+        if isinstance(each, ast.FunctionDef) and each.name in PLUGGING
     }
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -34,6 +35,17 @@ def host_slot(family: str) -> str:
     return f"{_HOST}{family}"
 
 
+class InMigration(enum.StrEnum):
+    """What a live migration does with a device of the guest."""
+
+    #: Its state is copied, so the device at the destination must accept what is needed of it.
+    STAYS = "stays"
+    #: It is detached before the copy, and another one attached at the destination.
+    REPLUGGED = "replugged"
+    #: The guest does not see it, but a virtio device.
+    HIDDEN = "hidden"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceNeed:
     """What an instance depends on of one assigned device, frozen when that was initialised.
@@ -48,6 +60,7 @@ class DeviceNeed:
     :param address: the device's address on the host the instance is on, '' where not known
     :param assumed: attributes whose values were read off the device later than at its
         initialisation, so that they may be newer than what the guest depends on
+    :param in_migration: what a live migration does with the device
     :raises ValueError: a family or attribute that is no name, an attribute given twice, an empty
         value, or an assumed attribute that is not there
     """
@@ -57,6 +70,7 @@ class DeviceNeed:
     slot: str = ""
     address: str = ""
     assumed: frozenset[str] = frozenset()
+    in_migration: InMigration = InMigration.STAYS
 
     def __post_init__(self) -> None:
         check_name(self.family)
@@ -79,6 +93,7 @@ class DeviceNeed:
         slot: str = "",
         address: str = "",
         assumed: Iterable[str] = (),
+        in_migration: InMigration = InMigration.STAYS,
     ) -> DeviceNeed:
         """A need from a mapping of attributes to the values needed, None where not known.
 
@@ -96,6 +111,7 @@ class DeviceNeed:
             slot=slot,
             address=address,
             assumed=frozenset(assumed),
+            in_migration=in_migration,
         )
 
     @property
@@ -151,6 +167,7 @@ class DeviceNeed:
             values=tuple({**dict(self.values), **added}.items()),
             address=self.address or frozen.address,
             assumed=self.assumed | assumed,
+            in_migration=frozen.in_migration,
         )
 
 
@@ -168,6 +185,12 @@ class Need:
     def assigned(self) -> tuple[DeviceNeed, ...]:
         """What is needed of assigned devices."""
         return tuple(one for one in self.devices if not one.of_host)
+
+    @property
+    def required(self) -> Need:
+        """What a live migration requires of the destination."""
+        staying = tuple(one for one in self.devices if one.in_migration is InMigration.STAYS)
+        return self if len(staying) == len(self.devices) else Need(devices=staying)
 
     @property
     def host(self) -> tuple[DeviceNeed, ...]:

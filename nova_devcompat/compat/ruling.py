@@ -94,7 +94,8 @@ class Guest:
     :param bad_pins: pins that cannot be read
     :param keeps_devices: whether it runs on, so that its record holds and a device of which that
         says nothing is UNKNOWN; otherwise its devices are initialised anew, and only pins count
-    :param assigned: whether it has assigned devices, or may have
+    :param assigned: whether it has assigned devices, or may have; of a guest that runs on, devices
+        that stay
     """
 
     record: Need | Doubt = _NOTHING
@@ -105,8 +106,10 @@ class Guest:
 
     @property
     def need(self) -> Need:
-        """What is known of what it needs."""
-        return self.record if self.keeps_devices and isinstance(self.record, Need) else _NOTHING
+        """What is known of what it needs of the destination."""
+        if not self.keeps_devices or not isinstance(self.record, Need):
+            return _NOTHING
+        return self.record.required
 
     def concerned_by(
         self,
@@ -181,6 +184,8 @@ class Given:
 
     :param claims: the devices for its needs
     :param extras: devices that it would be given beside
+    :param anew: devices that are initialised for it there whether it runs on or not, so that its
+        record does not matter to them
     :param others: devices that it may be given instead or as well, since nobody tells which of
         them it is given
     :param complete: whether it can be given no devices but these, so that a device that is not
@@ -194,6 +199,7 @@ class Given:
 
     claims: tuple[Claim, ...] = ()
     extras: tuple[Extra, ...] = ()
+    anew: tuple[Choice, ...] = ()
     others: tuple[AcceptSet, ...] = ()
     complete: bool = False
     host: Mapping[str, AcceptSet] = dataclasses.field(default_factory=dict)
@@ -237,6 +243,12 @@ class Given:
             yield from claim.devices
         for extra in self.extras:
             yield extra.device
+
+    @property
+    def pinned(self) -> Iterator[Choice]:
+        """All devices that the pins of its flavor are about."""
+        yield from self.taken
+        yield from self.anew
 
 
 def any_of(devices: Iterable[AcceptSet], families: Iterable[str]) -> Iterator[AcceptSet]:
@@ -475,7 +487,7 @@ def _of_device_pins(
 
 def _of_pin(pin: DeviceNeed, given: Given, policy: Policy) -> Verdict:
     """All devices of the family that the guest is given must act as the pin, and there is one."""
-    taken = list(given.taken)
+    taken = list(given.pinned)
     certain = [
         choice[0]
         for choice in taken

@@ -10,15 +10,17 @@ was passed by. This module says what these are (:class:`Given`); the ruling is
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.family import Offer
-from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot
+from nova_devcompat.compat.need import DeviceNeed, InMigration, Need, pci_slot
 from nova_devcompat.compat.ruling import NOTHING_KNOWN, Choice, Claim, Extra, Given, Guest, Order
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.stores import ports
 from nova_devcompat.stores.assigned import Assigned, Behind, Tracked, from_allocations
 
 if TYPE_CHECKING:
@@ -137,7 +139,8 @@ def given_by_claims(
     offered = Offered(guest)
     by_slot: dict[str, list[Assigned[HostDevice]]] = {}
     for one in claimed:
-        by_slot.setdefault(one.slot, []).append(one)
+        if one.in_migration is InMigration.STAYS:
+            by_slot.setdefault(one.slot, []).append(one)
     claims = [
         _claim(slot, needs, source, moves, by_slot.pop(slot, []), offered)
         for slot, needs in guest.need.by_slot().items()
@@ -152,6 +155,11 @@ def given_by_claims(
             for assigned in by_slot.values()
             for one in assigned
             if one.device is not None or one.may_be
+        ),
+        anew=tuple(
+            offered.choice(one.device, one.may_be)
+            for one in claimed
+            if one.in_migration is not InMigration.STAYS
         ),
         complete=True,
         host=offered.host(host),
@@ -211,24 +219,42 @@ def _pairs(
     return pairs
 
 
-def moved_addresses(migrate_data: LiveMigrateData) -> dict[str, str]:
-    """This host's PCI addresses by the source's, of flavor-based devices and of ports."""
-    moves = {}
-    if "pci_dev_map_src_dst" in migrate_data and migrate_data.pci_dev_map_src_dst:
-        moves.update(migrate_data.pci_dev_map_src_dst)
-    for vif in (migrate_data.vifs if "vifs" in migrate_data else None) or ():
-        source = ((vif.source_vif or {}).get("profile") or {}).get("pci_slot")
-        # Set only once the port's device was claimed here; unset it would read as the source's.
-        target = (vif.profile or {}).get("pci_slot") if "profile_json" in vif else None
-        if source and target:
-            moves[source] = target
-    return moves
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Moves:
+    """Where a guest's PCI devices go in a live migration.
+
+    :param addresses: this host's PCI addresses by the source's, of flavor-based devices and of
+        ports
+    :param of_ports: by the source's address, what is done with the device of each port
+    """
+
+    addresses: Mapping[str, str]
+    of_ports: Mapping[str, InMigration]
+
+    @classmethod
+    def told_by(cls, migrate_data: LiveMigrateData) -> Moves:
+        """Those that Nova has claimed devices for."""
+        addresses: dict[str, str] = {}
+        of_ports: dict[str, InMigration] = {}
+        if "pci_dev_map_src_dst" in migrate_data and migrate_data.pci_dev_map_src_dst:
+            addresses.update(migrate_data.pci_dev_map_src_dst)
+        for vif in (migrate_data.vifs if "vifs" in migrate_data else None) or ():
+            there = (vif.source_vif if "source_vif" in vif else None) or {}
+            source = (there.get("profile") or {}).get("pci_slot")
+            # Set only once the port's device was claimed here; unset it would read as the
+            # source's.
+            target = (vif.profile or {}).get("pci_slot") if "profile_json" in vif else None
+            if source:
+                of_ports[source] = ports.of_vnic_type(there.get("vnic_type"))
+            if source and target:
+                addresses[source] = target
+        return cls(addresses=addresses, of_ports=of_ports)
 
 
 def claimed_devices(
     need: Need | None,
     instance: Instance,
-    moves: Mapping[str, str],
+    moves: Moves,
     allocations: Mapping[str, Any] | None,
     devices: HostDevices,
     behind: Behind[HostDevice],
@@ -242,10 +268,11 @@ def claimed_devices(
     source = {pci.address: pci_slot(pci.request_id) for pci in instance.pci_devices}
     claimed = []
     known = []
-    for old, new in moves.items():
+    for old, new in moves.addresses.items():
         parent = parent_of(new)
         device = devices.find(new, parent)
-        claimed.append(Assigned(source.get(old, pci_slot(None)), new, device))
+        done = moves.of_ports.get(old, InMigration.STAYS)
+        claimed.append(Assigned(source.get(old, pci_slot(None)), new, device, in_migration=done))
         known.append((new, parent or (device.parent if device else None), device))
     tracked = Tracked.of(known)
     claimed += [

@@ -37,7 +37,6 @@ from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import has_pins
 from nova_devcompat.compat.policy import Ruling
 from nova_devcompat.compat.ruling import (
-    NO_RECORD,
     NOTHING_KNOWN,
     Extra,
     Given,
@@ -57,7 +56,7 @@ from nova_devcompat.host.inventory import HostDevices, HostReader
 from nova_devcompat.service import catalog_keeper, problem_at_start
 from nova_devcompat.sources.base import SourceOptions
 from nova_devcompat.stores import events, records
-from nova_devcompat.stores.assigned import has_devices
+from nova_devcompat.stores.assigned import may_have_staying
 from nova_devcompat.stores.instances import RUNNING
 
 CONF = nova.conf.CONF
@@ -271,7 +270,9 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             self._freeze_unsaved(context, instance)
 
     def _around_suspend(self, call: hooks.Call, instance: Any) -> None:
-        call()
+        # libvirt's driver detaches the ports' devices on the way, through the method below.
+        with self._operation(instance):
+            call()
         self._devcompat_suspended.add(instance.uuid)
 
     def _around_snapshot(self, call: hooks.Call, context: Any, instance: Any) -> None:
@@ -286,19 +287,28 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
                 self._devcompat_suspended.discard(instance.uuid)
                 self._freeze_unsaved(context, instance)
 
+    # libvirt's driver calls these itself, too: suspend and the arrival of a live migration do so
+    # in operations that see to the record themselves. A live migration detaches the ports in a
+    # thread of its own, from a guest whose record will be that of its arrival; if it fails, they
+    # are attached again one by one.
+
     def _around_attach_interface(
         self, call: hooks.Call, context: Any, instance: Any, vif: Any
     ) -> None:
-        call()
-        with _never_failing("record the port's device", instance=instance):
-            self._devcompat_guests.attached(context, instance, self._node_of(instance), vif)
+        with self._operation(instance) as asked_for:
+            call()
+        if asked_for:
+            with _never_failing("record the port's device", instance=instance):
+                self._devcompat_guests.attached(context, instance, self._node_of(instance), vif)
 
     def _around_detach_interface(
         self, call: hooks.Call, context: Any, instance: Any, vif: Any
     ) -> None:
-        call()
-        with _never_failing("drop the port's device from the record", instance=instance):
-            self._devcompat_guests.detached(context, instance, vif)
+        with self._operation(instance) as asked_for:
+            call()
+        if asked_for and instance.task_state != task_states.MIGRATING:
+            with _never_failing("drop the port's device from the record", instance=instance):
+                self._devcompat_guests.detached(context, instance, vif)
 
     @contextlib.contextmanager
     def _initialising(
@@ -454,8 +464,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     def _admit_early(self, context: Any, instance: Any) -> None:
         """Decide what can be decided before anything but placement's resources is claimed."""
         guest = _guest_of(instance)
-        needs_nothing = not guest.assigned and guest.record in (Need(), NO_RECORD)
-        plain = needs_nothing and not has_pins(instance.flavor.extra_specs)
+        plain = records.needs_nothing(guest) and not has_pins(instance.flavor.extra_specs)
         if plain and not self._devcompat_host.inventory.catalog.has_host_families:
             return
         nodename = self._nodename()
@@ -486,7 +495,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         nodename = self._nodename()
 
         def given(guest: Guest, devices: HostDevices) -> Given:
-            moves = admit.moved_addresses(migrate_data)
+            moves = admit.Moves.told_by(migrate_data)
             source, claimed = admit.claimed_devices(
                 guest.need,
                 instance,
@@ -497,8 +506,8 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
                 lambda address: self._devcompat_host.parent_of(context, nodename, address),
             )
             if isinstance(guest.record, Need):
-                coming.append(admit.relocate(guest.record, moves, claimed))
-            return admit.given_by_claims(guest, source, moves, claimed, devices.host)
+                coming.append(admit.relocate(guest.record, moves.addresses, claimed))
+            return admit.given_by_claims(guest, source, moves.addresses, claimed, devices.host)
 
         coming: list[Need] = []
         self._decide(
@@ -612,10 +621,7 @@ _INITIALISED_ANEW = Guest(keeps_devices=False)
 
 def _guest_of(instance: Any) -> Guest:
     """A guest that runs on, as its record has it; its pins are for the catalog to read."""
-    record = records.read(instance)
-    recorded = isinstance(record, Need) and bool(record.assigned)
-    assigned = recorded or has_devices(instance)
-    return Guest(record=record, assigned=assigned)
+    return records.moving_guest(instance, assigned=may_have_staying(instance))
 
 
 class _Inside(threading.local):

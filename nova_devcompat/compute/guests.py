@@ -17,7 +17,7 @@ from oslo_log import log as logging
 
 from nova_devcompat import wire
 from nova_devcompat.catalog.model import Catalog
-from nova_devcompat.compat.need import Need, pci_slot
+from nova_devcompat.compat.need import InMigration, Need, pci_slot
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compute import admit
 from nova_devcompat.compute.domain import Domains
@@ -303,27 +303,27 @@ class Guests:
             self._relocations.pop(instance.uuid, None)
 
     def arrived(self, context: Any, instance: Any, nodename: str) -> None:
-        """Record the same need at its new addresses; the manager saves the instance."""
+        """Record what stayed at its new addresses, and the rest anew; the manager saves it."""
         with self._lock:
-            need = self._relocations.pop(instance.uuid, None)
-        need = need or self._relocated(context, instance, nodename)
-        if need is not None:
-            records.store(instance, need, assigned=records.exists(instance))
-
-    def _relocated(self, context: Any, instance: Any, nodename: str) -> Need | None:
-        """The need at its new addresses, where a restart lost what admission knew.
-
-        Nova has allocated the PCI devices by now.
-        """
+            coming = self._relocations.pop(instance.uuid, None)
         try:
             recorded = records.load(instance)
         except wire.WireError:
-            return None  # left as it is; admission has told
+            return  # left as it is; admission has told
         if recorded is None:
-            return None
+            return
         devices = self._host.devices(nodename)
+        # Nova has allocated the PCI devices by now.
         here = self._host.assigned(context, instance, nodename, devices)
-        return admit.relocate(recorded, {}, here)
+        # A restart may have lost what admission knew.
+        kept = coming or admit.relocate(recorded, {}, here)
+        anew = self.freeze(
+            instance,
+            [one for one in here if one.in_migration is not InMigration.STAYS],
+            devices.catalog,
+        )
+        need = Need(devices=(*kept.required.devices, *anew.devices))
+        records.store(instance, need, assigned=records.exists(instance))
 
 
 class _Untold(Exception):

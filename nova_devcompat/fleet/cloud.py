@@ -20,9 +20,9 @@ from nova_devcompat.fleet.model import Fleet, Host, Place, RunningGuest
 from nova_devcompat.stores import records
 from nova_devcompat.stores.assigned import (
     asks_for_pci,
+    asks_for_staying,
     freeze,
     from_instance,
-    may_have_devices,
 )
 from nova_devcompat.stores.cells import Cells, Refused, brief, compute_nodes, instances
 from nova_devcompat.stores.instances import VM_STATES, runs
@@ -30,7 +30,7 @@ from nova_devcompat.stores.placement import Placement
 from nova_devcompat.stores.published import published
 
 #: What is joined to an instance whose devices are looked at.
-ATTRIBUTES = ("system_metadata", "pci_devices", "flavor")
+ATTRIBUTES = (*records.RECORD_ATTRIBUTES, "pci_devices", "flavor")
 
 #: Allocations of one instance: ``{<provider uuid>: {'resources': {<class>: <amount>}}}``
 Allocations = Mapping[str, Any]
@@ -63,7 +63,7 @@ class Cloud:
             if node.hypervisor_type != "ironic":
                 yield host_of(node, self._reader)
         filters = {"vm_state": list(VM_STATES)}
-        for instance in instances(context, filters, (*ATTRIBUTES, "pci_requests")):
+        for instance in instances(context, filters, ATTRIBUTES):
             if not runs(instance):
                 continue
             try:
@@ -160,15 +160,15 @@ def host_of(node: Any, reader: wire.StatsReader) -> Host:
 def guest_of(instance: Any) -> RunningGuest:
     """A running instance of Nova's, with its record."""
     specs = extra_specs(instance)
-    record = records.read(instance)
-    pci_requests = instance.pci_requests
+    # As nova-scheduler tells it.
+    guest = records.moving_guest(instance, assigned=asks_for_staying(specs, instance.pci_requests))
     return RunningGuest(
         uuid=instance.uuid,
         place=Place(instance.host, instance.node),
-        record=record,
+        record=guest.record,
         pins=tuple(sorted(item for item in specs.items() if is_pin(item[0]))),
-        assigned=may_have_devices(record, instance, specs, pci_requests),
-        pci=asks_for_pci(pci_requests),
+        assigned=guest.assigned,
+        pci=asks_for_pci(instance.pci_requests),
     )
 
 

@@ -17,10 +17,10 @@ from oslo_log import log as logging
 
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin, has_pins
-from nova_devcompat.compat.ruling import NO_RECORD, Doubt, Guest, doubt_of_pin, unreadable_pins
+from nova_devcompat.compat.ruling import Doubt, Guest, doubt_of_pin, unreadable_pins
 from nova_devcompat.compat.verdict import Actor, Code, Reason
-from nova_devcompat.stores import records
-from nova_devcompat.stores.assigned import asks_for_devices, asks_for_pci, may_have_devices
+from nova_devcompat.stores.assigned import asks_for_devices, asks_for_pci, asks_for_staying
+from nova_devcompat.stores.records import RECORD_ATTRIBUTES, moving_guest, needs_nothing
 
 if TYPE_CHECKING:
     from nova.objects import RequestSpec
@@ -94,11 +94,10 @@ def of(context: Any, spec: RequestSpec, pins_of: PinsOf, hosts: Callable[[], boo
         if not known.moving:
             # A boot of many instances carries another UUID at each turn; none of them is moving.
             return dataclasses.replace(known, instance_uuid=spec.instance_uuid)
-    asks = asks_for_devices(_extra_specs(spec), spec.pci_requests)
-    guest = Guest(keeps_devices=False, assigned=asks)
+    guest = Guest(keeps_devices=False, assigned=_asks(spec))
     if not utils.request_is_rebuild(spec):
-        guest = _look_up(context, spec)
-    nothing = guest.record in (Need(), NO_RECORD) and not guest.assigned
+        guest = _look_up(context, spec) or guest
+    nothing = needs_nothing(guest)
     if not _has_pins(spec) and nothing and not (guest.keeps_devices and hosts()):
         found = Lookup(spec.instance_uuid, guest, plain=True)
     else:
@@ -107,6 +106,10 @@ def of(context: Any, spec: RequestSpec, pins_of: PinsOf, hosts: Callable[[], boo
     # Not a field of the object, so it is neither sent on nor stored.
     setattr(spec, _MEMO, found)
     return found
+
+
+def _asks(spec: RequestSpec) -> bool:
+    return asks_for_devices(_extra_specs(spec), spec.pci_requests)
 
 
 def _extra_specs(spec: RequestSpec) -> Mapping[str, str]:
@@ -131,19 +134,18 @@ def _with_pins(guest: Guest, spec: RequestSpec, pins_of: PinsOf) -> Guest:
     return dataclasses.replace(guest, pins=pins, bad_pins=tuple(map(doubt_of_pin, bad)))
 
 
-def _look_up(context: Any, spec: RequestSpec) -> Guest:
-    uuid, specs = spec.instance_uuid, _extra_specs(spec)
+def _look_up(context: Any, spec: RequestSpec) -> Guest | None:
+    """The running guest that is to be live migrated; None where none is."""
     try:
-        instance = _instance(context, uuid)
+        instance = _instance(context, spec.instance_uuid)
         if instance is None or instance.task_state != task_states.MIGRATING:
-            asks = asks_for_devices(specs, spec.pci_requests)
-            return Guest(keeps_devices=False, assigned=asks)
-        record = records.read(instance)
-        assigned = may_have_devices(record, instance, specs, spec.pci_requests)
-        return Guest(record=record, assigned=assigned)
+            return None
+        # A port that was attached later stands in no request, nor does its device stay.
+        asks = asks_for_staying(_extra_specs(spec), spec.pci_requests)
+        return moving_guest(instance, assigned=asks)
     except Exception as error:
         # Whatever the database layer raises: nothing in Nova catches it here.
-        LOG.exception("Looking up instance %s failed", uuid)
+        LOG.exception("Looking up instance %s failed", spec.instance_uuid)
         reason = Reason(
             code=Code.NEED_UNKNOWN,
             actor=Actor.OPERATOR,
@@ -161,6 +163,6 @@ def _instance(context: Any, uuid: str) -> Any:
         if mapping.cell_mapping is None:
             return None
         with nova_context.target_cell(elevated, mapping.cell_mapping) as cell:
-            return objects.Instance.get_by_uuid(cell, uuid, expected_attrs=["system_metadata"])
+            return objects.Instance.get_by_uuid(cell, uuid, expected_attrs=RECORD_ATTRIBUTES)
     except (exception.InstanceMappingNotFound, exception.InstanceNotFound):
         return None

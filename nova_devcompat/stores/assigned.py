@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic
 
 from nova_devcompat.compat.device import normalise_address
-from nova_devcompat.compat.need import Need, pci_slot, resource_slot
-from nova_devcompat.compat.ruling import Doubt
+from nova_devcompat.compat.need import InMigration, Need, pci_slot, resource_slot
+from nova_devcompat.stores import ports
 from nova_devcompat.stores.provided import DeviceT, Provided
 
 if TYPE_CHECKING:
@@ -55,26 +55,24 @@ def asks_for_pci(pci_requests: Any) -> bool:
     return bool(pci_requests and pci_requests.requests)
 
 
-def may_have_devices(
-    record: Need | Doubt, instance: Instance, extra_specs: Mapping[str, str], pci_requests: Any
-) -> bool:
-    """Whether a running guest has assigned devices, or may have, for a ruling on it.
-
-    :param record: what it needs; where that is not known, a port that was attached later stands in
-        no request, but among its devices
-    :param extra_specs: of the flavor by which it is asked about
-    :param pci_requests: Nova's InstancePCIRequests of the same, None without any
-    """
-    if asks_for_devices(extra_specs, pci_requests):
-        return True
-    return bool(record.assigned if isinstance(record, Need) else instance.pci_devices)
-
-
 def has_devices(instance: Instance) -> bool:
     """Whether an instance has assigned devices, or may have: see :func:`asks_for_devices`."""
     return bool(instance.pci_devices) or asks_for_devices(
         instance.flavor.extra_specs or {}, instance.pci_requests
     )
+
+
+def may_have_staying(instance: Instance) -> bool:
+    """Whether an instance has devices that stay in a live migration, or may have."""
+    of_ports = ports.port_requests(instance.pci_requests)
+    return any(pci.request_id not in of_ports for pci in instance.pci_devices) or asks_for_staying(
+        instance.flavor.extra_specs or {}, instance.pci_requests
+    )
+
+
+def asks_for_staying(extra_specs: Mapping[str, str], pci_requests: Any) -> bool:
+    """The same of a request, as :func:`asks_for_devices`."""
+    return asks_for_devices(extra_specs, None) or ports.asks_flavor(pci_requests)
 
 
 #: The device at an address, or of the parent given beside it; None for one of no family.
@@ -93,6 +91,7 @@ class Assigned(Generic[DeviceT]):
     :param device: what is known of it, None for a device of no family, or one of several
     :param told: whether it is known which device it is, so that None is one of no family
     :param may_be: of which it is one, where it is not known which: devices of several kinds
+    :param in_migration: what a live migration does with it
     """
 
     slot: str
@@ -100,6 +99,7 @@ class Assigned(Generic[DeviceT]):
     device: DeviceT | None
     told: bool = True
     may_be: tuple[DeviceT, ...] = ()
+    in_migration: InMigration = InMigration.STAYS
 
 
 def from_allocations(
@@ -145,11 +145,17 @@ def from_instance(
     :param node_id: its host's compute node, since an instance that is being resized holds devices
         of two; None where there can only be one
     """
+    in_migration = ports.in_migration(instance)
     pci_devices = [
         pci for pci in instance.pci_devices if node_id is None or pci.compute_node_id == node_id
     ]
     assigned = [
-        Assigned(pci_slot(pci.request_id), pci.address, find(pci.address, pci.parent_addr))
+        Assigned(
+            pci_slot(pci.request_id),
+            pci.address,
+            find(pci.address, pci.parent_addr),
+            in_migration=in_migration(pci.request_id, pci.address),
+        )
         for pci in pci_devices
     ]
     # With PCI in placement an allocation stands for the very devices the tracker assigned.
@@ -194,8 +200,11 @@ def freeze(assigned: Iterable[Assigned[DeviceT]], pins: Need) -> Need:
     pinned = {pin.family: pin for pin in pins.devices}
     return Need(
         devices=tuple(
-            one.device.freeze(
-                slot=one.slot, address=one.address, pin=pinned.get(one.device.family)
+            dataclasses.replace(
+                one.device.freeze(
+                    slot=one.slot, address=one.address, pin=pinned.get(one.device.family)
+                ),
+                in_migration=one.in_migration,
             )
             for one in assigned
             if one.device is not None

@@ -5,19 +5,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from oslo_log import log as logging
 
 from nova_devcompat import wire
-from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.ruling import NO_RECORD, Doubt
+from nova_devcompat.compat.need import InMigration, Need
+from nova_devcompat.compat.ruling import NO_RECORD, Doubt, Guest
 from nova_devcompat.compat.verdict import Actor, Code, Reason
+from nova_devcompat.stores import ports
 
 if TYPE_CHECKING:
     from nova.objects import Instance
 
 LOG = logging.getLogger(__name__)
+
+#: What must be loaded of an instance whose record is read.
+RECORD_ATTRIBUTES = ("system_metadata", "pci_requests")
 
 
 def store(instance: Instance, need: Need, *, assigned: bool = False) -> bool:
@@ -56,7 +61,26 @@ def load(instance: Instance) -> Need | None:
     :returns: None where there is no record
     :raises WireError: there is one that cannot be read
     """
-    return wire.load_record(instance.system_metadata)
+    recorded = wire.load_record(instance.system_metadata)
+    return None if recorded is None else _told_from_ports(recorded, instance)
+
+
+def _told_from_ports(need: Need, instance: Instance) -> Need:
+    """With what a live migration does with the devices of ports.
+
+    An older release did not record that.
+    """
+    requests = ports.port_requests(instance.pci_requests if "pci_requests" in instance else None)
+    if not requests:
+        return need
+    return Need(
+        devices=tuple(
+            dataclasses.replace(one, in_migration=InMigration.REPLUGGED)
+            if one.request_id in requests and one.in_migration is InMigration.STAYS
+            else one
+            for one in need.devices
+        )
+    )
 
 
 def read(instance: Instance) -> Need | Doubt:
@@ -68,3 +92,20 @@ def read(instance: Instance) -> Need | Doubt:
             reason=Reason(code=Code.RECORD_UNREADABLE, actor=Actor.OPERATOR, detail=str(error))
         )
     return NO_RECORD if recorded is None else recorded
+
+
+def moving_guest(instance: Instance, *, assigned: bool) -> Guest:
+    """A guest that is to be live migrated, as its record has it, without its flavor's pins.
+
+    :param assigned: whether Nova's own lists say that it has devices that stay
+    """
+    record = read(instance)
+    recorded = isinstance(record, Need) and bool(record.required.assigned)
+    return Guest(record=record, assigned=assigned or recorded)
+
+
+def needs_nothing(guest: Guest) -> bool:
+    """Whether neither a guest's record nor Nova's lists tell of what a host must accept."""
+    return (guest.record is NO_RECORD or isinstance(guest.record, Need)) and not (
+        guest.need.devices or guest.assigned
+    )

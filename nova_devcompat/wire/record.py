@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.need import DeviceNeed, InMigration, Need
 from nova_devcompat.kit.text import is_printable
 from nova_devcompat.wire import checks
 from nova_devcompat.wire.checks import Malformed
@@ -72,6 +72,8 @@ def _dump_device(device: DeviceNeed) -> dict[str, Any]:
     }
     if device.assumed:
         dumped["assumed"] = sorted(device.assumed)
+    if device.in_migration is not InMigration.STAYS:
+        dumped["in_migration"] = device.in_migration.value
     return dumped
 
 
@@ -159,7 +161,14 @@ def _load_device(content: object, place: str) -> DeviceNeed:
         slot=checks.address_of(checks.member(device, "slot", place), f"{place}.slot"),
         address=checks.address_of(checks.member(device, "address", place), f"{place}.address"),
         assumed=assumed,
+        in_migration=_load_in_migration(device.get("in_migration")),
     )
+
+
+def _load_in_migration(value: object) -> InMigration:
+    """Whatever is not known, as what a later release may write, asks for most."""
+    known = {one.value: one for one in InMigration}
+    return known.get(value, InMigration.STAYS) if isinstance(value, str) else InMigration.STAYS
 
 
 #: By version. A reader takes the first piece without the version, and all of system_metadata.

@@ -57,7 +57,8 @@ class Gpu:
 class Pf:
     """A physical function with its virtual functions, which follow it: eight to a slot.
 
-    Its provider is called ``<host>_0000:82:00.0``.
+    Its provider is called ``<host>_0000:82:00.0``. With ``vdpa`` there is a vDPA device on each
+    virtual function.
     """
 
     address: str = "0000:82:00.0"
@@ -65,6 +66,7 @@ class Pf:
     vendor_id: str = "15b3"
     product_id: str = "101d"
     vf_product_id: str = "101e"
+    vdpa: bool = False
 
 
 class Hosts:
@@ -116,9 +118,11 @@ class Hosts:
 
         :returns: the service; ``.manager``, ``.driver`` and ``.host`` are its parts
         """
+        vdpa = fakelibvirt.HostVDPADevicesInfo()
         self.start_compute(
             hostname=name,
-            pci_info=_devices(gpus, pfs),
+            pci_info=_devices(gpus, pfs, vdpa),
+            vdpa_info=vdpa,
             libvirt_version=self.FAKE_LIBVIRT_VERSION,
             qemu_version=self.FAKE_QEMU_VERSION,
             cell_name=cell,
@@ -183,8 +187,11 @@ class Hosts:
         )
 
 
-def _devices(gpus: Sequence[Gpu], pfs: Sequence[Pf]) -> Any:
-    """Make fake libvirt's devices of a host."""
+def _devices(gpus: Sequence[Gpu], pfs: Sequence[Pf], vdpa: Any = None) -> Any:
+    """Make fake libvirt's devices of a host.
+
+    :param vdpa: fake libvirt's, which those of the host are added to
+    """
     info = fakelibvirt.HostPCIDevicesInfo(num_pci=0, num_pfs=0, num_vfs=0)
     # Any numbers do, as long as each device has its own.
     groups = iter(range(40, 1000))
@@ -218,7 +225,7 @@ def _devices(gpus: Sequence[Gpu], pfs: Sequence[Pf]) -> Any:
         )
         for number in range(1, pf.vfs + 1):
             routing_id = (bus << 8 | slot << 3 | function) + number
-            device = info.add_device(
+            vf = info.add_device(
                 dev_type="VF",
                 bus=routing_id >> 8,
                 slot=routing_id >> 3 & 31,
@@ -229,8 +236,11 @@ def _devices(gpus: Sequence[Gpu], pfs: Sequence[Pf]) -> Any:
                 **shared,
             )
             # Fake libvirt guesses the parent's address by that of the function.
-            parent = device.addr_templ % {"bus": bus, "slot": slot, "function": function}
-            device.pci_device = _PHYSFN.sub(rf"\g<1>{parent}", device.pci_device)
+            parent = vf.addr_templ % {"bus": bus, "slot": slot, "function": function}
+            vf.pci_device = _PHYSFN.sub(rf"\g<1>{parent}", vf.pci_device)
+            if pf.vdpa and vdpa is not None:
+                index = len(vdpa.devices)
+                vdpa.add_device(f"vdpa_vdpa{index}", index, vf)
     return info
 
 

@@ -10,7 +10,6 @@ to 1.4; host b has 1.2 and host c has 1.4. Where the guest may go next shows wha
 import fixtures
 import pytest
 from nova import exception
-from nova.tests.functional.api import client as api_client
 from nova.virt.libvirt import driver as libvirt_driver
 
 from nova_devcompat import wire
@@ -351,72 +350,6 @@ class MoveTest(LifeTest):
             self.live_migrate(self.server, "c")
         self.assertEqual("c", self.host_of(self.server))
         self.assert_record(self.BEFORE, "c")
-
-
-class PortTest(DeviceCompatFleet):
-    """SR-IOV ports, which come and go while the guest runs."""
-
-    DEVICE_SPEC = [
-        {"vendor_id": "15b3", "product_id": "101e", "physical_network": "physnet4"},
-    ]
-    ALIASES = ()
-    PCI_IN_PLACEMENT = False
-
-    def setUp(self):
-        super().setUp()
-        self.start_nic_hosts(a="1.2", b="1.2", c="1.4")
-        self.neutron.create_port({"port": self.neutron.network_4_port_1})
-        self.port = self.neutron.network_4_port_1["id"]
-        self.server = self.boot("a")
-
-    def test_attach_and_detach(self):
-        self.assertIsNone(self.record_of(self.server))
-        self._attach_interface(self.server, self.port)
-        self.assertEqual({"nic.fw_version=1.2"}, self.needed(self.server))
-        (device,) = self.record_of(self.server).devices
-        self.assertEqual(self.pci_devices_of("a", self.server), [device.address])
-        self.set_devices("a", nic("1.4"))
-        self.settle()
-        self.assertEqual({"nic.fw_version=1.2"}, self.needed(self.server))
-        # A port alone makes the guest one of ours.
-        self.prefer_hosts("b", "c")
-        self.assert_moved("b", self.live_migrate(self.server))
-        self._detach_interface(self.server, self.port)
-        self.assertIsNone(self.record_of(self.server))
-
-    def test_attached_at_the_version_of_now(self):
-        self.set_devices("a", nic("1.4"))
-        self.settle()
-        self._attach_interface(self.server, self.port)
-        self.assertEqual({"nic.fw_version=1.4"}, self.needed(self.server))
-        self.prefer_hosts("b", "c")
-        moved = self.live_migrate(self.server)
-        self.assert_moved("c", moved)
-        self.assertEqual(["c"], moved.tried)
-
-    def test_an_attach_that_fails(self):
-        broken = fixtures.MockPatch(
-            f"{LIBVIRT_DRIVER}.attach_interface",
-            side_effect=exception.InterfaceAttachFailed(instance_uuid=self.server["id"]),
-        )
-        with broken:
-            self.assertRaises(
-                api_client.OpenStackApiException,
-                self._attach_interface,
-                self.server,
-                self.port,
-            )
-        self.assertIsNone(self.record_of(self.server))
-
-    def test_a_detach_that_fails(self):
-        self._attach_interface(self.server, self.port)
-        broken = fixtures.MockPatch(
-            f"{LIBVIRT_DRIVER}.detach_interface",
-            side_effect=exception.DeviceDetachFailed(device="eth0", reason="busy"),
-        )
-        with broken, self.casts_that_fail():
-            self.api.detach_interface(self.server["id"], self.port)
-        self.assertEqual({"nic.fw_version=1.2"}, self.needed(self.server))
 
 
 class WriteTest(DeviceCompatFleet):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from nova import context as nova_context
 from nova import exception, objects, test
 from nova.compute import power_state, vm_states
+from nova.network import model
 from nova.objects import migrate_data as migrate_data_obj
 from nova.scheduler.client import report
 from nova.tests import fixtures as nova_fixtures
@@ -55,6 +56,7 @@ class Device:
     """What the model holds of one device of the guest.
 
     :ivar version: what the guest needs of it, None where nothing is recorded
+    :ivar port: whether it is a port's, so that a live migration plugs in another one
     """
 
     family: str
@@ -62,6 +64,7 @@ class Device:
     address: str
     version: str | None
     assumed: bool = False
+    port: bool = False
 
 
 class Cloud(base.UnderPytest, test.TestCase):
@@ -414,6 +417,7 @@ class Sequence(stateful.RuleBasedStateMachine):
         fits = all(
             one.version is not None and accepts(self.version(one.family, destination), one.version)
             for one in self.devices
+            if not one.port
         )
         moves = {
             one.address: self.take(destination, one.slot.removeprefix("pci:"))
@@ -421,7 +425,11 @@ class Sequence(stateful.RuleBasedStateMachine):
             if one.family == "nic"
         }
         allocations = self.cloud.allocate(self.instance, destination)
-        data = migrate_data_obj.LibvirtLiveMigrateData(pci_dev_map_src_dst=moves)
+        ports = {one.address for one in self.devices if one.port}
+        data = migrate_data_obj.LibvirtLiveMigrateData(
+            pci_dev_map_src_dst={old: new for old, new in moves.items() if old not in ports},
+            vifs=[self.vif(old, moves[old]) for old in ports],
+        )
         # The devices that Nova shows admission are those of the source.
         try:
             there.check_source_migrate_data_at_dest(
@@ -450,6 +458,8 @@ class Sequence(stateful.RuleBasedStateMachine):
         self.saved()
         for device in self.devices:
             device.address = moves.get(device.address, device.address)
+            if device.port:
+                device.version, device.assumed = self.version("nic"), False
 
     @stateful.precondition(lambda self: self.before_resize is None and len(self.devices) < 4)
     @stateful.rule()
@@ -457,18 +467,36 @@ class Sequence(stateful.RuleBasedStateMachine):
         request = uuidutils.generate_uuid()
         address = self.take(self.host, request)
         self.reload()
-        self.driver.attach_interface(
-            self.context, self.instance, None, {"id": request, "profile": {"pci_slot": address}}
+        self.instance.pci_requests.requests.append(
+            objects.InstancePCIRequest(
+                request_id=request, alias_name=None, count=1, spec=[{"dev_type": "type-VF"}]
+            )
         )
+        vif = {"id": request, "vnic_type": "direct", "profile": {"pci_slot": address}}
+        self.driver.attach_interface(self.context, self.instance, None, vif)
         self.saved()
         self.devices.append(
-            Device("nic", f"pci:{request}", address, self.version("nic"), assumed=False)
+            Device("nic", f"pci:{request}", address, self.version("nic"), port=True)
         )
+
+    def vif(self, old, new):
+        """A port, as Nova tells the destination of a live migration of it."""
+        made = migrate_data_obj.VIFMigrateData(
+            port_id=uuidutils.generate_uuid(),
+            vnic_type="direct",
+            source_vif=model.VIF(id="port", vnic_type="direct", profile={"pci_slot": old}),
+        )
+        made.profile = {"pci_slot": new}
+        return made
 
     @stateful.precondition(lambda self: self.before_resize is None and len(self.devices) > 2)
     @stateful.rule()
     def detach(self):
         device = self.devices.pop()
+        # What is taken out of a list is not noticed to have changed.
+        self.instance.pci_requests = objects.InstancePCIRequests(
+            instance_uuid=self.instance.uuid, requests=self.instance.pci_requests.requests[:-1]
+        )
         vif = {
             "id": device.slot.removeprefix("pci:"),
             "profile": {"pci_slot": device.address},

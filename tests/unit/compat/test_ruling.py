@@ -13,7 +13,7 @@ from nova_devcompat.compat import ruling
 from nova_devcompat.compat.accepts import Accepts
 from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.kinds import Equal, Semver
-from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
+from nova_devcompat.compat.need import DeviceNeed, InMigration, Need, host_slot
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.ruling import (
@@ -180,6 +180,39 @@ class TestDevices:
         here = given_one(gpu("1.2"), host={"qemu": qemu("q1")})
         assert rule(guest, here, policies(qemu=STRICT), judge).accepts
         assert asked == [("gpu", "gpu"), ("qemu", "qemu")]
+
+
+class TestWhatDoesNotStay:
+    """Devices that a live migration takes away from the guest, or that it does not see."""
+
+    PORTS = (InMigration.REPLUGGED, InMigration.HIDDEN)
+
+    @pytest.mark.parametrize("done", PORTS)
+    def test_nothing_is_required_of_them(self, done):
+        port = dataclasses.replace(need_of(nic("1.4")), in_migration=done)
+        stays = need_of(gpu("1.2"), slot=OTHER_SLOT)
+        guest = guest_of(port, stays)
+        assert guest.need == Need(devices=(stays,))
+        given = Given(
+            claims=(claim(gpu("1.2"), slots=(OTHER_SLOT,)),), anew=((nic("1.0"),),), complete=True
+        )
+        assert rule(guest, given, policies()).accepts
+        refusing = dataclasses.replace(given, claims=(claim(gpu("1.0"), slots=(OTHER_SLOT,)),))
+        (reason,) = rule(guest, refusing, policies()).refused
+        assert reason.family == "gpu"
+        assert ruling.required_atoms(guest, policies()) == stays.atoms
+
+    def test_one_of_which_nothing_is_recorded_is_none_too_many(self):
+        given = Given(anew=((nic("1.0"),), NOTHING_KNOWN), complete=True)
+        assert rule(guest_of(), given, policies()).accepts
+
+    def test_pins_go_for_them(self):
+        pins = Need(devices=(DeviceNeed.of("nic", {"fw": ["1.4"]}),))
+        for keeps in (True, False):
+            guest = guest_of(pins=pins, keeps_devices=keeps)
+            for version, accepts in (("1.0", False), ("1.4", True)):
+                given = Given(anew=((nic(version),),), complete=True)
+                assert rule(guest, given, policies()).accepts is accepts
 
 
 class TestPins:

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 
 import pytest
+from nova import objects
+from oslo_utils.fixture import uuidsentinel as uuids
 
 from nova_devcompat import wire
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.kinds import Semver
-from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.need import DeviceNeed, InMigration, Need
 from nova_devcompat.compat.ruling import NO_RECORD
 from nova_devcompat.compat.verdict import Code, Reason
 from nova_devcompat.fleet import cloud
@@ -21,6 +24,13 @@ from nova_devcompat.stores.cells import Cells
 
 GPU = Family(name="gpu", rules={"version": Semver()})
 NEED = Need(devices=(DeviceNeed.of("gpu", {"version": ["1.2"]}, slot="rc:VGPU"),))
+
+
+class _Instance(types.SimpleNamespace):
+    """Tells what of it is loaded, as Nova's objects do."""
+
+    def __contains__(self, name: str) -> bool:
+        return hasattr(self, name)
 
 
 def instance(uuid: str = "vm", record=None, **others) -> types.SimpleNamespace:
@@ -36,7 +46,7 @@ def instance(uuid: str = "vm", record=None, **others) -> types.SimpleNamespace:
         "pci_requests": None,
         "flavor": types.SimpleNamespace(extra_specs={}),
     }
-    return types.SimpleNamespace(**{**values, **others})
+    return _Instance(**{**values, **others})
 
 
 def node(name: str, stats) -> types.SimpleNamespace:
@@ -45,7 +55,14 @@ def node(name: str, stats) -> types.SimpleNamespace:
     )
 
 
-PCI = types.SimpleNamespace(requests=["one"])
+objects.register_all()
+PCI = objects.InstancePCIRequests(
+    requests=[objects.InstancePCIRequest(request_id=uuids.vf, alias_name="vf", count=1)]
+)
+PORT = objects.InstancePCIRequests(
+    requests=[objects.InstancePCIRequest(request_id=uuids.port, alias_name=None, count=1)]
+)
+OF_PORT = DeviceNeed.of("nic", {"version": ["1.2"]}, slot=f"pci:{uuids.port}")
 VGPU = types.SimpleNamespace(extra_specs={"resources:VGPU": "1", "devcompat:gpu.version": "1.2"})
 
 
@@ -54,8 +71,14 @@ VGPU = types.SimpleNamespace(extra_specs={"resources:VGPU": "1", "devcompat:gpu.
     [
         ({}, True, False),
         ({"record": {}}, False, False),
-        ({"record": {}, "pci_devices": ["a port that was attached later"]}, True, False),
         ({"record": {}, "pci_requests": PCI}, True, True),
+        # A port's device does not stay.
+        ({"record": {}, "pci_requests": PORT}, False, True),
+        (
+            {"record": wire.dump_record(Need(devices=(OF_PORT,))), "pci_requests": PORT},
+            False,
+            True,
+        ),
         ({"record": {}, "flavor": VGPU}, True, False),
         ({"record": {"devcompat:need": "x"}}, False, False),
     ],
@@ -64,6 +87,13 @@ def test_whether_a_guest_has_devices(others, assigned, pci):
     guest = guest_of(instance(**others))
     assert (guest.assigned, guest.pci) == (assigned, pci)
     assert guest.place == ("a", "a.example.org")
+
+
+def test_a_record_that_does_not_tell_a_port():
+    """As older releases have written it."""
+    old = instance(record=wire.dump_record(Need(devices=(OF_PORT,))), pci_requests=PORT)
+    (need,) = guest_of(old).record.devices
+    assert need == dataclasses.replace(OF_PORT, in_migration=InMigration.REPLUGGED)
 
 
 def test_what_a_guest_needs():

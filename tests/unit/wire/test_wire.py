@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nova_devcompat import wire
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.kinds import Equal, Semver, Superset
-from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.need import DeviceNeed, InMigration, Need
 from nova_devcompat.compat.verdict import Outcome
 from tests.unit.providers import uuid_of
 
@@ -34,6 +34,7 @@ def devices(draw):
         slot=draw(addresses),
         address=draw(addresses),
         assumed=[name for name in needed if draw(st.booleans())],
+        in_migration=draw(st.sampled_from(InMigration)),
     )
 
 
@@ -131,6 +132,21 @@ class TestRecord:
             wire.load_record(metadata)
         except wire.WireError:
             pass
+
+    @pytest.mark.parametrize("done", InMigration)
+    def test_what_a_live_migration_does(self, done):
+        need = Need(devices=(DeviceNeed.of("nic", {"a": ["1"]}, in_migration=done),))
+        record = wire.dump_record(need)
+        assert wire.load_record(record) == need
+        assert ("in_migration" in record["devcompat:need"]) is (done is not InMigration.STAYS)
+
+    @pytest.mark.parametrize("written", ["of-a-later-release", 1, None, ["hidden"]])
+    def test_what_is_not_known_asks_for_most(self, written):
+        content = {"family": "nic", "slot": "", "address": "", "need": {}, "in_migration": written}
+        payload = json.dumps({"devices": [content]})
+        crc = format(zlib.crc32(payload.encode()), "08x")
+        (device,) = wire.load_record({"devcompat:need": f"1 1 {crc} {payload}"}).devices
+        assert device.in_migration is InMigration.STAYS
 
     def test_unknown_keys_are_passed_over(self):
         """A later release of the same format may add some."""
