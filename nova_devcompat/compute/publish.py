@@ -53,11 +53,26 @@ class Snapshot:
         return self.accept_sets[id(one.offer)]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Providers:
+    """The resource providers of one node, as far as they are known.
+
+    :param addresses: by UUID, the address that a provider's name holds, None without one
+    :param having_devices: UUIDs of those that have units of a device's class, as far as the tree
+        has shown them
+    """
+
+    addresses: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    having_devices: frozenset[str] = frozenset()
+
+
 class Publisher:
     """Evaluates all known atoms once a cycle and publishes what the devices accept.
 
     Nova calls :meth:`stats` and then :meth:`update_root_traits` in each cycle, the second alone
-    whenever an instance comes or goes.
+    whenever an instance comes or goes, under the lock of its resource tracker. So the first asks
+    all that is outside, sources and placement, and holds no lock meanwhile; the second asks nobody
+    and takes what the last cycle found.
 
     :param inventory: reads the devices
     :param placement: knows the atoms and the providers
@@ -66,17 +81,15 @@ class Publisher:
     def __init__(self, inventory: HostReader, placement: Placement) -> None:
         self._inventory = inventory
         self._placement = placement
-        self._lock = threading.RLock()
+        # Of what is remembered between calls; never held while something is asked.
+        self._lock = threading.Lock()
         self._atoms: frozenset[traits.Atom] = frozenset()
         self._atoms_used_by: set[str] = set()
         self._atoms_read = False
         self._snapshots: dict[str, Snapshot] = {}
         #: By node, what was evaluated or is on its provider.
         self._kept: dict[str, frozenset[traits.Atom]] = {}
-        # By node and UUID, the address that a provider's name holds.
-        self._providers: dict[str, dict[str, str | None]] = {}
-        # Those that have units of a device's class, as far as the tree has shown them.
-        self._having_devices: dict[str, frozenset[str]] = {}
+        self._providers: dict[str, Providers] = {}
         self._looks_left: dict[str, int] = {}
         self._logged = Once()
 
@@ -87,18 +100,17 @@ class Publisher:
 
         :returns: None where not even the names of the families fit
         """
-        with self._lock:
-            snapshot = self._take_snapshot(nodename)
-            self._look_for_providers(nodename, snapshot)
-            document = wire.HostDocument(
-                catalog=snapshot.devices.catalog.digest,
-                devices=tuple(self._published(nodename, snapshot)),
-                whole=self._is_whole(nodename, snapshot.devices),
-                host=tuple(
-                    wire.PublishedDevice(address=part.address, accepts=snapshot.of(part))
-                    for _, part in sorted(snapshot.devices.host.items())
-                ),
-            )
+        snapshot = self._take_snapshot(nodename)
+        providers = self._look_for_providers(nodename, snapshot)
+        document = wire.HostDocument(
+            catalog=snapshot.devices.catalog.digest,
+            devices=tuple(_published(providers, snapshot)),
+            whole=_is_whole(providers, snapshot.devices),
+            host=tuple(
+                wire.PublishedDevice(address=part.address, accepts=snapshot.of(part))
+                for _, part in sorted(snapshot.devices.host.items())
+            ),
+        )
         try:
             fitted = wire.fit_stats(document, snapshot.atoms)
         except wire.StatsTooLong as error:
@@ -129,9 +141,12 @@ class Publisher:
 
         Traits that do not begin with our prefix, or that no atom encodes to, are not touched.
         """
+        shown = _shown_by(tree, nodename)
         with self._lock:
-            self._remember_providers(tree, nodename)
-            snapshot = self._snapshots.get(nodename) or self._take_snapshot(nodename)
+            self._providers[nodename] = shown
+            snapshot = self._snapshots.get(nodename)
+        if snapshot is None:
+            return  # nothing could be read yet: what is there is as good
         present = {
             name: atom
             for name in tree.data(nodename).traits
@@ -167,21 +182,23 @@ class Publisher:
     def address_of(self, nodename: str, provider: str) -> str | None:
         """The device address that a provider of this node stands for, None if for none."""
         with self._lock:
-            if provider not in self._providers.get(nodename, {}):
-                self._remember(nodename, self._placement.providers_of(nodename))
-            return self._providers.get(nodename, {}).get(provider)
+            known = self._providers.get(nodename, Providers())
+        if provider not in known.addresses:
+            known = self._ask_for_providers(nodename)
+        return known.addresses.get(provider)
 
     def _take_snapshot(self, nodename: str) -> Snapshot:
         devices = self._inventory.read(nodename)
         unlike = devices.unlike
         own = frozenset(atom for one in unlike for atom in one.atoms())
         atoms = self._bounded(nodename, own | devices.catalog.announced)
-        old = self._snapshots.get(nodename)
         accept_sets = {id(one.offer): one.offer.accept_set(atoms) for one in unlike}
         snapshot = Snapshot(devices, atoms, accept_sets)
-        if old is None or {d.address for d in old.devices} != {d.address for d in devices}:
-            self._looks_left[nodename] = _LOOKS_FOR_PROVIDERS
-        self._snapshots[nodename] = snapshot
+        with self._lock:
+            old = self._snapshots.get(nodename)
+            if old is None or {d.address for d in old.devices} != {d.address for d in devices}:
+                self._looks_left[nodename] = _LOOKS_FOR_PROVIDERS
+            self._snapshots[nodename] = snapshot
         return snapshot
 
     def _bounded(self, nodename: str, own: frozenset[traits.Atom]) -> tuple[traits.Atom, ...]:
@@ -194,9 +211,10 @@ class Publisher:
         :param own: of the host's devices and its catalog
         """
         known = self._known_atoms(nodename)
-        kept = self._kept.get(nodename, frozenset())
-        if self._atoms_read:
-            kept &= known  # what somebody deleted is of no use
+        with self._lock:
+            kept = self._kept.get(nodename, frozenset())
+            if self._atoms_read:
+                kept &= known  # what somebody deleted is of no use
         everything = own | known
         atoms = choice.bounded((own, kept, known))
         if len(atoms) < len(everything):
@@ -223,83 +241,43 @@ class Publisher:
 
     def _known_atoms(self, nodename: str) -> frozenset[traits.Atom]:
         """All atoms in the cloud, asked for once a cycle however many nodes this service has."""
-        if nodename in self._atoms_used_by or not self._atoms_read:
-            found = self._placement.known_atoms()
+        with self._lock:
+            asks = nodename in self._atoms_used_by or not self._atoms_read
+        found = self._placement.known_atoms() if asks else None
+        with self._lock:
             if found is not None:
                 self._atoms = found
                 self._atoms_read = True
-            self._atoms_used_by.clear()
-        self._atoms_used_by.add(nodename)
-        return self._atoms
+            if asks:
+                self._atoms_used_by.clear()
+            self._atoms_used_by.add(nodename)
+            return self._atoms
 
-    def _look_for_providers(self, nodename: str, snapshot: Snapshot) -> None:
-        """Ask placement for providers that the tree has not shown us yet.
+    def _look_for_providers(self, nodename: str, snapshot: Snapshot) -> Providers:
+        """The node's providers, as far as they are known.
 
-        In each cycle Nova wants the stats before it shows the tree, so that after a start the
-        first document would not say which provider a device is.
+        Placement is asked for those that the tree has not shown us yet: in each cycle Nova wants
+        the stats before it shows the tree, so that after a start the first document would not say
+        which provider a device is.
         """
-        if self._looks_left.get(nodename, 0) <= 0 or not len(snapshot.devices):
-            return
-        if not all(device.providers for device in self._published(nodename, snapshot)):
-            self._looks_left[nodename] -= 1
-            self._remember(nodename, self._placement.providers_of(nodename))
+        with self._lock:
+            known = self._providers.get(nodename, Providers())
+            left = self._looks_left.get(nodename, 0)
+        if left <= 0 or all(device.providers for device in _published(known, snapshot)):
+            return known
+        with self._lock:
+            self._looks_left[nodename] = left - 1
+        return self._ask_for_providers(nodename)
 
-    def _remember_providers(self, tree: ProviderTree, nodename: str) -> None:
-        providers = map(tree.data, tree.get_provider_uuids(nodename))
-        names = {}
-        having = set()
-        for provider in providers:
-            names[provider.uuid] = provider.name
-            if any(map(is_device_class, provider.inventory)):
-                having.add(provider.uuid)
-        self._remember(nodename, names)
-        self._having_devices[nodename] = frozenset(having)
-
-    def _remember(self, nodename: str, names: Mapping[str, str]) -> None:
-        if names:
-            self._providers[nodename] = {
-                uuid: provider_address(name, nodename) for uuid, name in names.items()
-            }
-
-    def _published(self, nodename: str, snapshot: Snapshot) -> Iterator[wire.PublishedDevice]:
-        """The devices; functions that are alike and share their parent's provider, together."""
-        devices = snapshot.devices
-        of_devices: dict[int, list[str]] = {}
-        of_parents: dict[str, list[str]] = {}
-        for uuid, address in self._providers.get(nodename, {}).items():
-            if not address:
-                continue
-            device = devices.find(address)
-            if device is None:
-                of_parents.setdefault(address, []).append(uuid)
-            else:
-                of_devices.setdefault(id(device), []).append(uuid)
-        functions: dict[tuple[str, int], list[HostDevice]] = {}
-        for device in devices:
-            own = of_devices.get(id(device), ())
-            if device.parent and not own:
-                functions.setdefault((device.parent, id(device.offer)), []).append(device)
-                continue
-            yield wire.PublishedDevice(
-                address=device.address, accepts=snapshot.of(device), providers=tuple(own)
-            )
-        for (parent, _), alike in functions.items():
-            yield wire.PublishedDevice(
-                address=parent,
-                accepts=snapshot.of(alike[0]),
-                providers=tuple(of_parents.get(parent, ())),
-                functions=runs_of(device.address for device in alike),
-            )
-
-    def _is_whole(self, nodename: str, devices: HostDevices) -> bool:
-        """Whether all devices that placement has for the node are among its devices."""
-        addresses = self._providers.get(nodename, {})
-        having = self._having_devices.get(nodename, frozenset())
-        return bool(addresses) and all(
-            devices.may_be(address) if is_pci(address) else devices.is_named(address)
-            for uuid, address in addresses.items()
-            if address and (is_pci(address) or uuid in having)
-        )
+    def _ask_for_providers(self, nodename: str) -> Providers:
+        """Those that placement has; those known until now where it does not tell."""
+        found = self._placement.providers_of(nodename)
+        with self._lock:
+            known = self._providers.get(nodename, Providers())
+            if found:
+                known = dataclasses.replace(known, addresses=_addresses(nodename, found))
+                self._providers[nodename] = known
+            return known
 
     def _names(self, nodename: str, atoms: Iterable[traits.Atom]) -> set[str]:
         names = set()
@@ -314,3 +292,60 @@ class Publisher:
 
 def _accepted(accept_sets: Iterable[AcceptSet]) -> set[traits.Atom]:
     return {atom for accept_set in accept_sets for atom in accept_set.atoms}
+
+
+def _shown_by(tree: ProviderTree, nodename: str) -> Providers:
+    """The providers of a node that Nova's tree has."""
+    providers = [tree.data(uuid) for uuid in tree.get_provider_uuids(nodename)]
+    return Providers(
+        _addresses(nodename, {provider.uuid: provider.name for provider in providers}),
+        frozenset(
+            provider.uuid
+            for provider in providers
+            if any(map(is_device_class, provider.inventory))
+        ),
+    )
+
+
+def _addresses(nodename: str, names: Mapping[str, str]) -> dict[str, str | None]:
+    return {uuid: provider_address(name, nodename) for uuid, name in names.items()}
+
+
+def _published(providers: Providers, snapshot: Snapshot) -> Iterator[wire.PublishedDevice]:
+    """The devices; functions that are alike and share their parent's provider, together."""
+    devices = snapshot.devices
+    of_devices: dict[int, list[str]] = {}
+    of_parents: dict[str, list[str]] = {}
+    for uuid, address in providers.addresses.items():
+        if not address:
+            continue
+        device = devices.find(address)
+        if device is None:
+            of_parents.setdefault(address, []).append(uuid)
+        else:
+            of_devices.setdefault(id(device), []).append(uuid)
+    functions: dict[tuple[str, int], list[HostDevice]] = {}
+    for device in devices:
+        own = of_devices.get(id(device), ())
+        if device.parent and not own:
+            functions.setdefault((device.parent, id(device.offer)), []).append(device)
+            continue
+        yield wire.PublishedDevice(
+            address=device.address, accepts=snapshot.of(device), providers=tuple(own)
+        )
+    for (parent, _), alike in functions.items():
+        yield wire.PublishedDevice(
+            address=parent,
+            accepts=snapshot.of(alike[0]),
+            providers=tuple(of_parents.get(parent, ())),
+            functions=runs_of(device.address for device in alike),
+        )
+
+
+def _is_whole(providers: Providers, devices: HostDevices) -> bool:
+    """Whether all devices that placement has for the node are among its devices."""
+    return bool(providers.addresses) and all(
+        devices.may_be(address) if is_pci(address) else devices.is_named(address)
+        for uuid, address in providers.addresses.items()
+        if address and (is_pci(address) or uuid in providers.having_devices)
+    )
