@@ -124,7 +124,12 @@ class Catalog:
     @property
     def has_host_families(self) -> bool:
         """Whether guests without devices can need anything."""
-        return any(family.of_host for family in self.families.values())
+        return bool(self.host_families)
+
+    @property
+    def host_families(self) -> frozenset[str]:
+        """The names of the host families."""
+        return frozenset(name for name, family in self.families.items() if family.of_host)
 
     @property
     def announced(self) -> frozenset[Atom]:

@@ -71,6 +71,7 @@ class Code:
     HOST_SILENT = "host-silent"
     HOST_UNREADABLE = "host-unreadable"
     DOCUMENT_FULL = "document-full"
+    RECORD_STALE = "record-stale"
     RECORD_UNREADABLE = "record-unreadable"
     PIN_UNREADABLE = "pin-unreadable"
 
@@ -103,6 +104,7 @@ _EXPLANATIONS = {
     Code.HOST_SILENT: "the host publishes nothing",
     Code.HOST_UNREADABLE: "what the host publishes cannot be read",
     Code.DOCUMENT_FULL: "there is no room for it in what the host publishes",
+    Code.RECORD_STALE: "the guest's record is of an earlier start",
     Code.RECORD_UNREADABLE: "the guest's record cannot be read",
     Code.PIN_UNREADABLE: "the flavor's pin cannot be read",
 }

@@ -281,21 +281,3 @@ def claimed_devices(
         if one not in tracked
     ]
     return source, claimed
-
-
-def relocate(need: Need, moves: Mapping[str, str], claimed: list[Assigned[HostDevice]]) -> Need:
-    """The need as it will be recorded once the guest is here: the same, at its new addresses.
-
-    An address that cannot be told is left empty rather than wrong.
-    """
-    by_slot: dict[str, list[str]] = {}
-    for one in claimed:
-        by_slot.setdefault(one.slot, []).append(one.address)
-
-    def address_of(device: DeviceNeed) -> str:
-        if device.address in moves:
-            return moves[device.address]
-        several = by_slot.get(device.slot, [])
-        return several[0] if len(set(several)) == 1 else ""
-
-    return Need(devices=tuple(device.moved(address_of(device)) for device in need.devices))

@@ -171,16 +171,17 @@ HOOKS = (
         "be required",
     ),
     Hook(
-        method="post_live_migration_at_destination",
-        relies_on=("context", "instance"),
-        lost="the record of a guest that arrives names the addresses of the host that it left",
-        calls=_NODES,
+        method="post_live_migration",
+        relies_on=("context", "instance", "migrate_data"),
+        lost="of a guest with several devices of one request, the record does not tell their "
+        "addresses after a live migration",
     ),
     Hook(
-        method="rollback_live_migration_at_destination",
-        relies_on=("instance",),
-        lost="what was to be recorded for a guest that did not arrive stays in memory until its "
-        "next attempt",
+        method="post_live_migration_at_destination",
+        relies_on=("context", "instance"),
+        lost="a guest that has arrived here is not moved on (record-stale) until the next cycle, "
+        "and what the devices of its ports need is only assumed",
+        calls=_NODES,
     ),
     Hook(
         method="check_can_live_migrate_destination",
@@ -190,11 +191,27 @@ HOOKS = (
         calls=_NODES,
     ),
     Hook(
+        method="check_can_live_migrate_source",
+        relies_on=("context", "instance"),
+        lost="a guest that was started behind Nova's back since the last cycle is moved by the "
+        "record of its earlier start",
+        wrong_accept=True,
+        raises=("MigrationPreCheckError",),
+        calls=_NODES,
+    ),
+    Hook(
+        method="pre_live_migration",
+        relies_on=("context", "instance", "migrate_data"),
+        lost="what changes while a live migration waits for others goes unnoticed",
+        wrong_accept=True,
+        raises=("MigrationPreCheckError",),
+        calls=_NODES,
+    ),
+    Hook(
         method="check_source_migrate_data_at_dest",
         relies_on=("ctxt", "instance", "migrate_data", "allocs"),
-        lost="the devices that a live migration claims here are not looked at, so a forced host "
-        "and a version that changed after the scheduler had chosen go unnoticed",
-        wrong_accept=True,
+        lost="the devices that a live migration claims here are not looked at until just before "
+        "the copy, when it fails rather than tries the next host",
         raises=("MigrationPreCheckError",),
         calls=_NODES,
     ),

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""What the guests of this host use of it, read off their domains."""
+"""What the guests of this host use of it, and since when they run, read off their domains."""
 
 from __future__ import annotations
 
-from typing import Any
+import pathlib
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from lxml import etree
 from oslo_log import log as logging
@@ -14,12 +17,19 @@ from nova_devcompat.catalog import xpaths
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.need import DeviceNeed, host_slot
 from nova_devcompat.host.inventory import HostDevice, HostDevices
-from nova_devcompat.kit.bounded import Bounded
+from nova_devcompat.kit.bounded import Bounded, CallError
 
 LOG = logging.getLogger(__name__)
 
-#: How long libvirt may take to describe a domain.
+T = TypeVar("T")
+
+#: How long libvirt may take to describe a domain, or to list all.
 SECONDS = 5.0
+
+# Calls that hang leave a thread behind each; of so many domains at once.
+_MOST_STUCK = 8
+
+_BOOT_ID = pathlib.Path("/proc/sys/kernel/random/boot_id")
 
 # What nova/virt/libvirt/driver.py keeps of the machine type, and other drivers may.
 _MACHINE_TYPE = "image_hw_machine_type"
@@ -34,7 +44,75 @@ class Domains:
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
-        self._bounded = Bounded("domain XML", SECONDS)
+        self._boot = _boot_id()
+        self._list = Bounded("the list of domains", SECONDS)
+        self._lock = threading.Lock()
+        # One that hangs must not keep the others from being read.
+        self._stuck: dict[str, Bounded] = {}
+
+    @property
+    def _hypervisor(self) -> Any:
+        """libvirt's host, None for other drivers."""
+        found = getattr(self._driver, "_host", None)
+        return found if hasattr(found, "get_guest") else None
+
+    # --- starts ----------------------------------------------------------------------------------
+
+    @property
+    def tells_starts(self) -> bool:
+        """Whether the driver can tell one start of a guest from another."""
+        return self._hypervisor is not None
+
+    def starts(self) -> dict[str, str]:
+        """By UUID, a token of the start of each guest that runs here.
+
+        libvirt numbers domains as they are started, and begins anew when the host does.
+
+        :raises Exception: whatever libvirt or Nova raise
+        """
+        hypervisor = self._hypervisor
+        return self._list.call(
+            lambda: {
+                str(guest.uuid): self._token(guest.id)
+                for guest in hypervisor.list_guests(only_running=True)
+            }
+        )
+
+    def start_of(self, instance: Any) -> str:
+        """The token of a guest's start, '' where it cannot be told."""
+        hypervisor = self._hypervisor
+        if hypervisor is None:
+            return ""
+        try:
+            return self._token(
+                self._bounded(instance.uuid, lambda: hypervisor.get_guest(instance).id)
+            )
+        except Exception as error:  # noqa: BLE001  libvirtError, and whatever Nova makes of it
+            LOG.warning(
+                "Which start of the guest this is cannot be told: %s", error, instance=instance
+            )
+            return ""
+
+    def _token(self, number: Any) -> str:
+        # Of a domain that does not run, -1.
+        return f"{number}@{self._boot}" if isinstance(number, int) and number >= 0 else ""
+
+    def _bounded(self, uuid: str, call: Callable[[], T]) -> T:
+        with self._lock:
+            bounded = self._stuck.get(uuid)
+            if bounded is None and len(self._stuck) >= _MOST_STUCK:
+                raise CallError(f"{len(self._stuck)} other domains give no answer")
+        bounded = bounded or Bounded("the domain", SECONDS)
+        try:
+            return bounded.call(call)
+        finally:
+            with self._lock:
+                if bounded.stuck:
+                    self._stuck[uuid] = bounded
+                else:
+                    self._stuck.pop(uuid, None)
+
+    # --- what they use ---------------------------------------------------------------------------
 
     def needs(self, instance: Any, devices: HostDevices) -> tuple[DeviceNeed, ...]:
         """What a guest that runs here needs of host families, by what it uses now.
@@ -45,14 +123,16 @@ class Domains:
         """
         if not devices.host:
             return ()
-        hypervisor: Any = getattr(self._driver, "_host", None)
-        if not hasattr(hypervisor, "get_guest"):
+        hypervisor = self._hypervisor
+        if hypervisor is None:
             domain = _stand_in(instance)
             return tuple(
                 _need(part, _told(part, devices, domain)) for part in devices.host.values()
             )
         try:
-            text = self._bounded.call(lambda: hypervisor.get_guest(instance).get_xml_desc())
+            text = self._bounded(
+                instance.uuid, lambda: hypervisor.get_guest(instance).get_xml_desc()
+            )
             domain = xpaths.parse(text)
         except Exception as error:  # noqa: BLE001  libvirtError, and whatever Nova makes of it
             domain = None
@@ -79,6 +159,14 @@ class Domains:
                     "What the guest uses of its host is not known: %s", error, instance=instance
                 )
         return uses.used(table, part.offer, part.facts, None)
+
+
+def _boot_id() -> str:
+    """Of the host's present boot; enough of it to tell one from another."""
+    try:
+        return _BOOT_ID.read_text().strip()[:8]
+    except OSError:
+        return ""
 
 
 def _need(part: HostDevice, used: dict[str, frozenset[str] | None]) -> DeviceNeed:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import nova.conf
-from nova import exception
+from nova import exception, objects
 from nova.compute import task_states
 from nova.virt import driver as virt_driver
 from oslo_log import log as logging
@@ -33,11 +33,11 @@ from oslo_utils import importutils
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
 from nova_devcompat.compat import words
-from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import has_pins
 from nova_devcompat.compat.policy import Ruling
 from nova_devcompat.compat.ruling import (
     NOTHING_KNOWN,
+    Doubt,
     Extra,
     Given,
     Guest,
@@ -45,7 +45,7 @@ from nova_devcompat.compat.ruling import (
     rule,
 )
 from nova_devcompat.compat.verdict import Actor, Code, Reason
-from nova_devcompat.compute import admit, contract, hooks, moves
+from nova_devcompat.compute import admit, contract, departures, hooks, moves
 from nova_devcompat.compute.adopt import Adoption
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.guests import Guests
@@ -180,12 +180,11 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         # It describes each step of each comparison of Debian versions at DEBUG.
         logging.getLogger("univers").logger.setLevel(logging.WARNING)
         self._devcompat_host = ThisHost(inventory)
-        self._devcompat_guests = Guests(self._devcompat_host, Domains(self))
-        self._devcompat_adoption = Adoption(self._devcompat_host, self._devcompat_guests)
+        domains = Domains(self)
+        self._devcompat_guests = Guests(self._devcompat_host, domains)
+        self._devcompat_adoption = Adoption(self._devcompat_host, self._devcompat_guests, domains)
         self._devcompat_usage = Usage(self._devcompat_host, self._guests_of_mdevs)
         self._devcompat_reports = Reports()
-        # UUIDs of guests that were suspended and not resumed by a call of ours yet.
-        self._devcompat_suspended: set[str] = set()
         self._devcompat_inside = _Inside()
         LOG.info(
             "nova-devcompat wraps %(driver)s; families: %(families)s",
@@ -257,7 +256,6 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     def _around_resume(self, call: hooks.Call, context: Any, instance: Any) -> None:
         with self._initialising(context, instance):
             call()
-        self._devcompat_suspended.discard(instance.uuid)
 
     def _around_resume_state_on_host_boot(
         self, call: hooks.Call, context: Any, instance: Any
@@ -267,25 +265,26 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         with self._operation(instance):
             call()
         if before not in RUNNING and self._power_state(instance) in RUNNING:
-            self._freeze_unsaved(context, instance)
+            self._freeze(context, instance)
 
     def _around_suspend(self, call: hooks.Call, instance: Any) -> None:
         # libvirt's driver detaches the ports' devices on the way, through the method below.
-        with self._operation(instance):
+        with self._operation(instance) as asked_for:
             call()
-        self._devcompat_suspended.add(instance.uuid)
+        if not asked_for:
+            self._devcompat_inside.suspended.add(instance.uuid)
 
     def _around_snapshot(self, call: hooks.Call, context: Any, instance: Any) -> None:
         # A cold snapshot suspends the guest on the way, through the method above, and attaches
         # its devices again even if it fails (nova/virt/libvirt/driver.py).
-        self._devcompat_suspended.discard(instance.uuid)
+        suspended = self._devcompat_inside.suspended
         try:
             with self._operation(instance):
                 call()
         finally:
-            if instance.uuid in self._devcompat_suspended:
-                self._devcompat_suspended.discard(instance.uuid)
-                self._freeze_unsaved(context, instance)
+            if instance.uuid in suspended:
+                suspended.discard(instance.uuid)
+                self._freeze(context, instance)
 
     # libvirt's driver calls these itself, too: suspend and the arrival of a live migration do so
     # in operations that see to the record themselves. A live migration detaches the ports in a
@@ -316,8 +315,6 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     ) -> Iterator[bool]:
         """An operation after which the need is recorded anew, since it initialises the devices.
 
-        The compute manager saves the instance after each method that uses this.
-
         :param allocations: what placement has for the instance on this host; None to ask
         """
         with self._operation(instance) as asked_for:
@@ -341,24 +338,32 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         finally:
             inside.discard(instance.uuid)
 
-    def _freeze(self, context: Any, instance: Any, allocations: Any) -> None:
+    def _freeze(self, context: Any, instance: Any, allocations: Any = None) -> None:
         with _never_failing("record what the instance needs", instance=instance):
-            self._devcompat_usage.forget()
+            self._devcompat_usage.forget(instance.uuid)
+            # What cannot be told now may be in the next cycle.
+            self._devcompat_adoption.look_again(instance.uuid)
             self._devcompat_guests.initialised(
                 context, instance, self._node_of(instance), allocations
             )
-
-    def _freeze_unsaved(self, context: Any, instance: Any) -> None:
-        """The same where the compute manager does not save the instance."""
-        with _never_failing("record what the instance needs", instance=instance):
-            self._devcompat_usage.forget()
-            self._devcompat_guests.initialised_unsaved(context, instance, self._node_of(instance))
 
     def _power_state(self, instance: Any) -> int | None:
         with contextlib.suppress(exception.NovaException, NotImplementedError):
             state: int | None = self.get_info(instance=instance, use_cache=False).state
             return state
         return None
+
+    # --- live migration: what is recorded --------------------------------------------------------
+
+    def _around_post_live_migration(
+        self, call: hooks.Call, context: Any, instance: Any, migrate_data: Any
+    ) -> None:
+        # The guest is at the destination already, whatever fails here.
+        with _never_failing("record the instance's new device addresses", instance=instance):
+            moves = admit.Moves.told_by(migrate_data) if migrate_data else None
+            if moves is not None:
+                self._devcompat_guests.leaving(context, instance, moves.addresses)
+        call()
 
     def _around_post_live_migration_at_destination(
         self, call: hooks.Call, context: Any, instance: Any
@@ -367,16 +372,11 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             with self._operation(instance):
                 call()
         finally:
-            # The guest is here, whatever failed. The need is kept; only the addresses of the
-            # devices are new. Saved by the manager.
-            with _never_failing("record the instance's new device addresses", instance=instance):
+            # The guest is here, whatever failed.
+            with _never_failing("record what the instance needs here", instance=instance):
+                self._devcompat_usage.forget(instance.uuid)
+                self._devcompat_adoption.look_again(instance.uuid)
                 self._devcompat_guests.arrived(context, instance, self._nodename())
-
-    def _around_rollback_live_migration_at_destination(
-        self, call: hooks.Call, instance: Any
-    ) -> None:
-        self._devcompat_guests.not_coming(instance)
-        call()
 
     # --- flavors' pins --------------------------------------------------------------------------
 
@@ -463,7 +463,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 
     def _admit_early(self, context: Any, instance: Any) -> None:
         """Decide what can be decided before anything but placement's resources is claimed."""
-        guest = _guest_of(instance)
+        guest = self._moving(context, instance)
         plain = records.needs_nothing(guest) and not has_pins(instance.flavor.extra_specs)
         if plain and not self._devcompat_host.inventory.catalog.has_host_families:
             return
@@ -491,7 +491,13 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             flavor=instance.flavor,
         )
 
-    def _admit(self, context: Any, instance: Any, migrate_data: Any, allocations: Any) -> None:
+    def _admit(
+        self, context: Any, instance: Any, migrate_data: Any, allocations: Any = None
+    ) -> None:
+        """Decide on the devices that were claimed.
+
+        :param allocations: what placement has for the instance on this host; None to ask
+        """
         nodename = self._nodename()
 
         def given(guest: Guest, devices: HostDevices) -> Given:
@@ -500,27 +506,78 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
                 guest.need,
                 instance,
                 moves,
-                allocations,
+                self._devcompat_host.allocations_of(context, instance)
+                if allocations is None
+                else allocations,
                 devices,
                 self._devcompat_host.behind(nodename, devices),
                 lambda address: self._devcompat_host.parent_of(context, nodename, address),
             )
-            if isinstance(guest.record, Need):
-                coming.append(admit.relocate(guest.record, moves.addresses, claimed))
             return admit.given_by_claims(guest, source, moves.addresses, claimed, devices.host)
 
-        coming: list[Need] = []
         self._decide(
             context,
             instance,
             nodename,
             given,
             _refuse_migration,
-            guest=_guest_of(instance),
+            guest=self._moving(context, instance),
             flavor=instance.flavor,
         )
-        for need in coming:
-            self._devcompat_guests.coming(instance, need)
+
+    def _around_check_can_live_migrate_source(
+        self, call: hooks.Call, context: Any, instance: Any
+    ) -> None:
+        # Where the guest is, it is known since when it runs. The destination reads its record
+        # after this.
+        doubt: Doubt | None = None
+        with _never_failing("look at the instance's record", instance=instance):
+            doubt = self._devcompat_adoption.make_current(
+                context, instance, self._node_of(instance)
+            )
+        if doubt is not None:
+            self._decide(
+                context,
+                instance,
+                self._node_of(instance),
+                lambda guest, devices: Given(),
+                _refuse_migration,
+                guest=Guest(record=doubt, assigned=may_have_staying(instance)),
+                flavor=instance.flavor,
+            )
+        call()
+
+    def _around_pre_live_migration(
+        self, call: hooks.Call, context: Any, instance: Any, migrate_data: Any
+    ) -> None:
+        # The last look, just before the copy: the migration may have waited for hours. Nova rolls
+        # back what else was prepared, and the guest stays where it is.
+        try:
+            self._admit(context, instance, migrate_data)
+        except exception.MigrationPreCheckError:
+            self._free_claims(context, instance)
+            raise
+        call()
+
+    def _moving(self, context: Any, instance: Any) -> Guest:
+        """A guest that runs on, as its record has it; its pins are for the catalog to read.
+
+        The record is read now: the caller's copy of the instance may be hours old.
+        """
+        assigned = may_have_staying(instance)
+        try:
+            fresh = objects.Instance.get_by_uuid(
+                context, instance.uuid, expected_attrs=list(records.RECORD_ATTRIBUTES)
+            )
+            guest = records.moving_guest(fresh, assigned=assigned)
+            doubt = departures.doubt_of(context, fresh)
+        except Exception as error:
+            LOG.exception("What the instance needs could not be told", instance=instance)
+            return Guest(
+                record=Doubt(reason=_not_told(error, Code.NEED_UNKNOWN), always_counts=True),
+                assigned=assigned,
+            )
+        return guest if doubt is None else dataclasses.replace(guest, record=doubt)
 
     def _decide(
         self,
@@ -577,6 +634,9 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
     def _free_claims(self, context: Any, instance: Any) -> None:
         """Give back the PCI devices that the manager claimed before it asked us.
 
+        Its cycle takes claimed ones for allocated (ResourceTracker._update_usage_from_migrations),
+        so that both are given back.
+
         Nova gives them back in its next cycle only (PciDevTracker.clean_usage), up to a minute
         later. The resource tracker is reached through the virt API's private link to the compute
         manager, for want of a public one; without it Nova's own cleaning remains.
@@ -585,6 +645,7 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
             tracker = getattr(getattr(self.virtapi, "_compute", None), "rt", None)
             if tracker is not None:
                 tracker.free_pci_device_claims_for_instance(context, instance)
+                tracker.free_pci_device_allocations_for_instance(context, instance)
 
     def _guests_of_mdevs(self) -> dict[str, str]:
         # Of libvirt's driver and private; it alone knows. Drivers without have no mdevs.
@@ -607,9 +668,9 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
 _SOMETHING = (Extra(device=NOTHING_KNOWN),)
 
 
-def _not_told(error: Exception) -> Reason:
+def _not_told(error: Exception, code: str = Code.DEVICE_UNKNOWN) -> Reason:
     return Reason(
-        code=Code.DEVICE_UNKNOWN,
+        code=code,
         actor=Actor.OPERATOR,
         detail=f"nova-compute's log has the error: {type(error).__name__}",
     )
@@ -619,16 +680,16 @@ def _not_told(error: Exception) -> Reason:
 _INITIALISED_ANEW = Guest(keeps_devices=False)
 
 
-def _guest_of(instance: Any) -> Guest:
-    """A guest that runs on, as its record has it; its pins are for the catalog to read."""
-    return records.moving_guest(instance, assigned=may_have_staying(instance))
-
-
 class _Inside(threading.local):
-    """UUIDs of the instances that a thread is in an operation on."""
+    """What a thread is doing.
+
+    :ivar uuids: of the instances that it is in an operation on
+    :ivar suspended: of those that were suspended in the course of another operation
+    """
 
     def __init__(self) -> None:
         self.uuids: set[str] = set()
+        self.suspended: set[str] = set()
 
 
 #: Logs why an instance is refused, has whoever else should know told, and raises what Nova wants.

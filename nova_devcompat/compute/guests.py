@@ -5,74 +5,65 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from nova import objects
-from oslo_concurrency import lockutils
+from nova import exception, objects
 from oslo_log import log as logging
+from oslo_utils import timeutils
 
 from nova_devcompat import wire
 from nova_devcompat.catalog.model import Catalog
-from nova_devcompat.compat.need import InMigration, Need, pci_slot
+from nova_devcompat.compat import merging
+from nova_devcompat.compat.merging import Findings, Found
+from nova_devcompat.compat.need import Need, pci_slot
 from nova_devcompat.compat.pins import BadPin
-from nova_devcompat.compute import admit
+from nova_devcompat.compat.record import Incarnation, Record
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.host.inventory import HostDevice, HostDevices
-from nova_devcompat.stores import records
+from nova_devcompat.kit.once import Once
+from nova_devcompat.stores import ports, records, writer
 from nova_devcompat.stores.assigned import Assigned, asks_for_devices, freeze, has_devices
 from nova_devcompat.stores.placement import PlacementError
+from nova_devcompat.stores.writer import Change
 
 LOG = logging.getLogger(__name__)
 
-# Migrations in flight towards one host whose new addresses are remembered between admission and
-# the end. Nova allows a handful at a time; the limit only bounds what failed ones leave behind.
-_RELOCATIONS_KEPT = 1000
+#: What is read of an instance to see what it has and to record what it needs.
+ATTRIBUTES = (
+    *records.RECORD_ATTRIBUTES,
+    "flavor",
+    "info_cache",
+    "migration_context",
+    "pci_devices",
+)
+
+_NOTHING = Need()
 
 
 class Guests:
-    """Writes records.
+    """Finds out what guests have, and has the one writer record what follows.
 
-    Where the compute manager saves the instance after the hook, the record is left to that, so
-    that it is written with the state that it belongs to. Else it is saved here, on an instance
-    read a moment before: two ports can be attached to one instance at once.
+    All that is outside is asked first: devices, placement, the hypervisor. Then what was found is
+    merged with what is recorded, under the guest's lock.
 
     A guest with assigned devices always has a record, one without needs where none of its devices
     belongs to a family, so that no record means that nothing is known. A guest without assigned
     devices has one only where it needs something of its host.
 
     :param host: this host
-    :param domains: tells what guests use of it
+    :param domains: tells what guests use of it, and their starts
     """
 
     def __init__(self, host: ThisHost, domains: Domains) -> None:
         self._host = host
         self._domains = domains
-        self._lock = threading.Lock()
-        self._relocations: collections.OrderedDict[str, Need] = collections.OrderedDict()
+        self._logged = Once()
 
-    def initialised(
-        self, context: Any, instance: Any, nodename: str, allocations: Any = None
-    ) -> bool:
-        """Record the need anew: all devices of the guest were initialised a moment ago.
-
-        :param allocations: what placement has for the instance on this host; None to ask
-        :returns: whether the record changed; the caller saves the instance
-        """
-        devices = self._host.devices(nodename)
-        if not (devices.everything or records.exists(instance) or has_devices(instance)):
-            return False
-        try:
-            need = self._initialised(context, instance, nodename, devices, allocations)
-        except _Untold:
-            return records.store(instance, Need())
-        return need is not None and records.store(
-            instance, need, assigned=self.needs_record(instance, devices)
-        )
+    # --- what is known ---------------------------------------------------------------------------
 
     @staticmethod
     def needs_record(instance: Any, devices: HostDevices) -> bool:
@@ -94,119 +85,104 @@ class Guests:
             )
         )
 
-    @staticmethod
-    def untold(instance: Any, assigned: Iterable[Assigned[HostDevice]]) -> bool:
-        """Whether it is not known which device one of a guest's is; then it is logged.
+    def findings(
+        self,
+        context: Any,
+        instance: Any,
+        nodename: str,
+        devices: HostDevices,
+        recorded: Need | None,
+        allocations: Any = None,
+    ) -> Findings:
+        """What a guest that runs here has and uses.
 
-        No source lists a device by the name that Nova has for it, so it may be of any family.
+        :param devices: of the node
+        :param recorded: what is recorded of it, None where that cannot be read
+        :param allocations: what placement has for the instance on this host; None to ask, where
+            the guest can have anything there that is a device
         """
-        names = sorted({one.address for one in assigned if not one.told})
-        if names:
+        complete = True
+        if allocations is None:
+            allocations = {}
+            if self._may_have_allocated(instance, recorded):
+                try:
+                    allocations = self._host.allocations_of(context, instance)
+                except PlacementError as error:
+                    LOG.warning(
+                        "Which devices are allocated is not known: %s", error, instance=instance
+                    )
+                    complete = False
+        expected = [one.slot for one in (recorded or _NOTHING).assigned if one.resource_class]
+        assigned = self._host.assigned(context, instance, nodename, devices, allocations, expected)
+        if not complete:
+            # Those that were recorded are still there: a restart takes no device away.
+            assigned += [
+                Assigned(one.slot, one.address, devices.find(one.address))
+                for one in (recorded or _NOTHING).assigned
+                if one.resource_class is not None and devices.find(one.address) is not None
+            ]
+        return Findings(
+            devices=tuple(self._found(instance, assigned, devices.catalog)),
+            host=self._domains.needs(instance, devices),
+            families=frozenset(devices.catalog.families),
+            complete=complete,
+            untold=self._untold(instance, assigned),
+        )
+
+    def _untold(self, instance: Any, assigned: Iterable[Assigned[HostDevice]]) -> frozenset[str]:
+        """The devices of which it is not known which they are; they are logged once.
+
+        No source lists a device by the name that Nova has for it, or a function of it is any of
+        several kinds.
+        """
+        names = frozenset(one.address for one in assigned if not one.told)
+        if not names:
+            self._logged.is_over(instance.uuid)
+        elif self._logged.is_new(instance.uuid, names):
             LOG.warning(
                 "No need is recorded: the guest has a device of %s, and no source of the catalog "
                 "lists one of that name; 'nova-devcompat device list --all' shows which names "
                 "there are",
-                ", ".join(names),
+                ", ".join(sorted(names)),
                 instance=instance,
             )
-        return bool(names)
+        return names
 
-    def initialised_unsaved(self, context: Any, instance: Any, nodename: str) -> None:
-        """The same where nobody saves the instance afterwards."""
-        devices = self._host.devices(nodename)
-        if not (devices.everything or has_devices(instance)):
-            return
-        try:
-            need = self._initialised(context, instance, nodename, devices)
-        except _Untold:
-            self._write(context, instance, lambda fresh: None)
-            return
-        if need is None:
-            return
-        assigned = self.needs_record(instance, devices)
+    @staticmethod
+    def _may_have_allocated(instance: Any, recorded: Need | None) -> bool:
+        """Whether a guest may have devices that are assigned by an allocation alone."""
+        if recorded is None or any(one.resource_class for one in recorded.assigned):
+            return True
+        return asks_for_devices(instance.flavor.extra_specs or {}, None)
 
-        def change(fresh: Any) -> Need | None:
-            return need if need.devices or assigned or records.exists(fresh) else None
-
-        self._write(context, instance, change)
-
-    def _initialised(
-        self,
-        context: Any,
-        instance: Any,
-        nodename: str,
-        devices: HostDevices,
-        allocations: Any = None,
-    ) -> Need | None:
-        """The need of a guest that was started a moment ago; None to leave the record alone.
-
-        :raises _Untold: which device it has is not known, so nothing is known of its need
-        """
-        recorded: Need | None = None
-        with contextlib.suppress(wire.WireError):
-            recorded = records.load(instance) or Need()
-        assigned: list[Assigned[HostDevice]] = []
-        # Of a guest that has no devices, placement need not be asked.
-        if len(devices) or recorded is None or recorded.assigned or has_devices(instance):
-            assigned = self._assigned(context, instance, nodename, devices, allocations)
-        if self.untold(instance, assigned):
-            raise _Untold
-        need = self.need_of(instance, assigned, devices)
-        if need.assigned or allocations is not None:
-            return need
-        # A restart takes no device away: one that is not found is one that cannot be read.
-        if recorded is None or not (need.devices or recorded.host):
-            first = recorded == Need() and self.needs_record(instance, devices)
-            return need if first else None
-        return Need(devices=(*recorded.assigned, *need.devices))
-
-    def need_of(
-        self, instance: Any, assigned: list[Assigned[HostDevice]], devices: HostDevices
-    ) -> Need:
-        """What a guest needs that runs here now, of its devices and of the host.
-
-        :param assigned: its devices
-        :param devices: all of the node
-        """
-        frozen = self.freeze(instance, assigned, devices.catalog)
-        return Need(devices=(*frozen.devices, *self._domains.needs(instance, devices)))
-
-    def _assigned(
-        self,
-        context: Any,
-        instance: Any,
-        nodename: str,
-        devices: HostDevices,
-        allocations: Any = None,
-    ) -> list[Assigned[HostDevice]]:
-        """The guest's devices; while placement does not answer, those that were recorded."""
-        try:
-            return self._host.assigned(context, instance, nodename, devices, allocations)
-        except PlacementError as error:
-            LOG.warning(
-                "Allocated devices are taken from the record: %s", error, instance=instance
-            )
-        recorded = records.load(instance) or Need()
-        return [
-            *self._host.assigned(context, instance, nodename, devices, {}),
-            *(
-                Assigned(one.slot, one.address, devices.find(one.address))
-                for one in recorded.assigned
-                if one.resource_class is not None
-            ),
-        ]
-
-    def freeze(
+    def _found(
         self, instance: Any, assigned: list[Assigned[HostDevice]], catalog: Catalog
-    ) -> Need:
-        """The need of a guest whose devices are initialised now, under its flavor's pins."""
+    ) -> list[Found]:
+        found = []
+        pins = self._pins(instance, catalog)
+        for one in assigned:
+            frozen = freeze([one], pins).devices
+            found.append(
+                Found(
+                    slot=one.slot,
+                    address=one.address,
+                    in_migration=one.in_migration,
+                    now=frozen[0] if frozen else None,
+                )
+            )
+        return found
+
+    @staticmethod
+    def _pins(instance: Any, catalog: Catalog) -> Need:
         try:
-            pins = catalog.pins(instance.flavor.extra_specs)
+            return catalog.pins(instance.flavor.extra_specs)
         except BadPin as error:
             LOG.warning("The need is recorded without pins: %s", error, instance=instance)
-            pins = Need()
-        need = freeze(assigned, pins)
-        for pin in pins.devices:
+            return _NOTHING
+
+    def _check_pins(self, instance: Any, need: Need, catalog: Catalog) -> None:
+        """Say where a device was initialised that cannot act as the flavor wants."""
+        for pin in self._pins(instance, catalog).devices:
             for one in need.devices:
                 values = dict(one.values)
                 if one.family == pin.family and any(
@@ -218,7 +194,52 @@ class Guests:
                         one,
                         instance=instance,
                     )
-        return need
+
+    def incarnation(
+        self, context: Any, instance: Any, nodename: str, start: str | None = None
+    ) -> Incarnation:
+        """The start of a guest as it runs here now.
+
+        :param start: its token, where the caller knows it
+        """
+        return Incarnation(
+            node=records.node_name(nodename),
+            start=self._domains.start_of(instance) if start is None else start,
+            time=timeutils.utcnow().isoformat(timespec="seconds") + "Z",
+            request=context.request_id or "",
+        )
+
+    # --- a start of the guest --------------------------------------------------------------------
+
+    def initialised(
+        self, context: Any, instance: Any, nodename: str, allocations: Any = None
+    ) -> None:
+        """Record the need anew: all devices of the guest were initialised a moment ago.
+
+        :param instance: as the compute manager has it, which may differ from the database
+        :param allocations: what placement has for the instance on this host; None to ask
+        """
+        devices = self._host.devices(nodename)
+        if not (devices.everything or records.exists(instance) or has_devices(instance)):
+            return
+        recorded: Need | None = None
+        with contextlib.suppress(wire.WireError):
+            recorded = records.load(instance) or _NOTHING
+        found = self.findings(context, instance, nodename, devices, recorded, allocations)
+        always = self.needs_record(instance, devices)
+        incarnation = self.incarnation(context, instance, nodename)
+
+        def merge(record: Record | None) -> Change | None:
+            if found.untold:
+                return Change(need=_NOTHING)  # no record, so that nothing is known
+            before = record.need if record is not None else _NOTHING
+            need = merging.initialised(before, found)
+            if recorded is None and not need.devices and not always:
+                return None  # it could not be read, and nothing better is known
+            return Change(need=need, assigned=always, incarnation=incarnation)
+
+        self._check_pins(instance, merging.initialised(_NOTHING, found), devices.catalog)
+        self._write(context, instance, merge, replaces_unreadable=True)
 
     # --- ports that come and go while the guest runs ---------------------------------------------
 
@@ -229,21 +250,30 @@ class Guests:
             return
         devices = self._host.devices(nodename)
         here = self._host.assigned(context, instance, nodename, devices, {})
-        assigned = [one for one in here if one.address == address]
-        added = self.freeze(instance, assigned, devices.catalog).devices
+        done = ports.of_vnic_type(vif.get("vnic_type"))
+        assigned = [
+            dataclasses.replace(one, in_migration=done) for one in here if one.address == address
+        ]
+        added = freeze(assigned, self._pins(instance, devices.catalog)).devices
         # Of a guest that has others and no record, nothing is known, whatever this one is.
         others = len(here) > len(assigned) or asks_for_devices(
             instance.flavor.extra_specs or {}, None
         )
         first = bool(assigned) and not others and self.needs_record(instance, devices)
-        if added or first:
-            slots = {one.slot for one in added}
+        if not (added or first):
+            return
+        slots = {one.slot for one in added}
+        incarnation = self.incarnation(context, instance, nodename)
 
-            def change(fresh: Any) -> Need | None:
-                kept = _without(records.load(fresh) or Need(), address, slots)
-                return Need(devices=(*kept.devices, *added))
+        def merge(record: Record | None) -> Change:
+            kept = _without(record.need if record is not None else _NOTHING, address, slots)
+            return Change(
+                need=Need(devices=(*kept.devices, *added)),
+                assigned=True,
+                incarnation=None if record is not None else incarnation,
+            )
 
-            self._write(context, instance, change)
+        self._write(context, instance, merge)
 
     def detached(self, context: Any, instance: Any, vif: Mapping[str, Any]) -> None:
         """Drop the need of a port's device, which the guest has no more."""
@@ -254,58 +284,42 @@ class Guests:
         slots = {
             pci_slot(pci.request_id) for pci in instance.pci_devices if pci.address == address
         }
-
         others = any(pci.address != address for pci in instance.pci_devices) or asks_for_devices(
             instance.flavor.extra_specs or {}, None
         )
 
-        def change(fresh: Any) -> Need | None:
-            left = _without(records.load(fresh) or Need(), address, slots)
+        def merge(record: Record | None) -> Change | None:
+            if record is None:
+                return None
             # Of what else it has, nothing is known if nothing was recorded.
-            return left if left.devices or (others and records.exists(fresh)) else None
+            return Change(need=_without(record.need, address, slots), assigned=others)
 
-        self._write(context, instance, change)
-
-    def _write(self, context: Any, instance: Any, need_of: Callable[[Any], Need | None]) -> None:
-        """Save a record on an instance read now, not on the caller's copy.
-
-        :param need_of: the need that follows from what is recorded there; None for no record
-        """
-        with lockutils.lock(f"devcompat-record-{instance.uuid}"):
-            fresh = objects.Instance.get_by_uuid(
-                context, instance.uuid, expected_attrs=["system_metadata"]
-            )
-            try:
-                need = need_of(fresh)
-                changed = records.store(fresh, need or Need(), assigned=need is not None)
-            except wire.WireError as error:
-                LOG.warning("Left as it is: %s", error, instance=instance)
-                return
-            if changed:
-                fresh.save()
-        # So that the manager, which saves its copy later, neither undoes nor repeats this.
-        instance.system_metadata = dict(fresh.system_metadata)
-        instance.obj_reset_changes(["system_metadata"])
+        self._write(context, instance, merge)
 
     # --- live migration --------------------------------------------------------------------------
 
-    def coming(self, instance: Any, need: Need) -> None:
-        """Remember the need at its new addresses of a guest that is about to arrive."""
-        with self._lock:
-            self._relocations[instance.uuid] = need
-            self._relocations.move_to_end(instance.uuid)
-            while len(self._relocations) > _RELOCATIONS_KEPT:
-                self._relocations.popitem(last=False)
+    def leaving(self, context: Any, instance: Any, moves: Mapping[str, str]) -> None:
+        """Record where the guest's devices are now, which is at the destination of its migration.
 
-    def not_coming(self, instance: Any) -> None:
-        """Forget a guest whose migration failed."""
-        with self._lock:
-            self._relocations.pop(instance.uuid, None)
+        :param moves: the destination's PCI addresses by the source's
+        """
+        if not moves:
+            return
+
+        def merge(record: Record | None) -> Change | None:
+            if record is None:
+                return None
+            need = Need(
+                devices=tuple(
+                    one.moved(moves.get(one.address, one.address)) for one in record.need.devices
+                )
+            )
+            return Change(need=need, assigned=True)
+
+        self._write(context, instance, merge)
 
     def arrived(self, context: Any, instance: Any, nodename: str) -> None:
-        """Record what stayed at its new addresses, and the rest anew; the manager saves it."""
-        with self._lock:
-            coming = self._relocations.pop(instance.uuid, None)
+        """Record what stayed at its new addresses, and the rest anew."""
         try:
             recorded = records.load(instance)
         except wire.WireError:
@@ -314,20 +328,49 @@ class Guests:
             return
         devices = self._host.devices(nodename)
         # Nova has allocated the PCI devices by now.
-        here = self._host.assigned(context, instance, nodename, devices)
-        # A restart may have lost what admission knew.
-        kept = coming or admit.relocate(recorded, {}, here)
-        anew = self.freeze(
-            instance,
-            [one for one in here if one.in_migration is not InMigration.STAYS],
-            devices.catalog,
-        )
-        need = Need(devices=(*kept.required.devices, *anew.devices))
-        records.store(instance, need, assigned=records.exists(instance))
+        found = self.findings(context, instance, nodename, devices, recorded)
+        here = self.incarnation(context, instance, nodename)
+        source = records.node_name(instance.node or "")
 
+        def merge(record: Record | None) -> Change | None:
+            if record is None:
+                return None
+            of = record.incarnation
+            # One that was of another start is so still.
+            known = of is None or of.node == source
+            return Change(
+                need=merging.arrived(record.need, found),
+                assigned=True,
+                incarnation=here if known else None,
+            )
 
-class _Untold(Exception):
-    """Which device a guest has is not known."""
+        self._write(context, instance, merge)
+
+    def _write(
+        self,
+        context: Any,
+        instance: Any,
+        merge: writer.Merge,
+        *,
+        replaces_unreadable: bool = False,
+    ) -> None:
+        def read() -> Any:
+            return objects.Instance.get_by_uuid(
+                context, instance.uuid, expected_attrs=list(records.RECORD_ATTRIBUTES)
+            )
+
+        try:
+            writer.write(
+                instance.uuid,
+                read,
+                merge,
+                copy=instance,
+                replaces_unreadable=replaces_unreadable,
+            )
+        except wire.WireError as error:
+            LOG.warning("Left as it is: %s", error, instance=instance)
+        except exception.InstanceNotFound:
+            LOG.debug("It was deleted meanwhile", instance=instance)
 
 
 def _address_of(vif: Mapping[str, Any]) -> str | None:

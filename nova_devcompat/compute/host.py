@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import nova.conf
@@ -72,10 +73,13 @@ class ThisHost:
         nodename: str,
         devices: HostDevices,
         allocations: Any = None,
+        expected: Iterable[str] = (),
     ) -> list[Assigned[HostDevice]]:
         """The devices that an instance has on a node.
 
         :param allocations: what placement has for the instance on this host; None to ask
+        :param expected: slots that are known to be devices, listed even where nothing is known of
+            the device that was allocated
         :raises PlacementError: it does not say
         """
         if allocations is None:
@@ -86,6 +90,7 @@ class ThisHost:
             devices.find,
             self.behind(nodename, devices),
             self.node_id(context, nodename),
+            expected,
         )
 
     @staticmethod

@@ -10,9 +10,11 @@ So it is looked up in the cycles of the resource tracker.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from nova import context as nova_context
 from nova import exception, objects
@@ -21,9 +23,11 @@ from oslo_utils import uuidutils
 
 from nova_devcompat import wire
 from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.record import Record
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.host.inventory import HostDevices
-from nova_devcompat.stores import records
+from nova_devcompat.stores import records, writer
+from nova_devcompat.stores.writer import Change
 
 LOG = logging.getLogger(__name__)
 
@@ -43,6 +47,27 @@ class _Use:
     values: frozenset[str]
 
 
+class _NotHere(Exception):
+    """A guest is on another host, as far as Nova knows."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Node:
+    """What is remembered of a node.
+
+    :ivar seen: what was used in the last cycle, with how often the guest had been forgotten
+    :ivar done: of that, what is recorded
+    :ivar owners: guests by the mdevs that they have
+    """
+
+    seen: dict[_Use, int] = dataclasses.field(default_factory=dict)
+    done: dict[_Use, int] = dataclasses.field(default_factory=dict)
+    owners: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def owner(self, use: _Use) -> str:
+        return self.owners.get(use.guest, use.guest)
+
+
 class Usage:
     """Brings the needs of guests in line with what these use.
 
@@ -54,17 +79,19 @@ class Usage:
         self._host = host
         self._guests_of_mdevs = guests_of_mdevs
         self._lock = threading.Lock()
-        self._seen: dict[str, frozenset[_Use]] = {}
-        self._done: dict[str, frozenset[_Use]] = {}
+        self._nodes: dict[str, _Node] = {}
+        # By UUID of a guest, how often it was forgotten.
+        self._starts: collections.Counter[str] = collections.Counter()
+        self._started = False
 
-    def forget(self) -> None:
-        """Take nothing for granted: the devices of a guest were initialised a moment ago.
+    def forget(self, uuid: str) -> None:
+        """Take nothing for granted of one guest: its devices were initialised a moment ago.
 
         What was read before may be of the driver that ran until then.
         """
         with self._lock:
-            self._seen.clear()
-            self._done.clear()
+            self._starts[uuid] += 1
+            self._started = True
 
     def go_on(self, nodename: str) -> None:
         """Record what is seen in two cycles on end.
@@ -75,30 +102,43 @@ class Usage:
         devices = self._host.publisher.devices(nodename)
         # Of functions of one device each tells what guests of all of them use.
         telling = {(one.place, id(one.in_use)): one for one in devices or ()}
-        uses = frozenset(
+        uses = {
             _Use(guest, device.place, attribute, values)
             for device in telling.values()
             for attribute, guests in device.in_use.items()
             for guest, values in guests.items()
-        )
+        }
+        node = self._nodes.setdefault(nodename, _Node())
         with self._lock:
-            seen = self._seen.get(nodename, frozenset())
-            done = self._done.get(nodename, frozenset())
-            self._seen[nodename] = uses
-        due = (uses & seen) - done
-        if due and devices:
-            owners = self._owners(due)
-            recorded = {
-                use for use in due if self._record(owners.get(use.guest, use.guest), use, devices)
-            }
-        else:
-            recorded = set()
+            started = self._started
+            self._started = False
+        # A mediated device can be given to another guest. Where none uses anything, and while
+        # nothing changes, nobody is asked whose they are.
+        if uses and (started or not uses <= node.done.keys()):
+            node.owners = self._owners()
         with self._lock:
-            # Not where a guest was initialised meanwhile.
-            if self._seen.get(nodename) is uses:
-                self._done[nodename] = (done & uses) | recorded
+            starts = {use: self._starts[node.owner(use)] for use in uses}
+        recorded = {
+            use
+            for use in uses & node.seen.keys()
+            # Seen of the same start before, and not recorded of that.
+            if node.seen[use] == starts[use] != node.done.get(use)
+            and devices
+            and self._record(node.owner(use), use, devices)
+        }
+        node.done = {
+            use: starts[use]
+            for use in uses
+            if use in recorded or node.done.get(use) == starts[use]
+        }
+        node.seen = starts
+        with self._lock:
+            # Counts of guests that use nothing any more are of no use to anybody.
+            using = {each.owner(use) for each in self._nodes.values() for use in each.seen}
+            for uuid in self._starts.keys() - using:
+                del self._starts[uuid]
 
-    def _owners(self, due: frozenset[_Use]) -> Mapping[str, str]:
+    def _owners(self) -> Mapping[str, str]:
         try:
             return self._guests_of_mdevs()
         except Exception:
@@ -112,30 +152,40 @@ class Usage:
         """
         if not devices.may_be(use.device) or not uuidutils.is_uuid_like(uuid):
             return True
-        try:
+        context = nova_context.get_admin_context()
+
+        def read() -> Any:
             instance = objects.Instance.get_by_uuid(
-                nova_context.get_admin_context(), uuid, expected_attrs=["system_metadata"]
+                context, uuid, expected_attrs=list(records.RECORD_ATTRIBUTES)
             )
-            if instance.task_state is not None:
-                return False
-            recorded = records.load(instance)
+            if instance.host != self._host.name:
+                raise _NotHere
+            return instance
+
+        need: Need | None = None
+
+        def merge(record: Record | None) -> Change | None:
+            nonlocal need
+            if record is None:
+                return None
+            need = Need(
+                devices=tuple(
+                    _using(one, use) if _is_of(one, use.device, devices) else one
+                    for one in record.need.devices
+                )
+            )
+            return None if need == record.need else Change(need=need)
+
+        try:
+            changed = writer.write(uuid, read, merge, idle=True)
+        except (exception.UnexpectedTaskStateError, _NotHere):
+            return False
         except (exception.InstanceNotFound, wire.WireError):
             return True
-        if instance.host != self._host.name or recorded is None:
+        if need is None:
             return False
-        need = Need(
-            devices=tuple(
-                _using(one, use) if _is_of(one, use.device, devices) else one
-                for one in recorded.devices
-            )
-        )
-        if need == recorded:
+        if not changed:
             return True
-        records.store(instance, need)
-        try:
-            instance.save(expected_task_state=[None])
-        except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):
-            return False
         LOG.info(
             "The guest uses %(attribute)s %(values)s; it needs now: %(need)s",
             {
@@ -143,7 +193,7 @@ class Usage:
                 "values": ", ".join(sorted(use.values)),
                 "need": "; ".join(map(str, need.devices)),
             },
-            instance=instance,
+            instance_uuid=uuid,
         )
         return True
 

@@ -30,7 +30,7 @@ from nova_devcompat.stores.placement import Placement
 from nova_devcompat.stores.published import published
 
 #: What is joined to an instance whose devices are looked at.
-ATTRIBUTES = (*records.RECORD_ATTRIBUTES, "pci_devices", "flavor")
+ATTRIBUTES = (*records.RECORD_ATTRIBUTES, "pci_devices", "flavor", "migration_context")
 
 #: Allocations of one instance: ``{<provider uuid>: {'resources': {<class>: <amount>}}}``
 Allocations = Mapping[str, Any]

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic
 
+from nova.compute import vm_states
+
 from nova_devcompat.compat.device import normalise_address
 from nova_devcompat.compat.need import InMigration, Need, pci_slot, resource_slot
 from nova_devcompat.stores import ports
@@ -139,15 +141,21 @@ def from_instance(
     find: Find[DeviceT],
     behind: Behind[DeviceT],
     node_id: int | None,
+    expected: Iterable[str] = (),
 ) -> list[Assigned[DeviceT]]:
     """All devices of an instance, those of no family too where Nova's PCI tracker knows them.
 
     :param node_id: its host's compute node, since an instance that is being resized holds devices
         of two; None where there can only be one
+    :param expected: as of :func:`from_allocations`
     """
     in_migration = ports.in_migration(instance)
+    left = _of_the_old_flavor(instance)
     pci_devices = [
-        pci for pci in instance.pci_devices if node_id is None or pci.compute_node_id == node_id
+        pci
+        for pci in instance.pci_devices
+        if (node_id is None or pci.compute_node_id == node_id)
+        and (pci.compute_node_id, pci.address) not in left
     ]
     assigned = [
         Assigned(
@@ -163,7 +171,9 @@ def from_instance(
         (pci.address, pci.parent_addr, one.device)
         for pci, one in zip(pci_devices, assigned, strict=True)
     )
-    assigned += [one for one in from_allocations(allocations, behind) if one not in tracked]
+    assigned += [
+        one for one in from_allocations(allocations, behind, expected) if one not in tracked
+    ]
     return assigned
 
 
@@ -190,6 +200,20 @@ class Tracked:
 
     def __contains__(self, one: Assigned[Any]) -> bool:
         return one.address in self.addresses or id(one.device) in self.devices
+
+
+def _of_the_old_flavor(instance: Instance) -> set[tuple[int, str]]:
+    """The PCI devices that a resized guest has left, as long as the resize can be reverted.
+
+    On its own host Nova lists them with those that it has now.
+
+    :returns: ID of the compute node, and address
+    """
+    context = instance.migration_context if "migration_context" in instance else None
+    # Once it is being reverted, these are what it has.
+    if context is None or instance.vm_state != vm_states.RESIZED or instance.task_state:
+        return set()
+    return {(pci.compute_node_id, pci.address) for pci in context.old_pci_devices or ()}
 
 
 def freeze(assigned: Iterable[Assigned[DeviceT]], pins: Need) -> Need:

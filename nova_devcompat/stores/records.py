@@ -12,9 +12,11 @@ from oslo_log import log as logging
 
 from nova_devcompat import wire
 from nova_devcompat.compat.need import InMigration, Need
+from nova_devcompat.compat.record import Incarnation, Record
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt, Guest
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.stores import ports
+from nova_devcompat.wire import checks
 
 if TYPE_CHECKING:
     from nova.objects import Instance
@@ -25,29 +27,44 @@ LOG = logging.getLogger(__name__)
 RECORD_ATTRIBUTES = ("system_metadata", "pci_requests")
 
 
-def store(instance: Instance, need: Need, *, assigned: bool = False) -> bool:
-    """Put a need in ``instance.system_metadata``, which the caller's caller saves.
+def store(
+    instance: Instance,
+    need: Need,
+    *,
+    assigned: bool = False,
+    incarnation: Incarnation | None = None,
+) -> bool:
+    """Put a record in ``instance.system_metadata``, for the caller to save.
 
     :param assigned: whether the guest has assigned devices. Then it always has a record, which
         says so where none of them belongs to a family; a need without devices of any other guest
         leaves no record
+    :param incarnation: which start of the guest it is of; None where that is not known
     :returns: whether anything changed
     """
-    wanted = wire.dump_record(need) if assigned or need.devices else {}
-    present = {
-        key: value for key, value in instance.system_metadata.items() if wire.is_record_key(key)
-    }
+    wanted = wire.dump_record(need, incarnation) if assigned or need.devices else {}
+    present = entries(instance)
     if wanted == present:
         return False
+    try:
+        before = load(instance)
+    except wire.WireError:
+        before = None
     for key in present.keys() - wanted.keys():
         del instance.system_metadata[key]
     instance.system_metadata.update(wanted)
-    LOG.info(
-        "Need recorded: %s",
-        "; ".join(map(str, need.devices)) or "none, no assigned device belongs to a family",
-        instance=instance,
-    )
+    # What it is of may be all that is new.
+    if not present or not wanted or before != need:
+        none = "none, no assigned device belongs to a family" if wanted else "none any more"
+        LOG.info("Need recorded: %s", "; ".join(map(str, need.devices)) or none, instance=instance)
     return True
+
+
+def entries(instance: Instance) -> dict[str, str]:
+    """The entries of ``instance.system_metadata`` that are the record."""
+    return {
+        key: value for key, value in instance.system_metadata.items() if wire.is_record_key(key)
+    }
 
 
 def exists(instance: Instance) -> bool:
@@ -61,8 +78,19 @@ def load(instance: Instance) -> Need | None:
     :returns: None where there is no record
     :raises WireError: there is one that cannot be read
     """
-    recorded = wire.load_record(instance.system_metadata)
-    return None if recorded is None else _told_from_ports(recorded, instance)
+    recorded = load_whole(instance)
+    return None if recorded is None else recorded.need
+
+
+def load_whole(instance: Instance) -> Record | None:
+    """The record; None where there is none.
+
+    :raises WireError: there is one that cannot be read
+    """
+    recorded = wire.load_whole_record(instance.system_metadata)
+    if recorded is None:
+        return None
+    return dataclasses.replace(recorded, need=_told_from_ports(recorded.need, instance))
 
 
 def _told_from_ports(need: Need, instance: Instance) -> Need:
@@ -84,14 +112,42 @@ def _told_from_ports(need: Need, instance: Instance) -> Need:
 
 
 def read(instance: Instance) -> Need | Doubt:
-    """The recorded need; a doubt where there is no record or it cannot be read. Never raises."""
+    """The recorded need. Never raises.
+
+    :returns: a doubt where there is no record, it cannot be read, or it is of a start on another
+        node than the instance is on
+    """
     try:
-        recorded = load(instance)
+        recorded = load_whole(instance)
     except wire.WireError as error:
         return Doubt(
             reason=Reason(code=Code.RECORD_UNREADABLE, actor=Actor.OPERATOR, detail=str(error))
         )
-    return NO_RECORD if recorded is None else recorded
+    if recorded is None:
+        return NO_RECORD
+    of = recorded.incarnation
+    if of is not None and instance.node and of.node != node_name(instance.node):
+        return stale(of)
+    return recorded.need
+
+
+def stale(incarnation: Incarnation) -> Doubt:
+    """What stands in place of a record that is of another start than the guest's present one.
+
+    :param incarnation: which start it is of
+    """
+    since = f" at {incarnation.time}" if incarnation.time else ""
+    reason = Reason(
+        code=Code.RECORD_STALE,
+        actor=Actor.OPERATOR,
+        detail=f"it was recorded on {incarnation.node}{since}",
+    )
+    return Doubt(reason=reason)
+
+
+def node_name(name: str) -> str:
+    """The name of a compute node as records have it."""
+    return checks.fit_address(name)
 
 
 def moving_guest(instance: Instance, *, assigned: bool) -> Guest:

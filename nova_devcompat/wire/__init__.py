@@ -18,6 +18,7 @@ from nova_devcompat.wire.record import (
     dump_record,
     is_record_key,
     load_record,
+    load_whole_record,
 )
 from nova_devcompat.wire.stats import (
     END,
@@ -57,5 +58,6 @@ __all__ = [
     "is_record_key",
     "load_record",
     "load_stats",
+    "load_whole_record",
     "reader_of",
 ]

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nova_devcompat.compat.need import DeviceNeed, InMigration, Need
+from nova_devcompat.compat.record import Incarnation, Record
 from nova_devcompat.kit.text import is_printable
 from nova_devcompat.wire import checks
 from nova_devcompat.wire.checks import Malformed
@@ -35,8 +37,8 @@ def is_record_key(key: str) -> bool:
     return key == _RECORD_KEY or key.startswith(_RECORD_KEY + ".")
 
 
-def dump_record(need: Need) -> dict[str, str]:
-    """The entries of ``system_metadata`` that hold a need.
+def dump_record(need: Need, incarnation: Incarnation | None = None) -> dict[str, str]:
+    """The entries of ``system_metadata`` that hold a record.
 
     A need without devices is a record too: the guest needs nothing, which is not the same as that
     nothing is known of it.
@@ -46,11 +48,10 @@ def dump_record(need: Need) -> dict[str, str]:
     of one, are told from a whole one.
     """
     # ASCII, because MySQL's utf8mb3 has no room for characters beyond the basic plane.
-    payload = json.dumps(
-        {"devices": [_dump_device(device) for device in need.devices]},
-        separators=(",", ":"),
-        sort_keys=True,
-    )
+    content: dict[str, Any] = {"devices": [_dump_device(device) for device in need.devices]}
+    if incarnation is not None:
+        content["incarnation"] = _dump_incarnation(incarnation)
+    payload = json.dumps(content, separators=(",", ":"), sort_keys=True)
     checksum = format(zlib.crc32(payload.encode()), "08x")
     count = 1
     while True:
@@ -77,6 +78,14 @@ def _dump_device(device: DeviceNeed) -> dict[str, Any]:
     return dumped
 
 
+def _dump_incarnation(incarnation: Incarnation) -> dict[str, str]:
+    return {
+        name: checks.fit_address(text)
+        for name, text in dataclasses.asdict(incarnation).items()
+        if text
+    }
+
+
 def _fit_values(values: Iterable[str] | None) -> list[str] | None:
     """Values as readers take them; a need that cannot be written is one that is not known."""
     if values is None or not all(map(is_printable, values)):
@@ -86,6 +95,15 @@ def _fit_values(values: Iterable[str] | None) -> list[str] | None:
 
 def load_record(system_metadata: Mapping[str, str | None]) -> Need | None:
     """The need that ``system_metadata`` holds; None where there is no record.
+
+    :raises WireError: there is one, but it cannot be read
+    """
+    record = load_whole_record(system_metadata)
+    return None if record is None else record.need
+
+
+def load_whole_record(system_metadata: Mapping[str, str | None]) -> Record | None:
+    """The record that ``system_metadata`` holds; None where there is none.
 
     :raises WireError: there is one, but it cannot be read
     """
@@ -101,7 +119,7 @@ def _record_key(index: int) -> str:
     return f"{_RECORD_KEY}.{index}" if index else _RECORD_KEY
 
 
-def _load_record(system_metadata: Mapping[str, str | None]) -> Need:
+def _load_record(system_metadata: Mapping[str, str | None]) -> Record:
     first = system_metadata.get(_RECORD_KEY)
     if not first:
         raise WireError("record", f"its first piece, {_RECORD_KEY}, is missing")
@@ -114,7 +132,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 4
 
 
-def _load_record_1(rest: str, system_metadata: Mapping[str, str | None]) -> Need:
+def _load_record_1(rest: str, system_metadata: Mapping[str, str | None]) -> Record:
     """Format 1: the number of pieces, a checksum and JSON.
 
     :param rest: the first piece without the version
@@ -134,10 +152,27 @@ def _load_record_1(rest: str, system_metadata: Mapping[str, str | None]) -> Need
         raise WireError("record", "its checksum does not match")
     content = checks.object_of(checks.parse(payload, _MOST_PIECES * _METADATA_SIZE), "")
     devices = checks.list_of(checks.member(content, "devices", ""), "devices", checks.MOST_DEVICES)
-    return Need(
+    need = Need(
         devices=tuple(
             _load_device(device, f"devices[{index}]") for index, device in enumerate(devices)
         )
+    )
+    return Record(need=need, incarnation=_load_incarnation(content.get("incarnation")))
+
+
+def _load_incarnation(content: object) -> Incarnation | None:
+    if content is None:
+        return None
+    place = "incarnation"
+    told = checks.object_of(content, place)
+    node = checks.address_of(checks.member(told, "node", place), f"{place}.node")
+    if not node:
+        raise Malformed(f"{place}.node", "an empty text")
+    return Incarnation(
+        node=node,
+        start=checks.address_of(told.get("start", ""), f"{place}.start"),
+        time=checks.address_of(told.get("time", ""), f"{place}.time"),
+        request=checks.address_of(told.get("request", ""), f"{place}.request"),
     )
 
 
@@ -172,4 +207,4 @@ def _load_in_migration(value: object) -> InMigration:
 
 
 #: By version. A reader takes the first piece without the version, and all of system_metadata.
-RECORD_READERS: dict[int, Callable[[str, Mapping[str, str | None]], Need]] = {1: _load_record_1}
+RECORD_READERS: dict[int, Callable[[str, Mapping[str, str | None]], Record]] = {1: _load_record_1}

@@ -237,18 +237,19 @@ class Seam:
         self._count(weights.DeviceCompatWeigher, "weigh_objects", "weigher calls")
 
     def _count_needs(self) -> None:
-        need_of = Guests.need_of
+        findings = Guests.findings
 
-        @functools.wraps(need_of)
+        @functools.wraps(findings)
         def counted(*args: Any, **kwargs: Any) -> Any:
-            need = need_of(*args, **kwargs)
-            for device in need.devices:
+            found = findings(*args, **kwargs)
+            now = [one.now for one in found.devices if one.now is not None]
+            for device in (*now, *found.host):
                 self._counts[f"needs of {device.family}"] += 1
                 if any(values is None for _, values in device.values):
                     self._counts[f"needs of {device.family}, not known"] += 1
-            return need
+            return found
 
-        setattr(Guests, need_of.__name__, counted)
+        setattr(Guests, findings.__name__, counted)
 
     def _count(
         self, owner: type, name: str, label: str, when: Callable[[Any], Any] = lambda made: True

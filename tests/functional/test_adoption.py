@@ -170,13 +170,14 @@ class AdoptionTest(DeviceCompatFleet):
 
     def test_what_begins_in_between_comes_first(self):
         self.forget(self.server)
-        freeze = self.computes["a"].driver._devcompat_guests.freeze
+        guests = self.computes["a"].driver._devcompat_guests
+        findings = guests.findings
 
-        def begin(instance, assigned, catalog):
+        def begin(*args, **kwargs):
             self.set_task("rebooting")
-            return freeze(instance, assigned, catalog)
+            return findings(*args, **kwargs)
 
-        self.computes["a"].driver._devcompat_guests.freeze = begin
+        guests.findings = begin
         self.set_families(MORE)
         self.run_periodic("a")
         self.assertIsNone(self.record_of(self.server))

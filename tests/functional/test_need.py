@@ -356,20 +356,24 @@ class WriteTest(DeviceCompatFleet):
     MDEV_TYPES = {"nvidia-11": ()}
 
     def test_nothing_is_written_twice(self):
-        """The same need is frozen again and again, and written once."""
+        """The same need is frozen again and again, and written once for each start."""
         self.start_gpu_hosts(a="1.2")
         server = self.boot("a", VGPU)
-        rows = self.rows_of(server)
+        before = wire.load_whole_record(self.instance(server).system_metadata)
         with self.logs.during() as lines:
             for _ in range(2):
                 self.api.post_server_action(server["id"], {"reboot": {"type": "HARD"}})
                 self._wait_for_server_parameter(
                     server, {"status": "ACTIVE", "OS-EXT-STS:task_state": None}
                 )
+            rows = self.rows_of(server)
             self.restart_host("a")
             self.settle()
         self.assertFalse(lines.find("Need recorded"))
         self.assertEqual(rows, self.rows_of(server))
+        after = wire.load_whole_record(self.instance(server).system_metadata)
+        self.assertEqual(before.need, after.need)
+        self.assertFalse(before.incarnation.is_of(after.incarnation))
 
     def rows_of(self, server):
         """The rows that hold the record: their ids, and when they were written last."""

@@ -244,7 +244,7 @@ class Sequence(stateful.RuleBasedStateMachine):
                 vcpu_weight=0,
                 disabled=False,
                 is_public=True,
-                extra_specs={},
+                extra_specs={"resources:VGPU": "1"},
             ),
             system_metadata={"image_min_disk": "1"},
         )
@@ -447,6 +447,7 @@ class Sequence(stateful.RuleBasedStateMachine):
             self.cloud.allocate(self.instance, self.host)
             self.reload()
             return
+        self.driver.post_live_migration(self.context, self.instance, None, data)
         for old in moves:
             self.give_back(self.host, old)
         if outcome == "restart":

@@ -606,17 +606,6 @@ def test_the_order_of_a_claim_matters_where_it_is_known():
     assert not rule_on_claim(stale, addresses, moves, claimed, every(ENFORCE)).accepts
 
 
-def test_relocate_keeps_the_need_and_forgets_rather_than_lies():
-    need = need_of(gpu("1.2"), gpu("2.0"), slot=PCI)
-    claimed = [Assigned(PCI, "d0", None), Assigned(PCI, "d1", None)]
-    moved = admit.relocate(need, {"s0": "d1", "s1": "d0"}, claimed)
-    assert [one.address for one in moved.devices] == ["d1", "d0"]
-    assert moved.atoms == need.atoms
-    assert [one.address for one in admit.relocate(need, {}, claimed).devices] == ["", ""]
-    only = Need(devices=need.devices[:1])
-    assert admit.relocate(only, {}, claimed[:1]).devices[0].address == "d0"
-
-
 def test_a_slot_without_any_claim():
     need = Need(devices=(DeviceNeed.of("nic", {"mode": ["a"]}, slot=PCI, address="s0"),))
     ruling = rule_on_claim(need, {"s0": PCI}, {}, [], every(ENFORCE))

@@ -20,6 +20,7 @@ from nova_devcompat.catalog.schema import VERSIONS
 from nova_devcompat.catalog.stages import Moment
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
+from nova_devcompat.compat.record import Record
 from nova_devcompat.compat.verdict import Code, Outcome
 from nova_devcompat.fleet import upgrade
 from nova_devcompat.kit.problems import DocumentError
@@ -227,7 +228,7 @@ def test_a_version_comes_and_another_goes(monkeypatch):
     new = {"devcompat:need": "2 something else"}
     need = Need(devices=(SHORT,))
 
-    monkeypatch.setitem(wire.RECORD_READERS, 2, lambda rest, metadata: need)
+    monkeypatch.setitem(wire.RECORD_READERS, 2, lambda rest, metadata: Record(need=need))
     assert wire.load_record(old) == wire.load_record(new) == need
     assert wire.dump_record(need)["devcompat:need"].startswith("1 ")
     with pytest.raises(wire.WireError, match=r"format 3 by a newer .* reads 1 and 2: upgrade"):

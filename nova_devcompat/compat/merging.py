@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""What becomes of a recorded need, by what Nova says that the guest has and what devices tell.
+
+Two things are kept apart: whether a device is the guest's, which Nova's own lists tell, and
+whether it can be read. A device that is the guest's no more is dropped, always; one that cannot be
+read now never is. Nothing here asks anything or raises.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from nova_devcompat.compat.need import DeviceNeed, InMigration, Need
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """A device that is the guest's.
+
+    :param slot: which of its requests it answers
+    :param address: where it is on the guest's host
+    :param in_migration: what a live migration does with it
+    :param now: what a guest needs whose device is initialised now; None where the device cannot be
+        read, or belongs to no family
+    """
+
+    slot: str
+    address: str
+    in_migration: InMigration = InMigration.STAYS
+    now: DeviceNeed | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Findings:
+    """What is known of a guest now.
+
+    :param devices: those that are the guest's
+    :param host: what it needs of its host by what it uses now, by host family
+    :param families: of the catalog; a need of another is of one that was renamed or removed
+    :param complete: whether it has no devices but these; otherwise nobody told which devices that
+        are assigned by allocation alone it has
+    :param untold: names of devices that are the guest's and of which nobody tells which they are,
+        so that they may be of any family
+    """
+
+    devices: tuple[Found, ...] = ()
+    host: tuple[DeviceNeed, ...] = ()
+    families: frozenset[str] = frozenset()
+    complete: bool = True
+    untold: frozenset[str] = frozenset()
+
+
+def initialised(recorded: Need, findings: Findings) -> Need:
+    """All devices of the guest were initialised a moment ago.
+
+    Of one that cannot be read, it is not known what it is now.
+    """
+    parts = []
+    for found, before in _paired(recorded, findings):
+        if found is not None and found.now is not None:
+            parts.append(found.now)
+        elif before is not None and before.family in findings.families:
+            parts.append(_unknown(before if found is None else _at(before, found)))
+    return Need(devices=(*parts, *findings.host))
+
+
+def assumed(recorded: Need, findings: Findings) -> Need:
+    """The same of a guest that was started when nobody looked."""
+    return Need(devices=tuple(one.assuming() for one in initialised(recorded, findings).devices))
+
+
+def completed(recorded: Need, findings: Findings) -> Need:
+    """With what is missing of a record that is of the guest as it runs now, marked as assumed."""
+    parts = []
+    for found, before in _paired(recorded, findings):
+        known = before if before is not None and before.family in findings.families else None
+        if found is None:
+            parts += [known] if known is not None else []
+        elif found.now is None:
+            parts += [_at(known, found)] if known is not None else []
+        elif known is not None and known.family == found.now.family:
+            parts.append(_at(known.completed(found.now), found))
+        else:
+            parts.append(found.now.assuming())
+    return Need(devices=(*parts, *_host(recorded, findings)))
+
+
+def arrived(recorded: Need, findings: Findings) -> Need:
+    """The guest has been live migrated here.
+
+    What stays is needed as before, at its new address. The rest was initialised a moment ago.
+    """
+    parts = []
+    for found, before in _paired(recorded, findings, gone=_is_staying):
+        if found is None:
+            parts += [before.moved("")] if before is not None else []
+        elif found.in_migration is InMigration.STAYS:
+            parts += [_at(before, found)] if before is not None else []
+        elif found.now is not None:
+            parts.append(found.now)
+        elif before is not None:
+            parts.append(_unknown(_at(before, found)))
+    return Need(devices=(*parts, *recorded.host))
+
+
+def _is_staying(need: DeviceNeed) -> bool:
+    return need.in_migration is InMigration.STAYS
+
+
+def _host(recorded: Need, findings: Findings) -> list[DeviceNeed]:
+    before = {one.family: one for one in recorded.host if one.family in findings.families}
+    now = {one.family: one for one in findings.host}
+    return [
+        before[family].completed(now[family])
+        if family in before and family in now
+        else before[family]
+        if family in before
+        else now[family].assuming()
+        for family in {**before, **now}
+    ]
+
+
+def _paired(
+    recorded: Need,
+    findings: Findings,
+    gone: Callable[[DeviceNeed], bool] = lambda need: False,
+) -> list[tuple[Found | None, DeviceNeed | None]]:
+    """Each device with what is recorded of it; then what is recorded of others that are kept.
+
+    A request can have got a new ID, and an address be of another host, but hardly both. Where
+    several devices answer one request, of which unlike things are needed, and nothing tells which
+    of them is which, the address is left empty rather than wrong.
+
+    :param gone: whether a need is kept whose device Nova does not name
+    """
+    left = list(recorded.assigned)
+    pairs: dict[int, DeviceNeed] = {}
+    for same in (_same_device, _same_address):
+        for index, found in enumerate(findings.devices):
+            if index not in pairs:
+                at = next((one for one in left if same(one, found)), None)
+                if at is not None:
+                    left.remove(at)
+                    pairs[index] = at
+    unsure = set()
+    for slot in {one.slot: None for one in left}:
+        free = [
+            index
+            for index, found in enumerate(findings.devices)
+            if found.slot == slot and index not in pairs
+        ]
+        several = len(free) > 1 and len({one.moved("") for one in left if one.slot == slot}) > 1
+        for index in free:
+            before = next((one for one in left if one.slot == slot), None)
+            if before is not None:
+                left.remove(before)
+                pairs[index] = before
+                if several:
+                    unsure.add(index)
+    made: list[tuple[Found | None, DeviceNeed | None]] = [
+        (
+            dataclasses.replace(found, address="") if index in unsure else found,
+            pairs.get(index),
+        )
+        for index, found in enumerate(findings.devices)
+    ]
+    kept = [
+        one
+        for one in left
+        if gone(one) or (one.resource_class is not None and not findings.complete)
+    ]
+    return [*made, *((None, one) for one in kept)]
+
+
+def _same_device(need: DeviceNeed, found: Found) -> bool:
+    return _same_address(need, found) and need.slot == found.slot
+
+
+def _same_address(need: DeviceNeed, found: Found) -> bool:
+    return bool(need.address) and need.address == found.address
+
+
+def _at(need: DeviceNeed, found: Found) -> DeviceNeed:
+    return dataclasses.replace(
+        need, slot=found.slot, address=found.address, in_migration=found.in_migration
+    )
+
+
+def _unknown(need: DeviceNeed) -> DeviceNeed:
+    return dataclasses.replace(
+        need,
+        values=tuple((attribute, None) for attribute, _ in need.values),
+        assumed=frozenset(),
+    )

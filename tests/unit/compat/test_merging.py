@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""What becomes of a record: whose a device is, and whether it can be read, are two questions."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nova_devcompat.compat import merging
+from nova_devcompat.compat.merging import Findings, Found
+from nova_devcompat.compat.need import DeviceNeed, InMigration, Need, host_slot
+from tests.budget import scaled
+
+FAMILIES = frozenset({"gpu", "nic", "qemu"})
+GPU_SLOT, NIC_SLOT = "rc:VGPU", "pci:one"
+HERE, THERE = "0000:81:00.1", "0000:82:00.1"
+MERGES = (merging.initialised, merging.assumed, merging.completed, merging.arrived)
+
+
+def need(family="nic", version="1.2", slot=NIC_SLOT, address=HERE, **options):
+    values = {"version": None if version is None else [version]}
+    return DeviceNeed.of(family, values, slot=slot, address=address, **options)
+
+
+def found(now=None, slot=NIC_SLOT, address=HERE, **options):
+    return Found(slot=slot, address=address, now=now, **options)
+
+
+def findings(*devices, **options):
+    return Findings(devices=devices, families=FAMILIES, **options)
+
+
+def of(*needs):
+    return Need(devices=needs)
+
+
+class TestInitialised:
+    def test_read_anew(self):
+        now = need(version="1.4")
+        assert merging.initialised(of(need()), findings(found(now))) == of(now)
+
+    def test_one_that_cannot_be_read_is_not_known(self):
+        before = of(need(), need("gpu", slot=GPU_SLOT, address=THERE))
+        now = need("gpu", "1.4", slot=GPU_SLOT, address=THERE)
+        both = findings(found(), found(now, slot=GPU_SLOT, address=THERE))
+        assert merging.initialised(before, both) == of(need(version=None), now)
+
+    def test_one_that_it_has_no_more(self):
+        """As after the revert of a resize."""
+        assert merging.initialised(of(need()), findings()) == of()
+
+    @pytest.mark.parametrize("slot", [GPU_SLOT, NIC_SLOT])
+    def test_while_placement_does_not_tell(self, slot):
+        before = of(need(slot=slot))
+        kept = merging.initialised(before, findings(complete=False))
+        # Nova's PCI tracker tells all the same.
+        assert kept == (of(need(version=None, slot=slot)) if slot == GPU_SLOT else of())
+
+    def test_a_family_that_is_gone(self):
+        assert merging.initialised(of(need("old")), findings(found())) == of()
+
+    def test_started_when_nobody_looked(self):
+        now = need(version="1.4")
+        assert merging.assumed(of(need()), findings(found(now))) == of(now.assuming())
+
+
+class TestCompleted:
+    def test_what_is_recorded_stays(self):
+        now = need(version="1.4")
+        assert merging.completed(of(need()), findings(found(now))) == of(need())
+        assert merging.completed(of(need()), findings(found())) == of(need())
+
+    def test_what_is_not_known_is_assumed(self):
+        now = need(version="1.4")
+        for before in (of(), of(need(version=None))):
+            assert merging.completed(before, findings(found(now))) == of(now.assuming())
+
+    def test_a_family_that_was_renamed(self):
+        now = need("nic", "1.2")
+        assert merging.completed(of(need("old")), findings(found(now))) == of(now.assuming())
+
+    def test_a_family_that_is_gone(self):
+        assert merging.completed(of(need("old")), findings(found())) == of()
+
+    def test_one_that_it_has_no_more(self):
+        assert merging.completed(of(need()), findings()) == of()
+
+    @pytest.mark.parametrize("old", ["", "0000:99:00.1"])
+    def test_an_address_that_is_not_its_own(self, old):
+        """As one that arrived while nobody looked has it, which usage would never find."""
+        now = need(version="1.4")
+        assert merging.completed(of(need(address=old)), findings(found(now))) == of(need())
+
+    def test_a_request_that_got_a_new_id(self):
+        now = need(version="1.4", slot="pci:two")
+        assert merging.completed(of(need()), findings(found(now, slot="pci:two"))) == of(
+            need(slot="pci:two")
+        )
+
+    def test_of_the_host(self):
+        slot = host_slot("qemu")
+        now = DeviceNeed.of("qemu", {"machine": ["q2"], "more": ["x"]}, slot=slot)
+        before = DeviceNeed.of("qemu", {"machine": ["q1"]}, slot=slot)
+        here = findings(host=(now,))
+        assert merging.completed(of(), here) == of(now.assuming())
+        (part,) = merging.completed(of(before), here).devices
+        assert dict(part.values) == {"machine": frozenset({"q1"}), "more": frozenset({"x"})}
+        assert part.assumed == {"more"}
+        assert merging.completed(of(before), findings()) == of(before), "libvirt is silent"
+        gone = Findings(families=frozenset({"nic"}))
+        assert merging.completed(of(before), gone) == of()
+
+
+class TestArrived:
+    def test_what_stays(self):
+        there = found(need(version="1.6", address=THERE), address=THERE)
+        assert merging.arrived(of(need()), findings(there)) == of(need(address=THERE))
+
+    @pytest.mark.parametrize("done", [InMigration.REPLUGGED, InMigration.HIDDEN])
+    def test_what_does_not(self, done):
+        before = of(need(in_migration=done))
+        now = need(version="1.0", address=THERE, in_migration=done)
+        there = found(now, address=THERE, in_migration=done)
+        assert merging.arrived(before, findings(there)) == of(now)
+        silent = dataclasses.replace(there, now=None)
+        unknown = need(version=None, address=THERE, in_migration=done)
+        assert merging.arrived(before, findings(silent)) == of(unknown)
+        assert merging.arrived(before, findings()) == of(), "it was detached"
+
+    def test_one_that_nova_does_not_name(self):
+        assert merging.arrived(of(need()), findings()) == of(need(address=""))
+
+    def test_several_of_one_request(self):
+        """The source has said which is which; without that, nobody knows."""
+        one, two = need(version="1.0", address="s0"), need(version="1.4", address="s1")
+        there = findings(found(address="d0"), found(address="d1"))
+        moved = of(one.moved("d1"), two.moved("d0"))
+        assert set(merging.arrived(moved, there).devices) == set(moved.devices)
+        untold = merging.arrived(of(one, two), there).devices
+        assert [part.address for part in untold] == ["", ""]
+        assert set(untold) == {one.moved(""), two.moved("")}
+
+
+# --- whatever there is ---------------------------------------------------------------------------
+
+slots = st.sampled_from([GPU_SLOT, NIC_SLOT, "pci:two"])
+addresses = st.sampled_from(["", HERE, THERE, "0000:83:00.1"])
+versions = st.sampled_from([None, "1.2", "1.4"])
+ways = st.sampled_from(InMigration)
+
+
+@st.composite
+def recorded(draw):
+    parts = draw(
+        st.lists(
+            st.builds(
+                need,
+                st.sampled_from(["gpu", "nic", "old"]),
+                versions,
+                slots,
+                addresses,
+                in_migration=ways,
+            ),
+            max_size=4,
+        )
+    )
+    host = draw(st.lists(versions, max_size=1))
+    parts += [need("qemu", one, host_slot("qemu"), "") for one in host]
+    return of(*parts)
+
+
+@st.composite
+def anything_found(draw):
+    devices = []
+    for address in draw(st.lists(addresses.filter(bool), unique=True, max_size=3)):
+        slot, way = draw(slots), draw(ways)
+        family = draw(st.sampled_from([None, "gpu", "nic"]))
+        now = (
+            None
+            if family is None
+            else need(family, draw(versions), slot, address, in_migration=way)
+        )
+        devices.append(found(now, slot, address, in_migration=way))
+    host = draw(st.lists(versions, max_size=1))
+    return findings(
+        *devices,
+        host=tuple(need("qemu", one, host_slot("qemu"), "") for one in host),
+        complete=draw(st.booleans()),
+    )
+
+
+@given(recorded(), anything_found(), st.sampled_from(MERGES))
+@settings(max_examples=scaled(200), deadline=None)
+def test_whatever_there_is(before, there, merge):
+    after = merge(before, there)
+    if there.complete:
+        assert merge(after, there) == after
+    assert len(after.assigned) <= len(there.devices) + len(before.assigned)
+    named = {one.slot for one in there.devices}
+    for part in after.assigned:
+        if merge is not merging.arrived:
+            assert part.family in FAMILIES
+            assert part.slot in named or not there.complete
+        # Of a device that can be read, something is recorded.
+    if merge is not merging.arrived:
+        readable = [one for one in there.devices if one.now is not None]
+        assert len(after.assigned) >= len(readable)
