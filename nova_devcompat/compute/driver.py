@@ -172,7 +172,10 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
         super().__init__(*args, **kwargs)
         keeper = catalog_keeper(CONF)
         inventory = HostReader(
-            keeper, SourceOptions(inventory=pathlib.Path(CONF.devcompat.inventory))
+            keeper,
+            SourceOptions(
+                inventory=pathlib.Path(CONF.devcompat.inventory), libvirt_uri=self._libvirt_uri()
+            ),
         )
         problem = problem_at_start(CONF, inventory.check)
         if problem:
@@ -193,6 +196,11 @@ class DeviceCompatDriver(virt_driver.ComputeDriver):
                 "families": ", ".join(sorted(keeper.current().families)),
             },
         )
+
+    def _libvirt_uri(self) -> str:
+        # Of libvirt's driver and private: [libvirt] connection_uri, or what virt_type means.
+        asked = getattr(self, "_uri", None)
+        return str(asked()) if callable(asked) else ""
 
     # --- start and the resource tracker's cycle -------------------------------------------------
 

@@ -87,7 +87,7 @@ class Cloud:
     def running(
         self, cells: Sequence[Any], name: str | None
     ) -> Iterator[tuple[Host, Any, Allocations]]:
-        """Running instances on hosts that published devices, with what they have allocated there.
+        """Running instances on hosts that published anything, with what they have allocated there.
 
         Memory is needed for one host's allocations and one page of instances at a time.
 
@@ -110,7 +110,7 @@ class Cloud:
                     yield host, instance, allocated.get(instance.uuid, {})
 
     def _says_what_it_has(self, host: Host, name: str | None) -> bool:
-        """Whether a host published devices; what of it cannot be read is passed over."""
+        """Whether a host published anything; what of it cannot be read is passed over."""
         if isinstance(host.said, Reason):
             # Hosts without our driver are no news, unless one was asked for.
             if name is not None or host.said.code != Code.HOST_SILENT:
@@ -118,7 +118,7 @@ class Cloud:
             return False
         for problem in host.said.problems.values():
             self.cells.pass_over("Host %s is left out in part: %s", host.place.host, problem)
-        return bool(host.said.devices)
+        return bool(host.said.devices or host.said.host)
 
     def _allocated(self, host: Host) -> dict[str, Allocations] | None:
         """By instance, what it has of the host's devices; None where placement does not tell.

@@ -21,12 +21,13 @@ from nova_devcompat.compat.device import normalise_address
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.pins import PREFIX as PIN_PREFIX
 from nova_devcompat.compat.pins import BadPin
+from nova_devcompat.compat.record import Record
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt
 from nova_devcompat.compat.verdict import Code
 from nova_devcompat.fleet.cloud import ATTRIBUTES, Allocations, Cloud, extra_specs, frozen
 from nova_devcompat.fleet.model import Host
-from nova_devcompat.fleet.records import pairs, text_of
-from nova_devcompat.stores import records
+from nova_devcompat.fleet.records import missing_of_host, pairs, text_of
+from nova_devcompat.stores import asked, records, writer
 from nova_devcompat.stores.cells import BadRequest, Cells, Refused, brief
 from nova_devcompat.stores.instances import runs
 from nova_devcompat.stores.placement import PlacementError
@@ -97,7 +98,7 @@ class Mending:
             its cell or placement do not answer
         """
         wanted = _parse(assignments, catalog)
-        instance, _ = self.cells.instance(uuid, ["system_metadata"])
+        instance, _ = self.cells.instance(uuid, records.RECORD_ATTRIBUTES)
         _check_idle(instance)
         recorded = records.read(instance)
         if recorded is NO_RECORD:
@@ -114,7 +115,7 @@ class Mending:
         elif not dry_run:
             # Hosts evaluate the atoms that exist in placement, and nobody may have made these.
             self._make_traits(traits.encode(atom) for atom in sorted(wanted.atoms, key=str))
-            self._store(instance, new, changes, "set")
+            self._store(uuid, recorded, new, changes, "set")
         return changes
 
     def clear(self, uuid: str) -> list[Dropped]:
@@ -181,9 +182,14 @@ class Mending:
             if tally["seen"] % _PROGRESS_EVERY == 0:
                 PROGRESS.info("%d instances looked at", tally["seen"])
             try:
-                changes = self._complete(at, instance, allocations, catalog)
-                if changes and not dry_run:
+                old, new = self._completed(at, instance, allocations, catalog)
+                changes = _changes(instance.uuid, old, new)
+                lacking = missing_of_host(at, new)
+                if (changes or lacking) and not dry_run:
                     changes = self._backfill_one(instance.uuid, catalog, dry_run=False)
+                elif lacking:
+                    families = [part.family for part in lacking]
+                    self._ask_its_host(instance.uuid, families, dry_run=True)
             except BadRequest:
                 continue  # it was deleted meanwhile
             except Refused as error:
@@ -197,7 +203,7 @@ class Mending:
             tally["changed"] += bool(changes)
             yield from changes
         PROGRESS.info(
-            "%d running instances on hosts that publish devices looked at, %d %s",
+            "%d running instances on hosts that publish looked at, %d %s",
             tally["seen"],
             tally["changed"],
             "to be completed" if dry_run else "completed",
@@ -222,13 +228,27 @@ class Mending:
         old, new = self._completed(host, instance, allocations, catalog)
         changes = _changes(uuid, old, new)
         if changes and not dry_run:
-            self._store(instance, new, changes, "backfill")
+            self._store(uuid, old, new, changes, "backfill")
+        lacking = missing_of_host(host, new)
+        if lacking:
+            self._ask_its_host(uuid, [part.family for part in lacking], dry_run=dry_run)
         return changes
 
-    def _complete(
-        self, host: Host, instance: Any, allocations: Allocations, catalog: Catalog
-    ) -> list[Change]:
-        return _changes(instance.uuid, *self._completed(host, instance, allocations, catalog))
+    def _ask_its_host(self, uuid: str, families: Sequence[str], *, dry_run: bool) -> None:
+        """Have a guest's nova-compute record what it alone can tell."""
+        if not dry_run:
+            instance, _ = self.cells.instance(uuid, ["system_metadata"])
+            if asked.ask(instance):
+                _save(instance)
+        PROGRESS.info(
+            "Instance %(uuid)s: what it needs of its host (%(families)s) its nova-compute tells; "
+            "%(done)s",
+            {
+                "uuid": uuid,
+                "families": ", ".join(families),
+                "done": "it would be asked to" if dry_run else "it does so in its next cycle",
+            },
+        )
 
     def _completed(
         self, host: Host, instance: Any, allocations: Allocations, catalog: Catalog
@@ -253,9 +273,32 @@ class Mending:
             pins = Need()
         return old, old.completed(frozen(instance, host, allocations, pins))
 
-    def _store(self, instance: Any, need: Need, changes: Sequence[Change], command: str) -> None:
-        records.store(instance, need)
-        _save(instance)
+    def _store(
+        self, uuid: str, old: Need, new: Need, changes: Sequence[Change], command: str
+    ) -> None:
+        """Record a need where the one that it was made of is still recorded.
+
+        :raises Refused: it is not, something is being done to the instance, or it is gone
+        """
+
+        def merge(record: Record | None) -> writer.Change | None:
+            if (record.need if record is not None else Need()) != old:
+                raise Refused(f"the record of instance {uuid} has changed: ask again")
+            return writer.Change(need=new)
+
+        try:
+            writer.write(
+                uuid,
+                lambda: self.cells.instance(uuid, records.RECORD_ATTRIBUTES)[0],
+                merge,
+                idle=True,
+            )
+        except exception.InstanceUpdateConflict as error:
+            raise Refused(f"instance {uuid} has become busy: ask again afterwards") from error
+        except exception.InstanceNotFound as error:
+            raise Refused(f"instance {uuid} has been deleted") from error
+        except (wire.WireError, writer.NotKept) as error:
+            raise Refused(str(error)) from error
         for change in changes:
             LOG.info(
                 "Instance %(instance)s: need of %(family)s.%(attribute)s%(at)s was %(old)s, "

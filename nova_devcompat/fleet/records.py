@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.pins import is_pin
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt
 from nova_devcompat.compat.verdict import Code
@@ -83,7 +83,7 @@ class Records:
     def missing(
         self, *, cell: str | None = None, host: str | None = None, family: str | None = None
     ) -> Iterator[Row]:
-        """Devices of running guests whose need is not recorded, or not all of it.
+        """What is not recorded of running guests: needs of devices and of their hosts.
 
         Judged by what the guest's host published: of a host that publishes nothing, nothing is
         said. Parameters and errors as for :meth:`recorded`.
@@ -101,6 +101,10 @@ class Records:
                 problem = _gaps(before, after)
                 if problem and family in (None, after.family):
                     part = before or dataclasses.replace(after, values=(), assumed=frozenset())
+                    yield _row(instance, part, problem)
+            for part in missing_of_host(at, old):
+                if family in (None, part.family):
+                    problem = f"{Code.NEED_MISSING}: what it needs of its host is not recorded"
                     yield _row(instance, part, problem)
 
     def show(self, uuid: str) -> dict[str, Any]:
@@ -198,6 +202,16 @@ def _described(part: DeviceNeed, host: Host | None, parent: str | None) -> dict[
         "verdict": "" if verdict is None else verdict.outcome.value,
         "reasons": [] if verdict is None else [str(reason) for reason in verdict.reasons],
     }
+
+
+def missing_of_host(host: Host, need: Need) -> list[DeviceNeed]:
+    """A part for each host family of a guest's host of which nothing is recorded."""
+    recorded = {part.family for part in need.host}
+    published = host.document.by_family if host.document is not None else {}
+    return [
+        DeviceNeed.of(family, {}, slot=host_slot(family))
+        for family in sorted(published.keys() - recorded)
+    ]
 
 
 def pairs(old: Need, new: Need) -> Iterator[tuple[DeviceNeed | None, DeviceNeed]]:

@@ -174,20 +174,38 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
     # --- the guests -----------------------------------------------------------------------------
 
     def check_records(self) -> Result:
-        """Whether all records can be read."""
-        broken = []
-        readable = []
+        """Whether guests have records, these can be read and are of their present starts."""
+        of_hosts = {
+            host.place for host in self._fleet.hosts if host.document and host.document.host
+        }
+        lacking, stale, broken, readable = [], [], [], []
         for guest in self._fleet.guests:
             if isinstance(guest.record, Need):
                 readable.append(guest)
+            elif guest.record.reason.code == ReasonCode.RECORD_STALE:
+                stale.append(f"{guest.uuid} ({guest.record.reason.detail})")
             elif guest.record is not NO_RECORD:
                 broken.append(f"{guest.uuid} ({guest.record.reason.detail})")
+            elif guest.assigned or guest.place in of_hosts:
+                lacking.append(guest.uuid)
+        lines = []
         if broken:
-            return Result(
-                Code.WARNING,
+            lines.append(
                 f"{_many(broken, 'record')} cannot be read: {_listed(broken)}. "
-                "'nova-devcompat need clear' and 'need backfill' make new ones.",
+                "'nova-devcompat need clear' and 'need backfill' make new ones."
             )
+        if stale:
+            lines.append(
+                f"{_many(stale, 'record')} of an earlier start of the guest: {_listed(stale)}. "
+                "nova-compute makes new ones in its next cycle where its driver is ours."
+            )
+        if lacking:
+            lines.append(
+                f"{_many(lacking, 'running guest')} without a record: {_listed(lacking)}. "
+                "'nova-devcompat need backfill' makes them."
+            )
+        if lines:
+            return Result(Code.WARNING, " ".join(lines))
         return Result(Code.SUCCESS, f"{_many(readable, 'running guest')} with a record.")
 
     def check_stranded(self) -> Result:

@@ -43,12 +43,14 @@ class SourceOptions:
     :param sysfs_root: where sysfs is mounted, for sources that read it. Since 1.2
     :param function_attributes: as ``attributes``, of each function and relative to its folder.
         Since 1.3
+    :param libvirt_uri: what Nova's driver asks libvirt at, '' where it is not libvirt's. Since 1.3
     """
 
     inventory: pathlib.Path | None = None
     attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sysfs_root: str = "/sys"
     function_attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    libvirt_uri: str = ""
 
 
 class Source(abc.ABC):

@@ -164,6 +164,10 @@ def connect(uri: str = URI) -> Any:
     return _library("libvirt", "libvirt-python").openReadOnly(uri)
 
 
+def _connecting(uri: str) -> Callable[[], Any]:
+    return lambda: connect(uri)
+
+
 def _library(name: str, distribution: str) -> Any:
     try:
         return importlib.import_module(name)
@@ -458,8 +462,8 @@ class LibvirtSource(Source):
     restarted in between needs no care, and nothing has to run its event loop. What cannot be read
     of a host is logged once.
 
-    :param options: of which nothing is used
-    :param connect: makes a read-only ``virConnect``
+    :param options: of which the URI is used
+    :param connect: makes a read-only ``virConnect``; None to use the URI
     :param seconds: how long a reading may take
     """
 
@@ -491,11 +495,11 @@ class LibvirtSource(Source):
         self,
         options: SourceOptions,
         *,
-        connect: Callable[[], Any] = connect,
+        connect: Callable[[], Any] | None = None,
         seconds: float = SECONDS,
     ) -> None:
         super().__init__(options)
-        self._connect = connect
+        self._connect = connect or _connecting(options.libvirt_uri or URI)
         self._bounded = SourceCall(self.name, seconds)
         self._once = Once(f"Source {self.name}")
 

@@ -98,6 +98,61 @@ class NeedCommandFleet(DeviceCompatFleet):
         instance.save()
 
 
+class HostNeedTest(NeedCommandFleet):
+    """Guests that need something of their host alone, which only its nova-compute can tell."""
+
+    FAMILIES = {
+        **CATALOG,
+        "hv": {
+            "match": {"component": "hv"},
+            "source": "static",
+            "subject": "host",
+            "rules": {"hv_version": {"kind": "ordered", "ordering": "numeric"}},
+            "needs": [
+                {
+                    "xpath": "/domain",
+                    "requires": {"hv_version": "1.0"},
+                    "because": "each guest is a domain",
+                    "source": "this test",
+                }
+            ],
+        },
+    }
+
+    def start_one(self, name, version):
+        self.set_devices(name, device("hv", "hv", component="hv", hv_version="2.0"))
+        self.start_host(name)
+        self.settle()
+
+    def test_cleared_and_asked_for(self):
+        server = self.boot("a")
+        # What was started is looked at once more.
+        self.run_periodic("a")
+        need = self.record_of(server)
+        self.assertEqual({"hv"}, need.families)
+        self.assertEqual([], self.rows("list", "--missing"))
+        self.run_need("clear", server["id"], "--yes")
+        self.settle()
+        self.assertIsNone(self.record_of(server))
+        (row,) = self.rows("list", "--missing")
+        self.assertEqual(("hv", server["id"]), (row["family"], row["instance"]))
+        self.assertIn("need-missing: what it needs of its host", row["problem"])
+        before = self.metadata_of(server)
+        _, err = self.run_need("backfill", "--dry-run")
+        self.assertIn("would be asked", err)
+        self.assertEqual(before, self.metadata_of(server))
+        _, err = self.run_need("backfill")
+        self.assertIn("its nova-compute tells; it does so in its next cycle", err)
+        self.run_periodic("a")
+        (now,) = self.record_of(server).devices
+        self.assertEqual({one.assuming() for one in need.devices}, {now})
+        self.assertEqual([], self.rows("list", "--missing"))
+        # The mark is gone with that, and nobody looks again.
+        self.assertEqual([], [key for key in self.metadata_of(server) if key.endswith(":asked")])
+        out, _ = self.run_need("show", server["id"])
+        self.assertIn("hv of its host", out)
+
+
 class NeedCommandTest(NeedCommandFleet):
     """Shown and changed."""
 
@@ -223,7 +278,7 @@ class NeedCommandTest(NeedCommandFleet):
         self.assertEqual(
             [
                 "2 instances looked at",
-                "2 running instances on hosts that publish devices looked at, 1 to be completed",
+                "2 running instances on hosts that publish looked at, 1 to be completed",
             ],
             err.splitlines()[-2:],
         )

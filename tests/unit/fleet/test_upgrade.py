@@ -21,6 +21,7 @@ from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.kinds import Semver
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
+from nova_devcompat.compat.record import Incarnation
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt
 from nova_devcompat.compat.verdict import Actor, Reason
 from nova_devcompat.compat.verdict import Code as ReasonCode
@@ -28,6 +29,7 @@ from nova_devcompat.fleet import upgrade
 from nova_devcompat.fleet.cloud import host_of
 from nova_devcompat.fleet.model import Fleet, Place, RunningGuest
 from nova_devcompat.kit.problems import Problem
+from nova_devcompat.stores import records
 
 FAMILY = Family(name="gpu", rules={"version": Semver()})
 NOW = Moment(day=datetime.date(2027, 1, 1), release=34)
@@ -216,10 +218,17 @@ def test_records():
     code, text = told(checks(cloud).check_records())
     assert code is Code.WARNING
     assert text.startswith("1 record cannot be read: vm0 (record: its checksum does not match).")
-    assert told(checks(Cloud({"a": ["1.0"]}, guests)).check_records()) == (
+    assert told(checks(Cloud({"a": ["1.0"]}, guests[1:])).check_records()) == (
         Code.SUCCESS,
         "2 running guests with a record.",
     )
+    code, text = told(checks(Cloud({"a": ["1.0"]}, guests)).check_records())
+    assert code is Code.WARNING and "need backfill" in text
+    assert text.startswith("1 running guest without a record: vm0.")
+    stale = records.stale(Incarnation(node="b", time="2026-11-27T00:00:00Z"))
+    code, text = told(checks(Cloud({"a": ["1.0"]}, [("a", stale)])).check_records())
+    assert code is Code.WARNING
+    assert text.startswith("1 record of an earlier start of the guest: vm0 (it was recorded on b")
 
 
 @pytest.mark.parametrize(

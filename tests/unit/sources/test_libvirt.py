@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import time
+import types
 
 import pytest
 from hypothesis import example, given
@@ -597,3 +598,21 @@ def test_any_version(number):
     version = device.attributes.get("hypervisor_version")
     assert (version is None) == ("hypervisor_version" in device.problems)
     assert version is None or Ordered().parse_offer(version)
+
+
+@pytest.mark.parametrize(
+    ("told", "asked"), [("", "qemu:///system"), ("qemu+unix:///session", "qemu+unix:///session")]
+)
+def test_where_libvirt_is_asked(told, asked, monkeypatch):
+    """Where Nova's driver asks it ([libvirt] connection_uri)."""
+    uris = []
+
+    def open_read_only(uri):
+        uris.append(uri)
+        raise RuntimeError("nobody is there")
+
+    library = types.SimpleNamespace(openReadOnly=open_read_only)
+    monkeypatch.setitem(sys.modules, "libvirt", library)
+    with pytest.raises(SourceError):
+        LibvirtSource(SourceOptions(libvirt_uri=told)).read("cmp1")
+    assert uris == [asked]
