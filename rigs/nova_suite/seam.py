@@ -41,7 +41,7 @@ from oslo_config import cfg
 import nova_devcompat
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat.compat import traits
-from nova_devcompat.compute import contract
+from nova_devcompat.compute import contract, wrapping
 from nova_devcompat.compute import driver as devcompat_driver
 from nova_devcompat.compute.guests import Guests
 from nova_devcompat.compute.publish import Publisher
@@ -156,10 +156,10 @@ class Seam:
         @functools.wraps(load)
         def load_compute_driver(virtapi: Any, compute_driver: str | None = None) -> Any:
             name = compute_driver or CONF.compute_driver
-            if name != devcompat_driver.OURS:
+            if name != wrapping.OURS:
                 CONF.set_override("virt_driver", name, "devcompat")
-                CONF.set_override("compute_driver", devcompat_driver.OURS)
-            driver = load(virtapi, devcompat_driver.OURS)
+                CONF.set_override("compute_driver", wrapping.OURS)
+            driver = load(virtapi, wrapping.OURS)
             assert isinstance(driver, devcompat_driver.DeviceCompatDriver)
             self._counts["drivers"] += 1
             if isinstance(driver, fake.FakeDriverWithPciResources):

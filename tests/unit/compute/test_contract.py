@@ -21,7 +21,19 @@ from tests.unit.compute import nova_drivers
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "doc" / "source" / "_examples"
-DRIVER = ast.parse((ROOT / "nova_devcompat" / "compute" / "driver.py").read_text())
+#: The modules of the driver, as one.
+DRIVER = ast.Module(
+    body=[
+        node
+        for name in ("driver", "recording", "admission", "refusals", "shared")
+        for node in ast.parse(
+            (ROOT / "nova_devcompat" / "compute" / f"{name}.py").read_text()
+        ).body
+    ],
+    type_ignores=[],
+)
+#: The classes that the driver is made of.
+CLASSES = ("DeviceCompatDriver", "Recording", "Admission", "Shared")
 
 TABLE = (*contract.HOOKS, *contract.CALLED)
 
@@ -68,15 +80,19 @@ def test_a_release_that_lost_something(series):
 # --- the table -----------------------------------------------------------------------------------
 
 
+def classes_of_driver() -> list[ast.ClassDef]:
+    """The classes that our driver is made of."""
+    found = [
+        node for node in DRIVER.body if isinstance(node, ast.ClassDef) and node.name in CLASSES
+    ]
+    assert len(found) == len(CLASSES)
+    return found
+
+
 def hooks_of_driver() -> dict[str, list[str]]:
-    """What the hooks in driver.py take, by method, without looking at what they do."""
-    (driver,) = (
-        node
-        for node in DRIVER.body
-        if isinstance(node, ast.ClassDef) and node.name == "DeviceCompatDriver"
-    )
+    """What the hooks of the driver take, by method, without looking at what they do."""
     found: dict[str, list[str]] = {}
-    for node in driver.body:
+    for node in (node for each in classes_of_driver() for node in each.body):
         match node:
             case ast.FunctionDef(name=name, args=arguments):
                 found[name] = [one.arg for one in arguments.args]
@@ -98,12 +114,15 @@ def test_each_hook_is_in_the_table_and_takes_what_it_says():
 
 def test_nothing_else_of_nova_is_overridden_or_called():
     methods = set(nova_drivers.RELEASES["34"]["classes"]["ComputeDriver"])
-    (driver,) = (node for node in DRIVER.body if getattr(node, "name", "") == "DeviceCompatDriver")
-    defined = {node.name for node in driver.body if isinstance(node, ast.FunctionDef)}
+    classes = classes_of_driver()
+    defined = {
+        node.name for each in classes for node in each.body if isinstance(node, ast.FunctionDef)
+    }
     assert defined & methods == set()
     called = {
         node.func.attr
-        for node in ast.walk(driver)
+        for each in classes
+        for node in ast.walk(each)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and isinstance(node.func.value, ast.Name)

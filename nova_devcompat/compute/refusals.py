@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""How an instance is refused: what is logged, who is told, and what Nova makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from nova import exception
+from oslo_log import log as logging
+
+from nova_devcompat.compat import words
+
+LOG = logging.getLogger(__name__)
+
+#: Logs why an instance is refused, has whoever else should know told, and raises what Nova wants.
+Refuse = Callable[[Any, str, Callable[[], None]], NoReturn]
+
+
+def refuse_migration(instance: Any, reasons: str, tell: Callable[[], None]) -> NoReturn:
+    """Have the conductor try another destination."""
+    LOG.warning("Live migration to this host refused: %s", reasons, instance=instance)
+    tell()
+    raise exception.MigrationPreCheckError(reason=words.CANNOT_ACT)
+
+
+def refuse_build(instance: Any, reasons: str, tell: Callable[[], None]) -> NoReturn:
+    """Have the conductor try the next host, and count no failed build of this one.
+
+    Nova reschedules a build that failed by any exception but a few, and counts it unless it was
+    for a server group's sake (nova/compute/manager.py: RescheduledByPolicyException), so that the
+    BuildFailureWeigher would prefer other hosts for everybody. The text is ours.
+    """
+    LOG.warning("The devices cannot act as the flavor wants: %s", reasons, instance=instance)
+    tell()
+    raise exception.GroupAffinityViolation(words.CANNOT_ACT)
+
+
+def refuse_move(instance: Any, reasons: str, tell: Callable[[], None]) -> NoReturn:
+    """Keep the guest as it is where it is."""
+    LOG.warning(
+        "The devices at the destination cannot act as the flavor wants: %s",
+        reasons,
+        instance=instance,
+    )
+    tell()
+    raise exception.InstanceFaultRollback(
+        inner_exception=exception.MigrationPreCheckError(reason=words.CANNOT_ACT)
+    )
