@@ -193,7 +193,7 @@ def anything_found(draw):
 
 
 @given(recorded(), anything_found(), st.sampled_from(MERGES))
-@settings(max_examples=scaled(200), deadline=None)
+@settings(max_examples=scaled(200))
 def test_whatever_there_is(before, there, merge):
     after = merge(before, there)
     if there.complete:
