@@ -9,10 +9,9 @@ depend on; hence they are marked as assumed.
 
 from __future__ import annotations
 
-import dataclasses
+import enum
 import threading
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import oslo_messaging as messaging
@@ -30,6 +29,7 @@ from nova_devcompat.compat.ruling import Doubt
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.guests import ATTRIBUTES, Guests
 from nova_devcompat.compute.host import ThisHost
+from nova_devcompat.compute.todo import Place, Todo, told
 from nova_devcompat.host.inventory import HostDevices
 from nova_devcompat.stores import asked, history, records, writer
 from nova_devcompat.stores.instances import RUNNING
@@ -42,48 +42,23 @@ LOG = logging.getLogger(__name__)
 SECONDS_A_CYCLE = 5.0
 _PROGRESS_EVERY = 100
 
-# A record of which a part cannot be told, and nothing says when that will be, is looked at again
-# after one cycle, two, four, and then after so many each time.
-_MOST_CYCLES = 8
 
-#: What a device tells: its family, and its attributes that can be read.
-Told = tuple[str, frozenset[str]]
+class Since(enum.Enum):
+    """What became of a guest since its record was written."""
 
-
-@dataclasses.dataclass(kw_only=True, slots=True)
-class _Guest:
-    """What is remembered of a guest between cycles, so that nobody need be asked in most of them.
-
-    :ivar start: the token of the start that its record was looked at for
-    :ivar digest: the catalog's then, '' for never
-    :ivar devices: by address and parent of its devices, what each told then, None where nothing
-    :ivar due: the cycle in which it is looked at again whatever happens; None for never
-    :ivar waits: for how many cycles it waited last
-    """
-
-    start: str = ""
-    digest: str = ""
-    devices: Mapping[tuple[str, str | None], Told | None] = dataclasses.field(default_factory=dict)
-    due: int | None = 0
-    waits: int = 0
+    #: It runs on where it was.
+    NOTHING = enum.auto()
+    #: It was live migrated, and nothing else.
+    MOVED = enum.auto()
+    #: It was started, or may have been.
+    STARTED = enum.auto()
 
 
-@dataclasses.dataclass(slots=True)
-class _Node:
-    """What is remembered of a node.
-
-    :ivar cycle: how many there were
-    :ivar guests: by UUID
-    :ivar listed: the catalog's digest when Nova was asked for the guests; None for never
-    :ivar seen: how many guests were looked at since there was nothing left to do
-    :ivar completed: how many records were completed since
-    """
-
-    cycle: int = 0
-    guests: dict[str, _Guest] = dataclasses.field(default_factory=dict)
-    listed: str | None = None
-    seen: int = 0
-    completed: int = 0
+_MERGING = {
+    Since.NOTHING: merging.completed,
+    Since.MOVED: merging.completed,
+    Since.STARTED: merging.assumed,
+}
 
 
 class _Later(Exception):
@@ -112,7 +87,7 @@ class Adoption:
         self._domains = domains
         self._lock = threading.Lock()
         self._busy = threading.Lock()
-        self._nodes: dict[str, _Node] = {}
+        self._todo: dict[str, Todo] = {}
         self._again: set[str] = set()
 
     def look_again(self, uuid: str) -> None:
@@ -129,45 +104,32 @@ class Adoption:
         if not self._busy.acquire(blocking=False):
             return
         try:
-            node = self._nodes.setdefault(nodename, _Node())
-            node.cycle += 1
+            todo = self._todo.setdefault(nodename, Todo())
             deadline = time.monotonic() + seconds
             context = nova_context.get_admin_context()
-            due = self._due(context, node, nodename, devices)
-            self._slice(context, node, nodename, devices, due, deadline)
+            due = self._due(context, todo, nodename, devices)
+            self._slice(context, todo, nodename, devices, due, deadline)
         finally:
             self._busy.release()
 
     # --- who is due ------------------------------------------------------------------------------
 
-    def _due(self, context: Any, node: _Node, nodename: str, devices: HostDevices) -> list[str]:
+    def _due(self, context: Any, todo: Todo, nodename: str, devices: HostDevices) -> list[str]:
         """The guests to look at, those first that have waited longest."""
-        digest = devices.catalog.digest
         starts = self._starts()
         if starts is None:
-            starts = self._listed(context, node, nodename, digest)
+            starts = self._listed(context, todo, nodename, devices.catalog.digest)
         with self._lock:
             again = self._again
             self._again = set()
         again |= self._asked(context, nodename)
-        for uuid in again:
-            guest = node.guests.setdefault(uuid, _Guest())
-            guest.due, guest.waits = node.cycle, 0
-        if self._domains.tells_starts and starts:
-            for uuid in node.guests.keys() - starts.keys() - again:
-                del node.guests[uuid]
-        due = []
-        for uuid, start in starts.items():
-            guest = node.guests.setdefault(uuid, _Guest(due=node.cycle))
-            if guest.start != start:
-                guest.start, guest.due, guest.waits = start, node.cycle, 0
-        for uuid, guest in node.guests.items():
-            if guest.due is not None and guest.due <= node.cycle:
-                due.append(uuid)
-            elif guest.digest != digest or _tells_more(guest.devices, devices):
-                guest.due, guest.waits = node.cycle, 0
-                due.append(uuid)
-        return sorted(due, key=lambda uuid: node.guests[uuid].due or 0)
+        return todo.begin(
+            starts,
+            again,
+            devices,
+            # An empty list may be no answer.
+            others_are_gone=self._domains.tells_starts and bool(starts),
+        )
 
     def _starts(self) -> dict[str, str] | None:
         """By UUID, the starts of the guests that run; None where the driver cannot tell."""
@@ -179,15 +141,15 @@ class Adoption:
             LOG.warning("Which guests run cannot be told: %s", error)
             return {}
 
-    def _listed(self, context: Any, node: _Node, nodename: str, digest: str) -> dict[str, str]:
+    def _listed(self, context: Any, todo: Todo, nodename: str, digest: str) -> dict[str, str]:
         """The guests that run by what Nova knows: asked at the start and for a new catalog."""
-        if node.listed != digest:
+        if todo.listed != digest:
             found = objects.InstanceList.get_by_host_and_node(
                 context, self._host.name, nodename, expected_attrs=[]
             )
-            node.listed = digest
+            todo.listed = digest
             return {each.uuid: "" for each in found if each.power_state in RUNNING}
-        return dict.fromkeys(node.guests, "")
+        return dict.fromkeys(todo.guests, "")
 
     def _asked(self, context: Any, nodename: str) -> set[str]:
         """The guests for which 'need backfill' asked."""
@@ -202,68 +164,59 @@ class Adoption:
     def _slice(
         self,
         context: Any,
-        node: _Node,
+        todo: Todo,
         nodename: str,
         devices: HostDevices,
         due: list[str],
         deadline: float,
     ) -> None:
-        for uuid in due:
-            # Those that are left then have waited longer than who comes due later.
-            node.guests[uuid].due = min(node.cycle, node.guests[uuid].due or node.cycle)
         for index, uuid in enumerate(due):
             if time.monotonic() >= deadline:
                 return
             try:
-                self._look_at(context, node, uuid, nodename, devices)
+                self._look_at(context, todo, uuid, nodename, devices)
             except _NoAnswer:
                 return  # all that are left are due in the next cycle
-            if node.seen and node.seen % _PROGRESS_EVERY == 0:
+            if todo.seen and todo.seen % _PROGRESS_EVERY == 0:
                 LOG.info(
                     "%(node)s: adoption: %(seen)d guests looked at, %(completed)d records "
                     "completed, %(left)d to go",
                     {
                         "node": nodename,
-                        "seen": node.seen,
-                        "completed": node.completed,
+                        "seen": todo.seen,
+                        "completed": todo.completed,
                         "left": len(due) - index - 1,
                     },
                 )
-        if node.completed:
+        if todo.completed:
             LOG.info(
                 "%(node)s: adoption done: %(seen)d guests looked at, %(completed)d records "
                 "completed from the devices as they are now",
-                {"node": nodename, "seen": node.seen, "completed": node.completed},
+                {"node": nodename, "seen": todo.seen, "completed": todo.completed},
             )
-        node.seen = node.completed = 0
+        todo.done()
 
     def _look_at(
-        self, context: Any, node: _Node, uuid: str, nodename: str, devices: HostDevices
+        self, context: Any, todo: Todo, uuid: str, nodename: str, devices: HostDevices
     ) -> None:
-        guest = node.guests[uuid]
-        again: bool | None
+        again = True
         try:
-            again = self._adopt(context, node, uuid, nodename, devices)
+            again = self._adopt(context, todo, uuid, nodename, devices)
         except (exception.UnexpectedTaskStateError, _Later):
-            guest.due = node.cycle + 1
+            todo.look_later(uuid)
             return
         except (_NoAnswer, messaging.MessagingTimeout) as error:
-            # Behind those that have not had their turn.
-            guest.due = node.cycle + 1
+            todo.look_later(uuid)
             LOG.warning("Not adopted yet, for want of an answer: %s", error)
             raise _NoAnswer from error
         except exception.InstanceNotFound:
             again = False  # a domain that is none of Nova's, or deleted
         except Exception:
             LOG.exception("Instance %s could not be adopted", uuid)
-            again = True
-        node.seen += 1
-        guest.digest = devices.catalog.digest
-        guest.waits = min(max(1, guest.waits * 2), _MOST_CYCLES) if again else 0
-        guest.due = node.cycle + guest.waits if again else None
+        todo.looked_at(uuid, devices.catalog.digest, again=again)
 
     def _adopt(
-        self, context: Any, node: _Node, uuid: str, nodename: str, devices: HostDevices
+        self, context: Any, todo: Todo, uuid: str, nodename: str, devices: HostDevices
     ) -> bool:
         """Bring one guest's record up to date.
 
@@ -274,7 +227,7 @@ class Adoption:
         :raises UnexpectedTaskStateError: the same, since it was read
         :raises InstanceNotFound: there is none
         """
-        guest = node.guests[uuid]
+        guest = todo.guests[uuid]
         instance = objects.Instance.get_by_uuid(context, uuid, expected_attrs=list(ATTRIBUTES))
         guest.devices = {}
         if instance.host != self._host.name or instance.node != nodename:
@@ -292,17 +245,18 @@ class Adoption:
                 error,
                 instance=instance,
             )
+            asked.answered(context, instance)
             return False
         here = self._guests.incarnation(context, instance, nodename, guest.start)
-        stale = self._is_stale(context, instance, recorded, here)
+        since = self._since(context, instance, recorded, here)
         before = recorded.need if recorded is not None else Need()
         found = self._guests.findings(context, instance, nodename, devices, before)
         if not found.complete:
             raise _NoAnswer(f"placement does not say what instance {uuid} has")
-        if self._record(context, instance, found, devices, here, stale=stale):
-            node.completed += 1
+        if self._record(context, instance, found, devices, here, since):
+            todo.completed += 1
         asked.answered(context, instance)
-        guest.devices = _told_of(instance, found, devices)
+        guest.devices = told(_places(instance, found), devices)
         if found.untold:
             return True
         return any(values is None for one in found.host for _, values in one.values)
@@ -321,7 +275,8 @@ class Adoption:
         except wire.WireError:
             return None  # the destination reads it, too
         here = self._guests.incarnation(context, fresh, nodename)
-        if recorded is None or not self._is_stale(context, fresh, recorded, here):
+        since = self._since(context, fresh, recorded, here)
+        if recorded is None or since is not Since.STARTED:
             return None
         devices = self._host.devices(nodename)
         # What it has here is the migration's meanwhile (nova/conductor/tasks/live_migrate.py).
@@ -340,19 +295,19 @@ class Adoption:
         if not found.complete or found.untold:
             assert recorded.incarnation is not None
             return records.stale(recorded.incarnation)
-        self._record(context, fresh, found, devices, here, stale=True, idle=False)
+        self._record(context, fresh, found, devices, here, since, idle=False)
         return None
 
-    def _is_stale(
+    def _since(
         self, context: Any, instance: Any, recorded: Record | None, here: Incarnation
-    ) -> bool:
-        """Whether a record is of another start than a guest's present one.
+    ) -> Since:
+        """What became of a guest since its record was written.
 
-        Not where Nova's own history has only live migrations in between, as through a host without
-        our driver.
+        Nova's own history tells where it was only live migrated, as through a host without our
+        driver.
         """
         if recorded is None or recorded.incarnation is None or recorded.incarnation.is_of(here):
-            return False
+            return Since.NOTHING
         kept = history.only_live_migrated(
             context, instance.uuid, recorded.incarnation, instance.node
         )
@@ -364,7 +319,7 @@ class Adoption:
             },
             instance=instance,
         )
-        return not kept
+        return Since.MOVED if kept else Since.STARTED
 
     def _record(
         self,
@@ -373,13 +328,12 @@ class Adoption:
         found: Findings,
         devices: HostDevices,
         here: Incarnation,
+        since: Since,
         *,
-        stale: bool,
         idle: bool = True,
     ) -> bool:
         """Record what was found of a guest.
 
-        :param stale: whether what is recorded is of another start
         :param idle: whether only where nothing is being done to it
         :returns: whether its need changed
         """
@@ -394,9 +348,9 @@ class Adoption:
             before = record.need if record is not None else Need()
             if found.untold:
                 # What was started when nobody looked has no record, so that nothing is known.
-                changed = stale
-                return Change(need=Need()) if stale else None
-            need = merging.assumed(before, found) if stale else merging.completed(before, found)
+                changed = since is Since.STARTED
+                return Change(need=Need()) if changed else None
+            need = _MERGING[since](before, found)
             exists = record is not None
             changed = changed or need != before or exists is not (always or bool(need.devices))
             return Change(
@@ -421,39 +375,6 @@ def _tells_as_much(record: Record | None, here: Incarnation) -> bool:
     return of.is_of(here) and bool(of.start or not here.start)
 
 
-def _tells_more(
-    before: Mapping[tuple[str, str | None], Told | None], devices: HostDevices
-) -> bool:
-    """Whether a device of a guest tells something that it did not when the guest was looked at.
-
-    One that tells less is no reason to look: what is recorded of it stays.
-    """
-    for (address, parent), told in before.items():
-        now = _told(address, parent, devices)
-        if now is None or now == told:
-            continue
-        if told is None or now[0] != told[0] or now[1] - told[1]:
-            return True
-    return False
-
-
-def _told(address: str, parent: str | None, devices: HostDevices) -> Told | None:
-    family = devices.host.get(address) if parent == _OF_HOST else None
-    device = family if family is not None else devices.find(address, parent)
-    may_be = devices.may_be(address) if device is None else (device,)
-    if len(may_be) != 1:
-        return None
-    return may_be[0].family, frozenset(may_be[0].offer.parsed)
-
-
-#: In place of the parent of what is of the host itself.
-_OF_HOST = "host"
-
-
-def _told_of(
-    instance: Any, found: Findings, devices: HostDevices
-) -> dict[tuple[str, str | None], Told | None]:
+def _places(instance: Any, found: Findings) -> set[Place]:
     parents = {pci.address: pci.parent_addr for pci in instance.pci_devices}
-    watched = {(one.address, parents.get(one.address)) for one in found.devices if one.address}
-    watched |= {(family, _OF_HOST) for family in devices.catalog.host_families}
-    return {key: _told(*key, devices) for key in watched}
+    return {(one.address, parents.get(one.address)) for one in found.devices if one.address}
