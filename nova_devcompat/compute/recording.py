@@ -98,6 +98,7 @@ class Recording(Shared):
             call()
         if asked_for:
             with never_failing("record the port's device", instance=instance):
+                self._devcompat_adoption.look_again(instance.uuid)
                 self._devcompat_guests.attached(context, instance, self._node_of(instance), vif)
 
     def _around_detach_interface(
@@ -107,6 +108,7 @@ class Recording(Shared):
             call()
         if asked_for and instance.task_state != task_states.MIGRATING:
             with never_failing("drop the port's device from the record", instance=instance):
+                self._devcompat_adoption.look_again(instance.uuid)
                 self._devcompat_guests.detached(context, instance, vif)
 
     @contextlib.contextmanager
