@@ -11,7 +11,7 @@ read now never is. Nothing here asks anything or raises.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nova_devcompat.compat.need import DeviceNeed, InMigration, Need
 
@@ -94,7 +94,7 @@ def arrived(recorded: Need, findings: Findings) -> Need:
     What stays is needed as before, at its new address. The rest was initialised a moment ago.
     """
     parts = []
-    for found, before in _paired(recorded, findings, gone=_is_staying):
+    for found, before in _paired(recorded, findings, same=(_same_device,), gone=_is_staying):
         if found is None:
             parts += [before.moved("")] if before is not None else []
         elif found.in_migration is InMigration.STAYS:
@@ -104,6 +104,13 @@ def arrived(recorded: Need, findings: Findings) -> Need:
         elif before is not None:
             parts.append(_unknown(_at(before, found)))
     return Need(devices=(*parts, *recorded.host))
+
+
+def followed(recorded: Need, findings: Findings) -> Need:
+    """The guest has been live migrated here, and nobody looked then."""
+    here = arrived(recorded, findings)
+    devices = (one if one.of_host or _is_staying(one) else one.assuming() for one in here.devices)
+    return completed(Need(devices=tuple(devices)), findings)
 
 
 def _is_staying(need: DeviceNeed) -> bool:
@@ -126,22 +133,26 @@ def _host(recorded: Need, findings: Findings) -> list[DeviceNeed]:
 def _paired(
     recorded: Need,
     findings: Findings,
+    *,
+    same: Sequence[Callable[[DeviceNeed, Found], bool]] | None = None,
     gone: Callable[[DeviceNeed], bool] = lambda need: False,
 ) -> list[tuple[Found | None, DeviceNeed | None]]:
     """Each device with what is recorded of it; then what is recorded of others that are kept.
 
-    A request can have got a new ID, and an address be of another host, but hardly both. Where
+    A request can have got a new ID, and an address be of another host, but not both. Where
     several devices answer one request, of which unlike things are needed, and nothing tells which
     of them is which, the address is left empty rather than wrong.
 
+    :param same: what tells that a need is of a device, the surest first; by default the guest is
+        on the host that the addresses are of
     :param gone: whether a need is kept whose device Nova does not name
     """
     left = list(recorded.assigned)
     pairs: dict[int, DeviceNeed] = {}
-    for same in (_same_device, _same_address):
+    for is_of in same or (_same_device, _same_address):
         for index, found in enumerate(findings.devices):
             if index not in pairs:
-                at = next((one for one in left if same(one, found)), None)
+                at = next((one for one in left if is_of(one, found)), None)
                 if at is not None:
                     left.remove(at)
                     pairs[index] = at

@@ -56,7 +56,7 @@ class Since(enum.Enum):
 
 _MERGING = {
     Since.NOTHING: merging.completed,
-    Since.MOVED: merging.completed,
+    Since.MOVED: merging.followed,
     Since.STARTED: merging.assumed,
 }
 
@@ -276,7 +276,7 @@ class Adoption:
             return None  # the destination reads it, too
         here = self._guests.incarnation(context, fresh, nodename)
         since = self._since(context, fresh, recorded, here)
-        if recorded is None or since is not Since.STARTED:
+        if recorded is None or since is Since.NOTHING:
             return None
         devices = self._host.devices(nodename)
         # What it has here is the migration's meanwhile (nova/conductor/tasks/live_migrate.py).

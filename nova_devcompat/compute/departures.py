@@ -10,6 +10,7 @@ from typing import Any
 from nova import objects
 
 from nova_devcompat import wire
+from nova_devcompat.compat.record import Incarnation
 from nova_devcompat.compat.ruling import Doubt
 from nova_devcompat.stores import history, records
 
@@ -30,9 +31,26 @@ def doubt_of(context: Any, instance: Any) -> Doubt | None:
         return None
     if recorded is None or recorded.incarnation is None or not recorded.need.required.devices:
         return None
-    node = objects.ComputeNode.get_by_host_and_nodename(context, instance.host, instance.node)
-    if wire.STATS_KEY in (node.stats or {}):
-        return None
-    if history.nothing_else(context, instance.uuid, recorded.incarnation):
+    if _kept_there(context, instance, recorded.incarnation):
         return None
     return records.stale(recorded.incarnation)
+
+
+def is_current(context: Any, instance: Any, of: Incarnation | None) -> bool:
+    """Whether a record is of the guest as it was when it left, as far as Nova knows.
+
+    :param instance: that names the host and node that it has left
+    :param of: which start the record is of
+    :raises Exception: whatever Nova raises where its database cannot be asked
+    """
+    if of is None:
+        return True
+    if of.node == records.node_name(instance.node or ""):
+        return _kept_there(context, instance, of)
+    return history.only_live_migrated(context, instance.uuid, of, instance.node or "")
+
+
+def _kept_there(context: Any, instance: Any, of: Incarnation) -> bool:
+    """Whether the host that a guest is on looks at it, or nothing was done that would matter."""
+    node = objects.ComputeNode.get_by_host_and_nodename(context, instance.host, instance.node)
+    return wire.STATS_KEY in (node.stats or {}) or history.nothing_else(context, instance.uuid, of)

@@ -21,6 +21,7 @@ from nova_devcompat.compat.merging import Findings, Found
 from nova_devcompat.compat.need import Need, pci_slot
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.record import Incarnation, Record
+from nova_devcompat.compute import departures
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.host.inventory import HostDevice, HostDevices
@@ -319,30 +320,33 @@ class Guests:
         self._write(context, instance, merge)
 
     def arrived(self, context: Any, instance: Any, nodename: str) -> None:
-        """Record what stayed at its new addresses, and the rest anew."""
+        """Record what stayed at its new addresses, and the rest anew.
+
+        A record that was stale when the guest left is assumed anew: in report mode it comes
+        all the same.
+        """
         try:
-            recorded = records.load(instance)
+            recorded = records.load_whole(instance)
         except wire.WireError:
             return  # left as it is; admission has told
         if recorded is None:
             return
         devices = self._host.devices(nodename)
         # Nova has allocated the PCI devices by now.
-        found = self.findings(context, instance, nodename, devices, recorded)
+        found = self.findings(context, instance, nodename, devices, recorded.need)
         here = self.incarnation(context, instance, nodename)
-        source = records.node_name(instance.node or "")
+        current = departures.is_current(context, instance, recorded.incarnation)
 
         def merge(record: Record | None) -> Change | None:
             if record is None:
                 return None
-            of = record.incarnation
-            # One that was of another start is so still.
-            known = of is None or of.node == source
-            return Change(
-                need=merging.arrived(record.need, found),
-                assigned=True,
-                incarnation=here if known else None,
-            )
+            if current:
+                need = merging.arrived(record.need, found)
+            elif found.untold:
+                return Change(need=_NOTHING)  # no record, so that nothing is known
+            else:
+                need = merging.assumed(record.need, found)
+            return Change(need=need, assigned=True, incarnation=here)
 
         self._write(context, instance, merge)
 

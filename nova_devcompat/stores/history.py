@@ -26,6 +26,7 @@ _HARMLESS = frozenset(
         instance_actions.LIVE_MIGRATION,
         instance_actions.LIVE_MIGRATION_CANCEL,
         instance_actions.LIVE_MIGRATION_FORCE_COMPLETE,
+        instance_actions.CONFIRM_RESIZE,
         instance_actions.PAUSE,
         instance_actions.UNPAUSE,
         instance_actions.LOCK,
@@ -58,13 +59,16 @@ def only_live_migrated(context: Any, uuid: str, since: Incarnation, node: str) -
         if each.status == "completed" and each.updated_at and each.updated_at >= moment
     ]
     at = since.node
+    moved = False
     for each in sorted(found, key=lambda each: int(each.id)):
-        if each.migration_type != fields.MigrationType.LIVE_MIGRATION:
+        left, reached = node_name(each.source_node or ""), node_name(each.dest_node or "")
+        if not moved and left != at and reached == at:
+            continue  # it brought the guest, and was completed after the record was written
+        if each.migration_type != fields.MigrationType.LIVE_MIGRATION or left != at:
             return False
-        if node_name(each.source_node or "") != at:
-            return False
-        at = node_name(each.dest_node or "")
-    return bool(found) and at == node_name(node)
+        at = reached
+        moved = True
+    return moved and at == node_name(node)
 
 
 def nothing_else(context: Any, uuid: str, since: Incarnation) -> bool:

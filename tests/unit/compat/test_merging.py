@@ -17,7 +17,13 @@ from tests.budget import scaled
 FAMILIES = frozenset({"gpu", "nic", "qemu"})
 GPU_SLOT, NIC_SLOT = "rc:VGPU", "pci:one"
 HERE, THERE = "0000:81:00.1", "0000:82:00.1"
-MERGES = (merging.initialised, merging.assumed, merging.completed, merging.arrived)
+MERGES = (
+    merging.initialised,
+    merging.assumed,
+    merging.completed,
+    merging.arrived,
+    merging.followed,
+)
 
 
 def need(family="nic", version="1.2", slot=NIC_SLOT, address=HERE, **options):
@@ -133,6 +139,13 @@ class TestArrived:
     def test_one_that_nova_does_not_name(self):
         assert merging.arrived(of(need()), findings()) == of(need(address=""))
 
+    @pytest.mark.parametrize("merge", [merging.arrived, merging.followed])
+    def test_addresses_of_the_host_that_it_left(self, merge):
+        """Here they are of others, so that requests decide."""
+        one, two = need(version="1.0"), need(version="1.4", slot="pci:two", address=THERE)
+        there = findings(found(address=THERE), found(slot="pci:two", address=HERE))
+        assert merge(of(one, two), there) == of(one.moved(THERE), two.moved(HERE))
+
     def test_several_of_one_request(self):
         """The source has said which is which; without that, nobody knows."""
         one, two = need(version="1.0", address="s0"), need(version="1.4", address="s1")
@@ -142,6 +155,23 @@ class TestArrived:
         untold = merging.arrived(of(one, two), there).devices
         assert [part.address for part in untold] == ["", ""]
         assert set(untold) == {one.moved(""), two.moved("")}
+
+
+class TestFollowed:
+    """Live migrated to where nobody looked."""
+
+    def test_what_stays(self):
+        there = found(need(version="1.6", address=THERE), address=THERE)
+        assert merging.followed(of(need()), findings(there)) == of(need(address=THERE))
+        now = need(version="1.6", address=THERE)
+        assert merging.followed(of(), findings(there)) == of(now.assuming())
+
+    @pytest.mark.parametrize("done", [InMigration.REPLUGGED, InMigration.HIDDEN])
+    def test_what_does_not(self, done):
+        """It was initialised there, but that may have been long ago."""
+        now = need(version="1.0", address=THERE, in_migration=done)
+        there = findings(found(now, address=THERE, in_migration=done))
+        assert merging.followed(of(need(in_migration=done)), there) == of(now.assuming())
 
 
 # --- whatever there is ---------------------------------------------------------------------------
