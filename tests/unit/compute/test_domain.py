@@ -3,6 +3,8 @@
 
 """Reading what a guest uses, off its domain or what stands for it."""
 
+import collections
+import threading
 import time
 import types
 
@@ -103,6 +105,67 @@ def test_a_libvirt_that_fails_or_hangs_is_not_known(monkeypatch, caplog):
     monkeypatch.setattr(domain, "SECONDS", 0.05)
     assert needs(libvirt_driver(lambda: time.sleep(1))) == UNKNOWN
     assert "gives no answer" in caplog.text
+
+
+def test_one_that_hangs_among_many(monkeypatch):
+    """The others are read, and it is not waited for again."""
+    monkeypatch.setattr(domain, "SECONDS", 0.05)
+    ended = threading.Event()
+    asked = collections.Counter()
+    text = "<domain><os><type machine='pc-q35-8.1'>hvm</type></os></domain>"
+
+    def get_guest(guest):
+        def describe():
+            asked[guest.uuid] += 1
+            if guest.uuid == "7":
+                ended.wait(30)
+            return text
+
+        return types.SimpleNamespace(get_xml_desc=describe)
+
+    hypervisor = types.SimpleNamespace(get_guest=get_guest)
+    domains = domain.Domains(types.SimpleNamespace(_host=hypervisor))
+    guests = [types.SimpleNamespace(uuid=str(n), system_metadata={}) for n in range(200)]
+    for _ in range(2):
+        for guest in guests:
+            found = {one.family: dict(one.values) for one in domains.needs(guest, HOST)}
+            if guest.uuid == "7":
+                assert found == UNKNOWN
+            else:
+                assert found == all_of(machine_types={"pc-q35-8.1"})
+    assert asked["7"] == 1
+    assert asked["8"] == 2
+    ended.set()
+    for _ in range(100):
+        found = {one.family: dict(one.values) for one in domains.needs(guests[7], HOST)}
+        if found != UNKNOWN:
+            break
+        time.sleep(0.01)
+    assert found == all_of(machine_types={"pc-q35-8.1"})
+
+
+def test_starts(monkeypatch):
+    """Numbered by libvirt, which begins anew when the host does."""
+    running = [types.SimpleNamespace(uuid="one", id=4), types.SimpleNamespace(uuid="two", id=5)]
+    hypervisor = types.SimpleNamespace(
+        get_guest=lambda guest: next(one for one in running if one.uuid == guest.uuid),
+        list_guests=lambda only_running: running,
+    )
+    driver = types.SimpleNamespace(_host=hypervisor)
+    domains = domain.Domains(driver)
+    first = domains.starts()
+    assert set(first) == {"one", "two"}
+    assert first["one"] != first["two"]
+    assert domains.start_of(types.SimpleNamespace(uuid="two")) == first["two"]
+    running[1].id = 6
+    assert domains.starts() == {"one": first["one"], "two": "6" + first["two"][1:]}
+    # After a boot of the host, with libvirt-guests, all are started again by the same numbers.
+    monkeypatch.setattr(domain, "_boot_id", lambda: "another")
+    again = domain.Domains(driver).starts()
+    assert again["one"] != first["one"]
+    running[0].id = -1
+    assert domains.start_of(types.SimpleNamespace(uuid="one")) == "", "it is shut off"
+    assert not domain.Domains(types.SimpleNamespace()).tells_starts
 
 
 def test_where_no_host_family_is_libvirt_is_not_asked():
