@@ -213,12 +213,19 @@ class Guests:
     # --- a start of the guest --------------------------------------------------------------------
 
     def initialised(
-        self, context: Any, instance: Any, nodename: str, allocations: Any = None
+        self,
+        context: Any,
+        instance: Any,
+        nodename: str,
+        allocations: Any = None,
+        *,
+        anew: bool = False,
     ) -> None:
         """Record the need anew: all devices of the guest were initialised a moment ago.
 
         :param instance: as the compute manager has it, which may differ from the database
         :param allocations: what placement has for the instance on this host; None to ask
+        :param anew: whether the devices may be others than those that it had
         """
         devices = self._host.devices(nodename)
         if not (devices.everything or records.exists(instance) or has_devices(instance)):
@@ -237,7 +244,9 @@ class Guests:
             need = merging.initialised(before, found)
             if recorded is None and not need.devices and not always:
                 return None  # it could not be read, and nothing better is known
-            return Change(need=need, assigned=always, incarnation=incarnation)
+            # What was known to belong to no family still does, if it cannot be read now.
+            kept = record is not None and not anew and not devices.fully_read
+            return Change(need=need, assigned=always or kept, incarnation=incarnation)
 
         self._check_pins(instance, merging.initialised(_NOTHING, found), devices.catalog)
         self._write(context, instance, merge, replaces_unreadable=True)

@@ -23,7 +23,7 @@ class Recording(Shared):
     def _around_spawn(
         self, call: hooks.Call, context: Any, instance: Any, allocations: Any
     ) -> None:
-        with self._initialising(context, instance, allocations) as asked_for:
+        with self._initialising(context, instance, allocations, anew=True) as asked_for:
             if asked_for:
                 self._check_pins(context, instance, allocations)
             call()
@@ -38,7 +38,13 @@ class Recording(Shared):
     def _around_finish_migration(
         self, call: hooks.Call, context: Any, instance: Any, allocations: Any
     ) -> None:
-        with self._initialising(context, instance, allocations):
+        with self._initialising(context, instance, allocations, anew=True):
+            call()
+
+    def _around_finish_revert_migration(
+        self, call: hooks.Call, context: Any, instance: Any
+    ) -> None:
+        with self._initialising(context, instance, anew=True):
             call()
 
     # The rest of what initialises devices anew, as libvirt's driver does it: a soft reboot shuts
@@ -48,14 +54,10 @@ class Recording(Shared):
         with self._initialising(context, instance):
             call()
 
-    _around_finish_revert_migration = _around_power_on
     _around_reboot = _around_power_on
+    _around_resume = _around_power_on
     _around_rescue = _around_power_on
     _around_unrescue = _around_power_on
-
-    def _around_resume(self, call: hooks.Call, context: Any, instance: Any) -> None:
-        with self._initialising(context, instance):
-            call()
 
     def _around_resume_state_on_host_boot(
         self, call: hooks.Call, context: Any, instance: Any
@@ -113,24 +115,27 @@ class Recording(Shared):
 
     @contextlib.contextmanager
     def _initialising(
-        self, context: Any, instance: Any, allocations: Any = None
+        self, context: Any, instance: Any, allocations: Any = None, *, anew: bool = False
     ) -> Iterator[bool]:
         """An operation after which the need is recorded anew, since it initialises the devices.
 
         :param allocations: what placement has for the instance on this host; None to ask
+        :param anew: whether the devices may be others than those that it had
         """
         with self._operation(instance) as asked_for:
             yield asked_for
         if asked_for:
-            self._freeze(context, instance, allocations)
+            self._freeze(context, instance, allocations, anew=anew)
 
-    def _freeze(self, context: Any, instance: Any, allocations: Any = None) -> None:
+    def _freeze(
+        self, context: Any, instance: Any, allocations: Any = None, *, anew: bool = False
+    ) -> None:
         with never_failing("record what the instance needs", instance=instance):
             self._devcompat_usage.forget(instance.uuid)
             # What cannot be told now may be in the next cycle.
             self._devcompat_adoption.look_again(instance.uuid)
             self._devcompat_guests.initialised(
-                context, instance, self._node_of(instance), allocations
+                context, instance, self._node_of(instance), allocations, anew=anew
             )
 
     def _power_state(self, instance: Any) -> int | None:
