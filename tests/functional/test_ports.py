@@ -4,6 +4,7 @@
 """Ports with a device of their own: Nova plugs another one in where the guest arrives."""
 
 import fixtures
+import pytest
 from lxml import etree
 from nova import exception
 from nova.tests.fixtures import libvirt as fakelibvirt
@@ -78,6 +79,7 @@ class _Ports(DeviceCompatFleet):
         self.assertEqual(self.pci_devices_of(host, server), sorted(recorded))
 
 
+@pytest.mark.threads
 class EveryKindTest(_Ports):
     """A guest with a device of its flavor and a port of every kind."""
 

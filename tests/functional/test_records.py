@@ -5,6 +5,7 @@
 
 import fixtures
 import oslo_messaging as messaging
+import pytest
 from nova import objects
 
 from nova_devcompat import wire
@@ -293,6 +294,7 @@ class LookTest(_Fleet):
         self.assertEqual(before, [self.instance(server).system_metadata for server in servers])
 
 
+@pytest.mark.threads
 class WriterTest(DeviceCompatFleet):
     """Several who write at once."""
 
@@ -328,6 +330,7 @@ class WriterTest(DeviceCompatFleet):
         self.assertEqual({"gpu": InMigration.STAYS, "nic": InMigration.REPLUGGED}, ways)
 
 
+@pytest.mark.threads
 class QueuedTest(_Fleet):
     def test_a_destination_that_changes_while_others_are_moved(self):
         self.flags(max_concurrent_live_migrations=1)
