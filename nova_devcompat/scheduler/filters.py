@@ -60,29 +60,29 @@ class DeviceCompatFilter(filters.BaseHostFilter):
         rejected: list[Any] = []
         reported = explain.Refusals()
         # What follows is done for each of up to 10,000 hosts (tests/bench/filter.py). Most have
-        # devices that are all alike: then the shape of their document says where they go.
-        goes: dict[str, Callable[[Any], None]] = {}
-        keep, drop = left.append, rejected.append
-        key, at, end = wire.STATS_KEY, wire.SHAPE, wire.END
+        # devices that are all alike: then the head of their document says where they go, if it is
+        # of a text of that length.
+        goes: dict[str, tuple[Callable[[Any], None], int]] = {}
+        key, at = wire.STATS_KEY, wire.HEAD
         for host in hosts:
             try:
                 text = host.stats[key]
-                to = goes[text[at]]
-                # To look at the end of a long text takes a while, and nothing is lost with a
-                # document that was cut off.
-                if to is drop or text.endswith(end):
+                to, size = goes[text[at]]
+                if len(text) == size:
                     to(host)
                     continue
             except (KeyError, TypeError, AttributeError):
                 pass
             judged = self._state.judge_host(request, host)
             if judged is ACCEPTED or judged.candidates == []:
-                to = keep if judged is ACCEPTED else drop
+                to = left.append if judged is ACCEPTED else rejected.append
                 to(host)
                 # Not where it was judged by something else: a document that cannot be read may
                 # begin as those of other hosts do.
-                if request.settled.get(shape := _shape_of(host)) is judged:
-                    goes[shape] = to
+                text = host.stats.get(key) if host.stats else None
+                head = wire.head_of(text)
+                if head and request.settled.get(text[wire.SHAPE]) is judged:
+                    goes[head] = to, len(text)
                 continue
             if judged.ruling.reported:
                 reported.add(host, judged.ruling.reported)
@@ -115,12 +115,6 @@ class DeviceCompatFilter(filters.BaseHostFilter):
             refused.count = len(rejected)
             explain.no_host(context, looked_up, refused)
         return left
-
-
-def _shape_of(host: Any) -> str:
-    """Where a published document has its shape, if it has one."""
-    text = host.stats.get(wire.STATS_KEY) if host.stats else None
-    return text[wire.SHAPE] if isinstance(text, str) else ""
 
 
 def all_filters() -> list[type[filters.BaseHostFilter]]:

@@ -77,18 +77,23 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
 
     def _grouped(self, hosts: list[Any], mobility: Mobility) -> list[Group]:
         groups: list[Group] = []
-        by_shape, add = mobility.by_shape, groups.append
         # Done for each of up to 10,000 hosts (tests/bench/weigher.py). Where all devices of a host
-        # accept the same, the shape of its document says it all; whether the document is whole,
-        # the filter has looked.
-        key, shape = wire.STATS_KEY, wire.SHAPE
+        # accept the same, the head of its document says it all, if the text is of that length.
+        by_head: dict[str, tuple[Group, int]] = {}
+        key, at, add = wire.STATS_KEY, wire.HEAD, groups.append
         for host in hosts:
             try:
-                group = by_shape[host.stats[key][shape]]
+                text = host.stats[key]
+                group, size = by_head[text[at]]
+                known = len(text) == size
             except (KeyError, TypeError, AttributeError):
-                group = None
-            if group is None:
+                known = False
+            if not known:
                 group = mobility.group(self._state.document_of(host), host.allocation_candidates)
+                text = host.stats.get(key) if host.stats else None
+                head = wire.head_of(text)
+                if head and mobility.by_shape.get(text[wire.SHAPE]) is group:
+                    by_head[head] = group, len(text)
             group.hosts += 1
             add(group)
         return groups

@@ -21,7 +21,7 @@ from nova_devcompat.wire.record import (
     load_whole_record,
 )
 from nova_devcompat.wire.stats import (
-    END,
+    HEAD,
     SHAPE,
     STATS_KEY,
     STATS_LIMIT,
@@ -31,12 +31,13 @@ from nova_devcompat.wire.stats import (
     StatsTooLong,
     column_size,
     dump_stats,
+    head_of,
 )
 from nova_devcompat.wire.stats_reader import STATS_READERS, StatsReader, load_stats
 from nova_devcompat.wire.versions import WireError, reader_of
 
 __all__ = [
-    "END",
+    "HEAD",
     "METADATA_PREFIX",
     "RECORD_READERS",
     "RECORD_VERSION",
@@ -55,6 +56,7 @@ __all__ = [
     "dump_record",
     "dump_stats",
     "fit_stats",
+    "head_of",
     "is_record_key",
     "load_record",
     "load_stats",

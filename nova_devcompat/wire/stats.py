@@ -177,8 +177,11 @@ def dump_stats(document: HostDocument) -> str:
     }
     shape = shape_of(groups, STATS_VERSION) if document.whole else None
     if shape is not None:
-        content["a"] = shape  # first of the sorted keys
+        # First of the sorted keys.
+        content["a"], content["b"] = shape, "0" * _DIGITS
     text = dumps(content)
+    if shape is not None:
+        text = f"{text[: _SIZE.start]}{_length(text)}{text[_SIZE.stop :]}"
     size = column_size(text)
     if size > STATS_LIMIT:
         raise StatsTooLong(
@@ -213,9 +216,30 @@ def groups_of(document: HostDocument) -> list[dict[str, Any]]:
 #: to look up the whole of each in a dict would take longer than all else that is done for a host.
 SHAPE = slice(len('{"a":"'), len('{"a":"') + 16)
 
-#: What such a text ends with, and nothing that was cut off does: a quotation mark within a text is
-#: escaped, and no object within the document has these keys.
-END = f',"v":{STATS_VERSION},"w":true}}'
+# After it stands how long the text is, in as many digits as any may have.
+_BETWEEN = '","b":"'
+_DIGITS = 5
+_SIZE = slice(SHAPE.stop + len(_BETWEEN), SHAPE.stop + len(_BETWEEN) + _DIGITS)
+
+#: Where it has both. A text that says so much, and is as long as it says, is not one that was cut
+#: off or changed on its way: neither its end nor the rest, far away in memory, is looked at.
+HEAD = slice(SHAPE.start, _SIZE.stop)
+
+
+def head_of(text: object) -> str:
+    """What stands at :data:`HEAD`; '' where the text is not as long as it says there.
+
+    The first release says nothing of it.
+
+    :param text: whatever stands in a host's stats
+    """
+    if not isinstance(text, str) or text[_SIZE] != _length(text):
+        return ""
+    return text[HEAD] if text[SHAPE.stop : _SIZE.start] == _BETWEEN else ""
+
+
+def _length(text: str) -> str:
+    return f"{len(text):0{_DIGITS}}"
 
 
 def shape_of(groups: Sequence[Mapping[str, Any]], version: int) -> str | None:

@@ -5,10 +5,11 @@
 
 import itertools
 import json
+import re
 import types
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nova_devcompat import wire
@@ -17,12 +18,17 @@ from nova_devcompat.scheduler import filters, lookup
 from nova_devcompat.scheduler.judge import RequestJudge
 from nova_devcompat.scheduler.mobility import Mobility
 from nova_devcompat.scheduler.state import SchedulerState
+from tests.fuzz import inputs
 from tests.fuzz.consumers import CANDIDATES, FIRST, GOOD, REQUESTS, STRICT, candidate
 from tests.unit.providers import uuid_of
 
 # A host whose devices are all alike, and one that says the same of other providers than it has.
 RIGHT = GOOD[1]
 WRONG = RIGHT.replace(FIRST, uuid_of("elsewhere"))
+
+# One as the first release wrote it.
+_SIZE = re.compile(r'"b":"\d+",')
+RECORDED = _SIZE.sub("", RIGHT)
 
 
 def test_both_have_the_same_shape():
@@ -104,7 +110,7 @@ def test_alike_hosts_take_the_short_cut(monkeypatch):
         asked.clear()
         assert left_of([RIGHT] * 50, guest) == list(range(50)) * bool(left_of([RIGHT], guest))
         assert len(asked) < 20
-    assert RIGHT[-len(wire.END) :] == wire.END
+    assert wire.head_of(RIGHT)
 
 
 @given(
@@ -118,6 +124,35 @@ def test_a_document_that_was_cut_off_is_never_taken_for_a_whole_one(text, guest,
     texts = data.draw(st.permutations([text, text, cut, text, cut]))
     alone = {whole: bool(left_of([whole], guest)) for whole in (text, cut)}
     assert left_of(texts, guest) == [i for i, one in enumerate(texts) if alone[one]]
+
+
+@given(
+    st.sampled_from([RIGHT, GOOD[2]]),
+    st.sampled_from([REQUESTS[0], _GPU_GUEST, _PLAIN_GUEST, REQUESTS[4], Guest()]),
+    st.randoms(use_true_random=False),
+)
+def test_a_document_that_is_wrong_anywhere_is_judged_as_it_is_alone(text, guest, rng):
+    """Though it says that it decides as others do, and ends as they end."""
+    if rng.randrange(3):
+        content = json.loads(text)
+        group = rng.randrange(len(content["g"]))
+        wrong = inputs.dumps(inputs.spoil(rng, content, ("g", group)))
+    else:
+        wrong = inputs.stats_text(rng, text)
+    assume(wire.head_of(wrong) == "")  # as long as it was: what a host says of itself is believed
+    texts = [text, text, wrong, text, wrong]
+    rng.shuffle(texts)
+    alone = {one: bool(left_of([one], guest)) for one in (text, wrong)}
+    assert left_of(texts, guest) == [i for i, one in enumerate(texts) if alone[one]]
+
+
+def test_documents_of_the_first_release_are_read_whole():
+    """They do not say how long they are."""
+    old, cut = (RECORDED, RECORDED[:-20])
+    for guest in (_PLAIN_GUEST, REQUESTS[4], Guest()):
+        alone = {one: bool(left_of([one], guest)) for one in (old, cut)}
+        texts = [old, cut, old, cut]
+        assert left_of(texts, guest) == [i for i, one in enumerate(texts) if alone[one]]
 
 
 @given(st.sampled_from([RIGHT, GOOD[2]]), st.sampled_from([REQUESTS[0], _PLAIN_GUEST]), st.data())

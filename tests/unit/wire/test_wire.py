@@ -304,6 +304,18 @@ class TestStats:
         del without["a"]
         assert wire.load_stats(json.dumps(without)).shape is None
 
+    def test_a_text_that_has_a_shape_says_how_long_it_is(self):
+        document = wire.HostDocument(catalog="", whole=True, devices=self.document().devices[:1])
+        text = wire.dump_stats(document)
+        head = wire.head_of(text)
+        assert head == text[wire.HEAD] and head.startswith(text[wire.SHAPE])
+        assert json.loads(text)["b"] == f"{len(text):05}"
+        others = [text[:end] for end in range(len(text))]
+        others += [f"{text[:at]} {text[at:]}" for at in range(len(text))]
+        for other in (*others, f"{text}}}", text.encode(), None, 7, "", [text]):
+            assert wire.head_of(other) == ""
+        assert wire.head_of(wire.dump_stats(self.document(whole=True))) == ""  # has no shape
+
     def test_whether_placement_knows_the_devices_is_part_of_the_shape(self):
         placed, other = self.document().devices[:1], self.document().devices[:1]
         unplaced = tuple(dataclasses.replace(one, providers=()) for one in other)
