@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keystoneauth1 import exceptions as ks_exc
 from oslo_log import log as logging
 
 from nova_devcompat.compat import traits
 from nova_devcompat.kit.text import is_printable, printable
+from nova_devcompat.wire import checks
 from nova_devcompat.wire.checks import is_uuid
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ _ALLOCATIONS_VERSION = "1.12"
 
 # Characters of names in one request: servers refuse a request line of 4 KiB and more.
 _MOST_NAMES = 2_048
+
+# Items of one answer: well above the traits of a cloud, or what one provider has to give.
+_MOST_ITEMS = 1_000_000
+
+AnswerT = TypeVar("AnswerT")
+
+#: ``{<provider or consumer uuid>: {'resources': {<class>: <amount>}}}``
+Allocations = dict[str, Any]
 
 
 class PlacementError(Exception):
@@ -55,50 +64,46 @@ class Placement:
         of ours, and is ignored as one that does not decode.
         """
         only = "&associated=true" if associated else ""
-        found = self._get(f"/traits?name=startswith:{traits.PREFIX}{only}", _TRAITS_VERSION)
+        found = self._traits(f"startswith:{traits.PREFIX}{only}")
         if found is None:
             return None
-        decoded = (traits.decode(name) for name in found["traits"])
+        decoded = map(traits.decode, found)
         return frozenset(atom for atom in decoded if atom is not None and is_printable(atom.value))
 
     def providers_of(self, nodename: str) -> dict[str, str]:
         """Names by UUID of the providers of a node's tree; empty where that is not known."""
         name = urllib.parse.quote(nodename, safe="")
-        root = self._get(f"/resource_providers?name={name}", _NESTED_VERSION)
-        if not root or not root["resource_providers"]:
+        root = self._get(f"/resource_providers?name={name}", _NESTED_VERSION, _read_providers)
+        if not root:
             return {}
-        uuid = root["resource_providers"][0]["uuid"]
-        tree = self._get(f"/resource_providers?in_tree={uuid}", _NESTED_VERSION)
-        if not tree:
-            return {}
-        return {entry["uuid"]: entry["name"] for entry in tree["resource_providers"]}
+        url = f"/resource_providers?in_tree={next(iter(root))}"
+        return self._get(url, _NESTED_VERSION, _read_providers) or {}
 
-    def allocations_of(self, instance_uuid: str) -> dict[str, Any]:
+    def allocations_of(self, instance_uuid: str) -> Allocations:
         """What an instance has allocated; empty where that is not known.
 
-        :returns: ``{<provider uuid>: {'resources': {<class>: <amount>}}}``
+        :returns: by provider
         """
         if not _may_be_asked("instance", instance_uuid):
             return {}
-        found = self._get(f"/allocations/{instance_uuid}", _ALLOCATIONS_VERSION)
-        return found["allocations"] if found else {}
+        url = f"/allocations/{instance_uuid}"
+        return self._get(url, _ALLOCATIONS_VERSION, _read_allocations) or {}
 
-    def allocations_from(self, provider: str) -> dict[str, Any] | None:
+    def allocations_from(self, provider: str) -> Allocations | None:
         """What is allocated from a provider, by consumer; None where that is not known.
 
-        :returns: ``{<consumer uuid>: {'resources': {<class>: <amount>}}}``
+        :returns: by consumer
         """
         if not _may_be_asked("resource provider", provider):
             return None
-        found = self._get(f"/resource_providers/{provider}/allocations", _ALLOCATIONS_VERSION)
-        return dict(found["allocations"]) if found else None
+        url = f"/resource_providers/{provider}/allocations"
+        return self._get(url, _ALLOCATIONS_VERSION, _read_allocations)
 
     def missing(self, names: Iterable[str]) -> set[str]:
         """The traits of these that do not exist; all of them where that is not known."""
         missing = set(names)
         for some in _chunks(sorted(missing), _MOST_NAMES):
-            found = self._get(f"/traits?name=in:{','.join(some)}", _TRAITS_VERSION)
-            missing -= set(found["traits"]) if found else set()
+            missing.difference_update(self._traits(f"in:{','.join(some)}") or ())
         return missing
 
     def make_traits(
@@ -157,13 +162,24 @@ class Placement:
             by_attribute.setdefault(prefix, []).append(name)
         beyond: set[str] = set()
         for prefix, wanted in by_attribute.items():
-            found = self._get(f"/traits?name=startswith:{prefix}", _TRAITS_VERSION)
+            found = self._traits(f"startswith:{prefix}")
             if found is None:
                 raise PlacementError(f"trait {wanted[0]}: it is not known how many there are")
-            beyond.update(wanted[max(most - len(found["traits"]), 0) :])
+            beyond.update(wanted[max(most - len(found), 0) :])
         return beyond
 
-    def _get(self, url: str, version: str) -> dict[str, Any] | None:
+    def _traits(self, names: str) -> list[str] | None:
+        """Names of traits; None where placement does not answer.
+
+        :param names: what the query asks for
+        """
+        return self._get(f"/traits?name={names}", _TRAITS_VERSION, _read_traits)
+
+    def _get(self, url: str, version: str, read: Callable[[object], AnswerT]) -> AnswerT | None:
+        """What placement, or whoever answers in its place, says; None where it does not.
+
+        :param read: takes what is in the answer
+        """
         try:
             response = self._client.get(url, version=version)
         except ks_exc.ClientException as error:
@@ -179,8 +195,50 @@ class Placement:
                 _quoted(response),
             )
             return None
-        answer: dict[str, Any] = response.json()
-        return answer
+        try:
+            return read(response.json())
+        except (ValueError, RecursionError) as error:
+            LOG.warning(
+                "Placement answered GET %s with what is no such answer: %s",
+                printable(url),
+                printable(str(error)),
+            )
+            return None
+
+
+def _read_traits(answer: object) -> list[str]:
+    return [name for name in _listed(answer, "traits") if isinstance(name, str)]
+
+
+def _read_providers(answer: object) -> dict[str, str]:
+    """Names by UUID."""
+    found = {}
+    for index, entry in enumerate(_listed(answer, "resource_providers")):
+        place = f"resource_providers[{index}]"
+        provider = checks.object_of(entry, place)
+        uuid, name = (checks.member(provider, key, place) for key in ("uuid", "name"))
+        # Placement takes more from others than Nova and we give it.
+        if is_uuid(uuid) and isinstance(name, str) and is_printable(name):
+            found[str(uuid)] = name
+    return found
+
+
+def _read_allocations(answer: object) -> Allocations:
+    place = "allocations"
+    listed = checks.member(checks.object_of(answer, ""), place, "")
+    found = {}
+    for uuid, entry in checks.mapping_of(listed, place, _MOST_ITEMS).items():
+        resources = checks.member(checks.object_of(entry, place), "resources", place)
+        for amount in checks.mapping_of(resources, f"{place}.resources", _MOST_ITEMS).values():
+            if isinstance(amount, bool) or not isinstance(amount, int):
+                raise checks.Malformed(place, f"{checks.shown(amount)} is no amount")
+        found[uuid] = entry
+    return found
+
+
+def _listed(answer: object, key: str) -> list[Any]:
+    content = checks.object_of(answer, "")
+    return checks.list_of(checks.member(content, key, ""), key, _MOST_ITEMS)
 
 
 def _chunks(names: Sequence[str], most: int) -> Iterator[list[str]]:

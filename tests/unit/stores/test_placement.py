@@ -178,3 +178,52 @@ def test_what_placement_answers_is_quoted_on_one_line(caplog):
         placement.make_traits(["CUSTOM_DEVCOMPAT_GPU__VERSION__1_2"])
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
+
+
+NO_ANSWERS = [
+    None,
+    7,
+    [],
+    {},
+    "traits",
+    {"traits": None, "resource_providers": {}, "allocations": []},
+    {"traits": 7, "resource_providers": [7], "allocations": {UUID: None}},
+    {"resource_providers": [{"uuid": UUID}], "allocations": {UUID: {"resources": []}}},
+    {"allocations": {UUID: {"resources": {"VGPU": "1"}}}},
+    {"allocations": {UUID: {"resources": {"VGPU": True}}}},
+    {"allocations": {UUID: {"resources": {"VGPU": [1]}}}},
+]
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS)
+def test_an_answer_that_is_none_of_placement(answer, caplog):
+    """As of a proxy before it, with status 200: nothing is known then."""
+    placement = Placement(Client(answer))
+    assert placement.known_atoms() is None
+    assert placement.providers_of("cmp1") == {}
+    assert placement.allocations_of(UUID) == {}
+    assert placement.allocations_from(UUID) is None
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
+def test_an_answer_that_is_no_json(caplog):
+    client = Client()
+    client.answer.json = lambda: json.loads("<html>\n")
+    assert Placement(client).known_atoms() is None
+    assert Placement(client).missing(["CUSTOM_DEVCOMPAT_A__B__C"]) == {"CUSTOM_DEVCOMPAT_A__B__C"}
+    assert len(caplog.records) == 2
+
+
+def test_providers_and_consumers_of_others_are_left_alone():
+    providers = [
+        {"uuid": UUID.replace("-", ""), "name": "cmp1"},
+        {"uuid": UUID, "name": "cmp1_0000:81:00.0"},
+        {"uuid": UUID.replace("e5", "e6"), "name": "forged\n"},
+    ]
+    assert Placement(Client({"resource_providers": providers})).providers_of("cmp1") == {
+        UUID: "cmp1_0000:81:00.0"
+    }
+    allocations = {"-" * 36: {"resources": {"VGPU": 1}}, UUID: {"resources": {"VGPU": 2}}}
+    found = Placement(Client({"allocations": allocations})).allocations_from(UUID)
+    assert found == allocations
