@@ -90,6 +90,9 @@ class Accepts:
         return dataclasses.replace(less, open_world=less.open_world and kept == all_of_them)
 
 
+_NOTHING = Accepts()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class AcceptSet:
     """The atoms that an offer accepts, out of those that were evaluated.
@@ -202,7 +205,9 @@ class AcceptSet:
             return False
         for attribute, needed in need.values:
             accepts = self.attributes.get(attribute)
-            if accepts is None or needed is None or not accepts.meets(needed):
+            if accepts is None or needed is None:
+                return False
+            if not (needed <= accepts.accepted or accepts.meets(needed)):
                 return False
         return True
 
@@ -249,7 +254,7 @@ class AcceptSet:
     def _reason(
         self, code: str, actor: Actor, attribute: str, needed: str = "", detail: str = ""
     ) -> Reason:
-        accepts = self.attributes.get(attribute, Accepts())
+        accepts = self.attributes.get(attribute, _NOTHING)
         return Reason(
             code=code,
             actor=actor,

@@ -80,8 +80,8 @@ class DeviceCompatFilter(filters.BaseHostFilter):
                 # Not where it was judged by something else: a document that cannot be read may
                 # begin as those of other hosts do.
                 text = host.stats.get(key) if host.stats else None
-                head = wire.head_of(text)
-                if head and request.settled.get(text[wire.SHAPE]) is judged:
+                shape = text[wire.SHAPE] if isinstance(text, str) else ""
+                if request.settled.get(shape) is judged and (head := wire.head_of(text)):
                     goes[head] = to, len(text)
                 continue
             if judged.ruling.reported:

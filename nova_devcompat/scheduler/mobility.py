@@ -114,14 +114,12 @@ class Mobility:
         self, document: wire.HostDocument, candidates: Sequence[Mapping[str, Any]]
     ) -> list[AcceptSet]:
         """The accept-sets of the devices that the guest would be given."""
-        found = []
+        found: list[AcceptSet] = []
         if candidates:
             by_provider = document.by_provider
-            found = [
-                accepts
-                for provider in candidates[0]["allocations"]
-                for accepts in by_provider.get(provider, ())
-            ]
+            for provider in candidates[0]["allocations"]:
+                if provider in by_provider:
+                    found += by_provider[provider]
         if self._pci and self._is_pci_untold(candidates):
             # It may be given any device that placement does not know.
             found += [device.accepts for device in document.devices if not device.providers]

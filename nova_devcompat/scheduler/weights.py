@@ -89,11 +89,12 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
             except (KeyError, TypeError, AttributeError):
                 known = False
             if not known:
-                group = mobility.group(self._state.document_of(host), host.allocation_candidates)
-                text = host.stats.get(key) if host.stats else None
-                head = wire.head_of(text)
-                if head and mobility.by_shape.get(text[wire.SHAPE]) is group:
-                    by_head[head] = group, len(text)
+                document = self._state.document_of(host)
+                group = mobility.group(document, host.allocation_candidates)
+                if isinstance(document, wire.HostDocument) and document.shape:
+                    head = wire.head_of(text := host.stats[key])
+                    if head and document.shape in mobility.by_shape:
+                        by_head[head] = group, len(text)
             group.hosts += 1
             add(group)
         return groups
