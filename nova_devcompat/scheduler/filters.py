@@ -63,15 +63,14 @@ class DeviceCompatFilter(filters.BaseHostFilter):
         # devices that are all alike: then the head of their document says where they go, if it is
         # of a text of that length.
         goes: dict[str, tuple[Callable[[Any], None], int]] = {}
-        key, at = wire.STATS_KEY, wire.HEAD
-        for host in hosts:
+        head = wire.HEAD
+        for host, text in zip(hosts, state.texts_of(hosts), strict=True):
             try:
-                text = host.stats[key]
-                to, size = goes[text[at]]
+                to, size = goes[text[head]]
                 if len(text) == size:
                     to(host)
                     continue
-            except (KeyError, TypeError, AttributeError):
+            except (KeyError, TypeError):
                 pass
             judged = self._state.judge_host(request, host)
             if judged is ACCEPTED or judged.candidates == []:
@@ -79,10 +78,9 @@ class DeviceCompatFilter(filters.BaseHostFilter):
                 to(host)
                 # Not where it was judged by something else: a document that cannot be read may
                 # begin as those of other hosts do.
-                text = host.stats.get(key) if host.stats else None
                 shape = text[wire.SHAPE] if isinstance(text, str) else ""
-                if request.settled.get(shape) is judged and (head := wire.head_of(text)):
-                    goes[head] = to, len(text)
+                if request.settled.get(shape) is judged and wire.says_its_length(text):
+                    goes[text[head]] = to, len(text)
                 continue
             if judged.ruling.reported:
                 reported.add(host, judged.ruling.reported)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import nova.conf
@@ -30,6 +30,21 @@ CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
 
 devcompat_conf.register_opts(CONF)
+
+
+def texts_of(hosts: Sequence[Any]) -> list[Any]:
+    """What stands where hosts publish, None where nothing does.
+
+    Gathered before any is looked at: each is somewhere else in memory, and a loop that does
+    nothing but fetch them waits for several at a time.
+
+    :param hosts: Nova's HostStates
+    """
+    key = wire.STATS_KEY
+    try:
+        return [host.stats[key] for host in hosts]
+    except (KeyError, TypeError):
+        return [host.stats.get(key) if host.stats else None for host in hosts]
 
 
 class SchedulerState:

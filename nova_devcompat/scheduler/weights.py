@@ -80,21 +80,19 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         # Done for each of up to 10,000 hosts (tests/bench/weigher.py). Where all devices of a host
         # accept the same, the head of its document says it all, if the text is of that length.
         by_head: dict[str, tuple[Group, int]] = {}
-        key, at, add = wire.STATS_KEY, wire.HEAD, groups.append
-        for host in hosts:
+        head, add = wire.HEAD, groups.append
+        for host, text in zip(hosts, state.texts_of(hosts), strict=True):
             try:
-                text = host.stats[key]
-                group, size = by_head[text[at]]
+                group, size = by_head[text[head]]
                 known = len(text) == size
-            except (KeyError, TypeError, AttributeError):
+            except (KeyError, TypeError):
                 known = False
             if not known:
                 document = self._state.document_of(host)
                 group = mobility.group(document, host.allocation_candidates)
-                if isinstance(document, wire.HostDocument) and document.shape:
-                    head = wire.head_of(text := host.stats[key])
-                    if head and document.shape in mobility.by_shape:
-                        by_head[head] = group, len(text)
+                shape = document.shape if isinstance(document, wire.HostDocument) else None
+                if shape in mobility.by_shape and wire.says_its_length(text):
+                    by_head[text[head]] = group, len(text)
             group.hosts += 1
             add(group)
         return groups

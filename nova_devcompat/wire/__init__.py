@@ -31,7 +31,7 @@ from nova_devcompat.wire.stats import (
     StatsTooLong,
     column_size,
     dump_stats,
-    head_of,
+    says_its_length,
 )
 from nova_devcompat.wire.stats_reader import STATS_READERS, StatsReader, load_stats
 from nova_devcompat.wire.versions import WireError, reader_of
@@ -56,10 +56,10 @@ __all__ = [
     "dump_record",
     "dump_stats",
     "fit_stats",
-    "head_of",
     "is_record_key",
     "load_record",
     "load_stats",
     "load_whole_record",
     "reader_of",
+    "says_its_length",
 ]

@@ -226,16 +226,18 @@ _SIZE = slice(SHAPE.stop + len(_BETWEEN), SHAPE.stop + len(_BETWEEN) + _DIGITS)
 HEAD = slice(SHAPE.start, _SIZE.stop)
 
 
-def head_of(text: object) -> str:
-    """What stands at :data:`HEAD`; '' where the text is not as long as it says there.
+def says_its_length(text: object) -> bool:
+    """Whether a text is as long as it says at :data:`HEAD`.
 
     The first release says nothing of it.
 
     :param text: whatever stands in a host's stats
     """
-    if not isinstance(text, str) or text[_SIZE] != _length(text):
-        return ""
-    return text[HEAD] if text[SHAPE.stop : _SIZE.start] == _BETWEEN else ""
+    return (
+        isinstance(text, str)
+        and text[SHAPE.stop : _SIZE.start] == _BETWEEN
+        and text[_SIZE] == _length(text)
+    )
 
 
 def _length(text: str) -> str:

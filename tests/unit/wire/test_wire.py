@@ -307,14 +307,15 @@ class TestStats:
     def test_a_text_that_has_a_shape_says_how_long_it_is(self):
         document = wire.HostDocument(catalog="", whole=True, devices=self.document().devices[:1])
         text = wire.dump_stats(document)
-        head = wire.head_of(text)
-        assert head == text[wire.HEAD] and head.startswith(text[wire.SHAPE])
+        assert wire.says_its_length(text)
+        assert text[wire.HEAD].startswith(text[wire.SHAPE])
+        assert text[wire.HEAD].endswith(f"{len(text):05}")
         assert json.loads(text)["b"] == f"{len(text):05}"
         others = [text[:end] for end in range(len(text))]
         others += [f"{text[:at]} {text[at:]}" for at in range(len(text))]
         for other in (*others, f"{text}}}", text.encode(), None, 7, "", [text]):
-            assert wire.head_of(other) == ""
-        assert wire.head_of(wire.dump_stats(self.document(whole=True))) == ""  # has no shape
+            assert not wire.says_its_length(other)
+        assert not wire.says_its_length(wire.dump_stats(self.document(whole=True)))  # no shape
 
     def test_whether_placement_knows_the_devices_is_part_of_the_shape(self):
         placed, other = self.document().devices[:1], self.document().devices[:1]
