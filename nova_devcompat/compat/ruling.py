@@ -16,246 +16,59 @@ adds an UNKNOWN, and takes no REJECT away.
 from __future__ import annotations
 
 import dataclasses
-import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nova_devcompat.compat import judging
 from nova_devcompat.compat.accepts import AcceptSet
+from nova_devcompat.compat.given import (
+    NOTHING_KNOWN,
+    Choice,
+    Claim,
+    Extra,
+    Given,
+    Order,
+    any_of,
+)
+from nova_devcompat.compat.guest import (
+    NO_RECORD,
+    Doubt,
+    Guest,
+    doubt_of_pin,
+    unreadable_pins,
+)
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy, Ruling
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
+from nova_devcompat.compat.verdict import Reason, Verdict
+
+# With what it is asked by, so that whoever asks finds it all in one place.
+__all__ = [
+    "NOTHING_KNOWN",
+    "NO_RECORD",
+    "Choice",
+    "Claim",
+    "Doubt",
+    "Extra",
+    "Given",
+    "Guest",
+    "JudgeBy",
+    "Order",
+    "any_of",
+    "doubt_of_pin",
+    "judge_part",
+    "required_atoms",
+    "rule",
+    "unreadable_pins",
+    "verdicts",
+]
 
 #: Holds a need against an accept-set: :meth:`AcceptSet.judge`, or what remembers its verdicts.
 JudgeBy = Callable[[AcceptSet, DeviceNeed], Verdict]
 
-#: What a device may be: the accept-set of the very device, of several if it is one of them, None
-#: among them for one of which nothing is known. Empty: nothing at all is known of the device.
-Choice = tuple[AcceptSet | None, ...]
-
-#: A device of which nothing is known.
-NOTHING_KNOWN: Choice = ()
-
-_NOTHING = Need()
 _STRICT = Policies(Policy())
 
 #: How many families a reason names.
 _NAMED = 8
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Doubt:
-    """A part that is missing or cannot be read.
-
-    :param reason: why
-    :param families: those that it can concern; None where that is for the guest and the host to
-        tell: the families of the devices that it is given, and all host families
-    :param anything: whether it can concern any family that there is
-    :param always_counts: whether it refuses under ``on_unknown: accept`` too, since it is no fact
-        about the guest, such as a database that does not answer
-    """
-
-    reason: Reason
-    families: frozenset[str] | None = None
-    anything: bool = False
-    always_counts: bool = False
-
-
-#: What stands in place of the record of a guest that has none.
-NO_RECORD = Doubt(
-    reason=Reason(code=Code.NEED_MISSING, actor=Actor.OPERATOR, detail="it has no record")
-)
-
-
-def doubt_of_pin(error: BadPin) -> Doubt:
-    """What stands in place of a pin that cannot be read."""
-    doubt = unreadable_pins(str(error))
-    if error.family is None:
-        return doubt
-    return dataclasses.replace(doubt, families=frozenset({error.family}), anything=False)
-
-
-def unreadable_pins(detail: str) -> Doubt:
-    """What stands in place of a flavor's pins where none of them can be told.
-
-    :param detail: why
-    """
-    reason = Reason(code=Code.PIN_UNREADABLE, actor=Actor.OPERATOR, detail=detail)
-    return Doubt(reason=reason, anything=True)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Guest:
-    """A guest that is to run on a host.
-
-    :param record: what it needs; a doubt where that is not known
-    :param pins: what its flavor wants its devices and its host to act as
-    :param bad_pins: pins that cannot be read
-    :param keeps_devices: whether it runs on, so that its record holds and a device of which that
-        says nothing is UNKNOWN; otherwise its devices are initialised anew, and only pins count
-    :param assigned: whether it has assigned devices, or may have; of a guest that runs on, devices
-        that stay
-    """
-
-    record: Need | Doubt = _NOTHING
-    pins: Need = _NOTHING
-    bad_pins: tuple[Doubt, ...] = ()
-    keeps_devices: bool = True
-    assigned: bool = True
-
-    @property
-    def need(self) -> Need:
-        """What is known of what it needs of the destination."""
-        if not self.keeps_devices or not isinstance(self.record, Need):
-            return _NOTHING
-        return self.record.required
-
-    def concerned_by(
-        self,
-        problems: Mapping[str, Reason],
-        *,
-        hosts: frozenset[str] = frozenset(),
-        devices: bool = False,
-    ) -> dict[str, Reason]:
-        """What of a host cannot be read and may concern it.
-
-        :param problems: by family; '' where the family cannot be told
-        :param hosts: all host families, of which a guest that runs on may need something
-        :param devices: whether it may be given devices of which the host says nothing
-        """
-        named = self.need.families | self.pins.families
-        if self.keeps_devices:
-            named |= hosts
-        return {
-            family: reason
-            for family, reason in problems.items()
-            if devices or family in named or (not family and named)
-        }
-
-    @property
-    def doubts(self) -> tuple[Doubt, ...]:
-        """What is not known of it."""
-        if self.keeps_devices and isinstance(self.record, Doubt):
-            return (self.record, *self.bad_pins)
-        return self.bad_pins
-
-
-class Order(enum.Enum):
-    """Which device of a claim is for which need."""
-
-    #: The first for the first, and so on.
-    GIVEN = enum.auto()
-    #: Whoever claims them hands them out, so that as many needs as possible are met.
-    CHOSEN = enum.auto()
-    #: Nobody can tell, so each must do for each.
-    UNTOLD = enum.auto()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """The devices that answer the needs of some slots.
-
-    :param slots: of the needs, in this order
-    :param devices: a choice each; more than needs are devices of which the record says nothing
-    :param order: which is for which
-    """
-
-    slots: tuple[str, ...]
-    devices: tuple[Choice, ...]
-    order: Order = Order.CHOSEN
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Extra:
-    """A device that the guest is given and of which its record says nothing.
-
-    :param device: what it may be
-    :param detail: what helps to find it
-    """
-
-    device: Choice
-    detail: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
-    """What a guest would be given on a host.
-
-    :param claims: the devices for its needs
-    :param extras: devices that it would be given beside
-    :param anew: devices that are initialised for it there whether it runs on or not, so that its
-        record does not matter to them
-    :param others: devices that it may be given instead or as well, since nobody tells which of
-        them it is given
-    :param complete: whether it can be given no devices but these, so that a device that is not
-        among them is one that the host does not have
-    :param host: what the host itself accepts, by host family
-    :param silent: why nothing at all is known of the host; then all else is passed over but
-        ``extras``
-    :param unreadable: what of the host cannot be read and may concern this guest, by family; ''
-        where the family cannot be told
-    """
-
-    claims: tuple[Claim, ...] = ()
-    extras: tuple[Extra, ...] = ()
-    anew: tuple[Choice, ...] = ()
-    others: tuple[AcceptSet, ...] = ()
-    complete: bool = False
-    host: Mapping[str, AcceptSet] = dataclasses.field(default_factory=dict)
-    silent: Reason | None = None
-    unreadable: Mapping[str, Reason] = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def anywhere(
-        cls,
-        guest: Guest,
-        devices: Sequence[AcceptSet],
-        *,
-        complete: bool,
-        host: Mapping[str, AcceptSet] | None = None,
-        unreadable: Mapping[str, Reason] | None = None,
-    ) -> Given:
-        """Where each of a host's devices may be the one that answers a need.
-
-        :param devices: of the host
-        :param complete: whether the host has no others
-        :param host: what the host itself accepts
-        """
-        claims = []
-        for slot, needs in guest.need.by_slot().items():
-            choice = tuple(any_of(devices, {need.family for need in needs}))
-            if choice or not complete:
-                devices_of = (choice,) * len(needs)
-                claims.append(Claim(slots=(slot,), devices=devices_of, order=Order.GIVEN))
-        return cls(
-            claims=tuple(claims),
-            others=tuple(devices),
-            complete=complete,
-            host=host or {},
-            unreadable=unreadable or {},
-        )
-
-    @property
-    def taken(self) -> Iterator[Choice]:
-        """All devices that the guest would be given."""
-        for claim in self.claims:
-            yield from claim.devices
-        for extra in self.extras:
-            yield extra.device
-
-    @property
-    def pinned(self) -> Iterator[Choice]:
-        """All devices that the pins of its flavor are about."""
-        yield from self.taken
-        yield from self.anew
-
-
-def any_of(devices: Iterable[AcceptSet], families: Iterable[str]) -> Iterator[AcceptSet]:
-    """The unlike ones of some families: each accept-set once."""
-    wanted = frozenset(families)
-    distinct = {id(device): device for device in devices if device.family in wanted}
-    yield from distinct.values()
 
 
 def rule(
