@@ -47,6 +47,8 @@ def digest_of(families: Mapping[str, CatalogFamily]) -> str:
                 subject: [[stage.when, stage.mode] for stage in each]
                 for subject, each in stages.items()
             }
+        if family.fallback:
+            content[name]["fallback"] = True
         if family.of_host:
             content[name]["subject"] = family.family.subject
             content[name]["needs"] = [

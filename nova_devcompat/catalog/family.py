@@ -69,6 +69,9 @@ class CatalogFamily:
     :param on_unknown: None where the catalog leaves it to ``[devcompat] on_unknown``
     :param stages: what takes the place of ``mode`` as time goes; empty for none
     :param rule_stages: the same for single attributes, by name; never stricter than the family
+    :param implied: which source tells what the family's implied rules ask of each function, by
+        attribute
+    :param fallback: whether it has those devices only that no other family matches
     :param needs: of a host family, what guests need of their host by what they use
     """
 
@@ -82,6 +85,8 @@ class CatalogFamily:
     on_unknown: OnUnknown | None = None
     stages: Stages = ()
     rule_stages: Mapping[str, Stages] = dataclasses.field(default_factory=dict)
+    implied: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fallback: bool = False
     needs: tuple[uses.Use, ...] = ()
 
     @property
@@ -115,7 +120,8 @@ class CatalogFamily:
 
     def on_paper(self, source: str) -> CatalogFamily:
         """The same family where one source that stands in for others tells everything."""
-        return dataclasses.replace(self, source=source, stands_in=True)
+        implied = dict.fromkeys(self.implied, source)
+        return dataclasses.replace(self, source=source, stands_in=True, implied=implied)
 
     def key_of(self, attribute: str, told: Mapping[str, object]) -> str:
         """What the source of an attribute calls it.

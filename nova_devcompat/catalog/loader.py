@@ -111,8 +111,9 @@ class _Loader:
         """Report pairs of families, after overrides, that some device would match both of."""
         compared = [entry for _, entry in sorted(self._entries.items()) if entry.match]
         for first, second in itertools.combinations(compared, 2):
+            fallbacks = {one.family is not None and one.family.fallback for one in (first, second)}
             example = _example(first.match or {}, second.match or {})
-            if example is None:
+            if example is None or len(fallbacks) > 1:
                 continue
             device = ", ".join(f"{name}: {text!r}" for name, text in sorted(example.items()))
             one, other = first.section, second.section

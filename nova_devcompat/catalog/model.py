@@ -55,6 +55,19 @@ def _listed(
     return [family for family in families if family.source in reports]
 
 
+def _without_fallbacks(
+    families: Iterable[CatalogFamily], others: Iterable[CatalogFamily] = ()
+) -> list[CatalogFamily]:
+    """Families that match a device, fallbacks among them only where nothing else matches it.
+
+    :param others: which match it too
+    """
+    families = list(families)
+    if all(one.fallback for one in (*families, *others)):
+        return families
+    return [one for one in families if not one.fallback]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Catalog:
     """The families that one or several files define.
@@ -73,6 +86,14 @@ class Catalog:
     def sources(self) -> frozenset[str]:
         """The names of all sources that its families need."""
         return frozenset().union(*(family.sources for family in self.families.values()))
+
+    @property
+    def beside(self) -> frozenset[str]:
+        """The sources that its families do not name, and that tell of their devices whether these
+        can migrate at all.
+        """
+        implied = (family.implied.values() for family in self.families.values())
+        return frozenset().union(*implied) - self.sources
 
     @property
     def paths(self) -> dict[str, dict[str, str]]:
@@ -113,7 +134,7 @@ class Catalog:
                 patterns.common_text(one.match[name], other.match[name]) is None for name in both
             )
             mine, others = one.match.keys() - both, other.match.keys() - both
-            if both and mine and others and not apart:
+            if both and mine and others and not apart and one.fallback is other.fallback:
                 told.append(
                     f"{one.name} and {other.name} may match one device, which is UNKNOWN then: "
                     f"{', '.join(sorted(mine))} does not keep it from {other.name}, nor "
@@ -204,9 +225,9 @@ class Catalog:
         """
         if device.family is not None:
             return self.families.get(device.family)
-        matching = [
+        matching = _without_fallbacks(
             family for family in self.families.values() if family.matches(device.attributes)
-        ]
+        )
         if len(matching) > 1:
             raise AmbiguousDevice(device, [family.name for family in matching])
         return matching[0] if matching else None
@@ -228,7 +249,7 @@ class Catalog:
         :raises UnknownFamily: a family is named that is not in the catalog
         """
         union = Union(reports, self.paths)
-        families = self._families_of(union)
+        families = _without_fallbacks(self._families_of(union))
         families = _listed(families, reports) or families
         if len(families) > 1:
             raise self._ambiguous(address, union, families)
@@ -260,6 +281,8 @@ class Catalog:
             (tuple(functions), self._families_of(union, functions[0], of_functions=True))
             for functions in list(union.functions().values()) or [[address]]
         ]
+        whole = _without_fallbacks(whole, itertools.chain(*(own for _, own in of_alike)))
+        of_alike = [(functions, _without_fallbacks(own, whole)) for functions, own in of_alike]
         if _listed([*whole, *(family for _, own in of_alike for family in own)], reports):
             whole = _listed(whole, reports)
             of_alike = [(functions, _listed(own, reports)) for functions, own in of_alike]

@@ -16,6 +16,7 @@ from nova_devcompat.catalog.registry import NamedSources
 from nova_devcompat.catalog.stages import MODES, BadStage, Stages, parse_stages
 from nova_devcompat.catalog.told import Told, check_pattern
 from nova_devcompat.compat.family import Family, Subject
+from nova_devcompat.compat.kinds import Floor
 from nova_devcompat.compat.policy import Mode, OnUnknown
 from nova_devcompat.kit.section import Section
 from nova_devcompat.kit.text import near
@@ -50,10 +51,11 @@ class FamilyReader:
             self._told.check(family, source, attributes, rules)
         if not match or not rules:
             return None
+        implied = self._implied(family, source, attributes, rules)
         mode, on_unknown = family.text("mode"), family.text("on_unknown")
         try:
             return CatalogFamily(
-                family=_rules_of(family, rules),
+                family=_rules_of(family, rules, {name: one for name, (_, one) in implied.items()}),
                 match=match,
                 source=source,
                 stands_in=self._sources.stands_in(source),
@@ -63,6 +65,8 @@ class FamilyReader:
                 on_unknown=OnUnknown(on_unknown) if on_unknown else None,
                 stages=stages,
                 rule_stages=rule_stages,
+                implied={name: told for name, (told, _) in implied.items()},
+                fallback=family.at("fallback").value is True,
                 needs=needs,
             )
         except ValueError:
@@ -75,6 +79,24 @@ class FamilyReader:
         problem = self._sources.problem(name)
         if problem:
             stated.problem(problem)
+
+    def _implied(
+        self,
+        family: Section,
+        source: str,
+        attributes: Mapping[str, AttributeSource],
+        rules: Mapping[str, AnyRule],
+    ) -> dict[str, tuple[str, Floor]]:
+        """The rules that hold although the family does not state them, and who tells of them."""
+        if family.text("subject", absent=Subject.DEVICE) == Subject.HOST:
+            return {}
+        named = {source, *(stated.source for stated in attributes.values())}
+        stands_in = self._sources.stands_in(source)
+        return {
+            name: (source if stands_in else told, rule)
+            for name, (told, rule) in self._sources.implied(named).items()
+            if name not in rules
+        }
 
     def _attributes(self, family: Section) -> dict[str, AttributeSource]:
         """Where attributes come from that the primary source does not tell."""
@@ -98,25 +120,29 @@ class FamilyReader:
                 source=source.value,
                 path=path or None,
                 attribute=named or None,
-                of_function=_of_function(family, stated),
+                of_function=self._of_function(family, stated, source.value),
             )
         return attributes
 
+    def _of_function(self, family: Section, stated: Section, source: str) -> bool:
+        """Whether an attribute is a fact of a function, which no part of a host has."""
+        key = "of"
+        if stated.text("of", absent=AttributeOf.DEVICE) != AttributeOf.FUNCTION:
+            key, path = "path", stated.text("path")
+            if not path or not self._sources.is_of_function(source, path):
+                return False
+        if family.text("subject", absent=Subject.DEVICE) == Subject.HOST:
+            stated.problem(f"a host has no functions; leave '{key}' out", key)
+        elif stated.name in family.at("in_use").texts():
+            stated.problem(f"what guests use is told by the device; leave '{key}' out", key)
+        return True
 
-def _rules_of(family: Section, rules: Mapping[str, AnyRule]) -> Family:
+
+def _rules_of(
+    family: Section, rules: Mapping[str, AnyRule], implied: Mapping[str, Floor]
+) -> Family:
     subject = family.text("subject", absent=Subject.DEVICE)
-    return Family(name=family.name, rules=rules, subject=Subject(subject))
-
-
-def _of_function(family: Section, stated: Section) -> bool:
-    """Whether an attribute is a fact of a function, which no part of a host has."""
-    if stated.text("of", absent=AttributeOf.DEVICE) != AttributeOf.FUNCTION:
-        return False
-    if family.text("subject", absent=Subject.DEVICE) == Subject.HOST:
-        stated.problem("a host has no functions; leave 'of' out", "of")
-    elif stated.name in family.at("in_use").texts():
-        stated.problem("what guests use is told by the device; leave 'of' out", "of")
-    return True
+    return Family(name=family.name, rules=rules, subject=Subject(subject), implied=implied)
 
 
 def read_match(family: Section) -> dict[str, str] | None:

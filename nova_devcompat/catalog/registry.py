@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from nova_devcompat.compat.kinds import Floor
 from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.plugins import PluginError
 
@@ -34,6 +35,17 @@ class SourceClass(Protocol):
     @property
     def tells_more(self) -> bool:
         """Whether it may tell others, too."""
+
+    @property
+    def implied(self) -> Mapping[str, Floor]:
+        """Rules for what it tells of functions that hold for every family that reads it."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether they hold for every family of devices."""
+
+    def is_of_function(self, pattern: str) -> bool:
+        """Whether a file that it reads is one of each function."""
 
     def check_file(self, attribute: str, pattern: str) -> None:
         """Look at a file that it is to read.
@@ -130,6 +142,20 @@ class NamedSources:
             told |= names or set()
         return frozenset(told)
 
+    def implied(self, named: Iterable[str]) -> dict[str, tuple[str, Floor]]:
+        """The rules that hold for a family of devices whatever its catalog says, by attribute.
+
+        :param named: the sources that it names
+        :returns: each with the source that tells the attribute
+        """
+        found = {}
+        for name in self.names:
+            source = self._class(name)
+            if source is not None and (name in named or getattr(source, "everywhere", False)):
+                for attribute, rule in getattr(source, "implied", {}).items():
+                    found[attribute] = (name, rule)
+        return found
+
     def problem_of_file(self, name: str, attribute: str, pattern: str) -> str:
         """Why a source cannot read a file for an attribute; '' if it can, or is not known here."""
         source = self._class(name)
@@ -147,6 +173,13 @@ class NamedSources:
         except Exception as error:  # noqa: BLE001  it is anybody's plugin
             return str(error) or repr(error)
         return ""
+
+    def is_of_function(self, name: str, pattern: str) -> bool:
+        """Whether a file that a source reads is one of each function, however it is stated."""
+        source = self._class(name)
+        if source is None or not _reads_files(source) or not hasattr(source, "is_of_function"):
+            return False
+        return bool(source.is_of_function(pattern))
 
     def _reads_files(self, name: str) -> bool:
         source = self._class(name)

@@ -85,6 +85,7 @@ _FAMILY = {
         "needs": {"type": "array", "minItems": 1, "items": _USE},
         "mode": {"enum": [mode.value for mode in MODES]},
         "stages": _STAGES,
+        "fallback": {"type": "boolean"},
         "on_unknown": {"enum": [choice.value for choice in OnUnknown]},
     },
 }

@@ -88,7 +88,7 @@ def _row(device: Classified) -> tuple[Any, ...]:
     attributes, problems = dict(device.attributes), problems_of(device)
     shown = set(attributes) | set(problems)
     if device.family is not None:
-        shown &= {*device.family.match, *device.family.family.rules}
+        shown &= {*device.family.match, *device.family.family.rules, *device.family.implied}
     return (
         device.address if device.family is None else device.where,
         device.family.name if device.family else "",

@@ -157,6 +157,7 @@ def _devices(found: Iterable[Classified]) -> list[dict[str, Any]]:
                 entry["functions"] = known["functions"]
             continue
         own = {name for name in device.family.attributes if _of_function(device.family, name)}
+        own |= device.family.implied.keys()
         attributes = _attributes(device)
         entry = entries.setdefault(device.address, {"address": device.address, "attributes": {}})
         entry["attributes"] |= {name: attributes[name] for name in attributes.keys() - own}

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from nova_devcompat.compat.kinds.floor import MET, UNMET, Floor
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
@@ -177,7 +178,7 @@ class AcceptSet:
         recorded = {attribute for attribute, _ in need.values}
         if not recorded.issuperset(self.attributes):
             verdicts += [
-                Verdict.unknown(self._reason(Code.NEED_MISSING, Actor.OPERATOR, attribute))
+                self._judge_unrecorded(attribute)
                 for attribute in self.attributes
                 if attribute not in recorded
             ]
@@ -215,6 +216,9 @@ class AcceptSet:
         if needed is None:
             return Verdict.unknown(self._reason(Code.NEED_UNKNOWN, Actor.GUEST, attribute))
         accepts = self.attributes.get(attribute)
+        if accepts is None and needed == frozenset([UNMET]):
+            # The guest's own device cannot be migrated from, whatever this one has.
+            return Verdict.reject(self._reason(Code.UNMET, Actor.GUEST, attribute, UNMET))
         if accepts is None:
             reason = self._reason(Code.NO_RULE, Actor.OPERATOR, attribute, needed=_listed(needed))
             return Verdict.unknown(reason)
@@ -238,6 +242,14 @@ class AcceptSet:
         if accepts.meets(needed):
             return Verdict.accept()
         return self._doubt(attribute, accepts, needed - accepts.accepted)
+
+    def _judge_unrecorded(self, attribute: str) -> Verdict:
+        """The verdict on what a guest needs of an attribute that its record does not have."""
+        accepts = self.attributes[attribute]
+        if accepts.kind == Floor.kind and accepts.frozen == frozenset([UNMET]):
+            # Such a device takes no guest, whatever that needs.
+            return Verdict.reject(self._reason(Code.BELOW_FLOOR, Actor.HOST, attribute, MET))
+        return Verdict.unknown(self._reason(Code.NEED_MISSING, Actor.OPERATOR, attribute))
 
     def _doubt(self, attribute: str, accepts: Accepts, missing: frozenset[str]) -> Verdict:
         """The verdict on values of which it is not known whether they are met."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
 from nova_devcompat.compat.attributes import Unreadable
+from nova_devcompat.compat.kinds.floor import Floor, Level
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.rules import Rule, UseNotKnown
 from nova_devcompat.compat.traits import Atom, check_name
@@ -52,17 +53,29 @@ class Family:
     :param name: matches ``[a-z][a-z0-9]*(_[a-z0-9]+)*``
     :param rules: by attribute
     :param subject: what guests depend on: a device that they are given, or their host
+    :param implied: rules that hold for devices of any family, by attribute. Nothing is said of one
+        that a device meets, or of which nothing is told: only a device that fails it has it in its
+        offer, and only guests on such a device need it
     :raises ValueError: a family or attribute that is no name
     """
 
     name: str
     rules: Mapping[str, Rule[Any, Any]]
     subject: Subject = Subject.DEVICE
+    implied: Mapping[str, Floor] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        for attribute in self.rules:
+        for attribute in (*self.rules, *self.implied):
             check_name(attribute)
+
+    def rule(self, attribute: str) -> Rule[Any, Any]:
+        """The rule for an attribute, an implied one among them.
+
+        :raises KeyError: there is none
+        """
+        rule = self.rules.get(attribute)
+        return self.implied[attribute] if rule is None else rule
 
     def offer(self, attributes: Mapping[str, object]) -> Offer:
         """What a device with these attributes can act as; never raises for what they hold."""
@@ -77,7 +90,23 @@ class Family:
                 parsed[attribute] = rule.parse_offer(raw)
             except Unreadable as error:
                 unknown[attribute] = (Code.OFFER_UNREADABLE, str(error))
+        for attribute, level in self.fails(attributes).items():
+            parsed[attribute] = level
         return Offer(family=self, parsed=parsed, unknown=unknown)
+
+    def fails(self, attributes: Mapping[str, object]) -> dict[str, Level]:
+        """What of the implied rules a device with these attributes is known to fail."""
+        found = {}
+        for attribute, rule in self.implied.items():
+            if attribute not in attributes:
+                continue
+            try:
+                level = rule.parse_offer(attributes[attribute])
+            except Unreadable:
+                continue
+            if not level.met:
+                found[attribute] = level
+        return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,12 +122,18 @@ class Offer:
     parsed: Mapping[str, Any]
     unknown: Mapping[str, tuple[str, str]]
 
+    @property
+    def _implied(self) -> list[str]:
+        """The implied rules of which it says something."""
+        says = (self.parsed, self.unknown)
+        return [name for name in self.family.implied if any(name in of for of in says)]
+
     def atoms(self) -> frozenset[Atom]:
         """All atoms that a guest on this device might come to need."""
         return frozenset(
             Atom(self.family.name, attribute, value)
             for attribute, value_of in self.parsed.items()
-            for value in self.family.rules[attribute].values(value_of)
+            for value in self.family.rule(attribute).values(value_of)
         )
 
     def in_use(self, attribute: str, used: object) -> frozenset[str] | None:
@@ -112,7 +147,7 @@ class Offer:
         texts = [text for text in listed if isinstance(text, str)]
         if attribute not in self.parsed or len(texts) < len(listed):
             return None
-        rule, offer = self.family.rules[attribute], self.parsed[attribute]
+        rule, offer = self.family.rule(attribute), self.parsed[attribute]
         try:
             values = frozenset(rule.canonical(text) for text in texts)
             if any(rule.check(offer, rule.parse_need(value)) for value in values):
@@ -149,12 +184,12 @@ class Offer:
             family=self.family.name,
             attributes={
                 attribute: self._accepts(attribute, wanted.get(attribute, ()))
-                for attribute in self.family.rules
+                for attribute in (*self.family.rules, *self._implied)
             },
         )
 
     def _accepts(self, attribute: str, values: Iterable[str]) -> Accepts:
-        rule = self.family.rules[attribute]
+        rule = self.family.rule(attribute)
         if attribute in self.unknown:
             return Accepts(kind=rule.kind, unknown=self.unknown[attribute])
         offer = self.parsed[attribute]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,6 +20,7 @@ from nova_devcompat.compat.need import DeviceNeed, host_slot
 from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.fleet.model import Fleet, Host, Place
+from nova_devcompat.host.implied import apart
 from nova_devcompat.sources.static import Inventory
 from nova_devcompat.wire import HostDocument, PublishedDevice
 
@@ -62,8 +64,7 @@ class Paper:
 
     def __init__(self, catalog: Catalog, inventory: Inventory) -> None:
         self._catalog = catalog
-        divides = any(family.of_functions for family in catalog.families.values())
-        self._dividing = catalog.on_paper() if divides else None
+        self._dividing = catalog.on_paper()
         self._kinds: dict[tuple[str, str], _Kind] = {}
         self._needs: dict[DeviceNeed, DeviceNeed] = {}
         #: Devices that belong to no family: (host, address).
@@ -95,7 +96,7 @@ class Paper:
 
     def _classified(self, host: str, devices: Iterable[Device]) -> Iterable[_Placed]:
         for device in sorted(devices, key=lambda device: device.address):
-            if self._dividing is not None and device.functions:
+            if device.functions:
                 yield from self._divided(host, self._dividing, device)
                 continue
             family = self._catalog.classify(device)
@@ -110,7 +111,7 @@ class Paper:
         found, problems = catalog.divide(device.address, {PAPER: device})
         for error in problems.values():
             raise error
-        for one in found:
+        for one in itertools.chain(*(apart(one, {PAPER: device}, {}) for one in found)):
             if one.family is None:
                 self.passed_over += [(host, address) for address in one.functions]
                 if len(found) == 1:
@@ -121,6 +122,7 @@ class Paper:
 
     def _kind(self, family: CatalogFamily, attributes: Mapping[str, object]) -> _Kind:
         facts = {name: attributes.get(name) for name in family.family.rules}
+        facts |= {name: attributes[name] for name in family.implied if name in attributes}
         key = (family.name, json.dumps(facts, sort_keys=True))
         kind = self._kinds.get(key)
         if kind is None:

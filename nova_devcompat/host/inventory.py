@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -25,6 +26,8 @@ from nova_devcompat.compat.device import Device, is_pci, normalise_address
 from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.traits import Atom
+from nova_devcompat.compat.verdict import Code
+from nova_devcompat.host.implied import apart
 from nova_devcompat.kit.once import Once
 from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import load_source
@@ -274,16 +277,9 @@ class HostReader:
     def survey(self, nodename: str) -> HostSurvey:
         """What the sources tell of a node now. Nothing is logged here."""
         catalog = self._keeper.current()
-        reports: dict[str, dict[str, Device]] = {}
         failed: dict[str, str] = {}
-        for name in sorted(catalog.sources):
-            try:
-                read = self._source(name, catalog).read(nodename)
-            except Exception as error:  # noqa: BLE001  of anybody's plugin
-                failed[name] = _why(name, error)
-                continue
-            for device in read:
-                reports.setdefault(normalise_address(device.address), {})[name] = device
+        reports = self._reports(nodename, catalog, catalog.sources, failed)
+        beside = self._reports(nodename, catalog, catalog.beside, failed) if reports else {}
         devices = []
         left_out = {}
         reasons = {name: f"source {name} cannot be used: {why}" for name, why in failed.items()}
@@ -296,12 +292,31 @@ class HostReader:
             except UnknownFamily as error:
                 left_out[address] = str(error)
             else:
-                devices += found
+                told = {**beside.get(address, {}), **by_source}
+                devices += itertools.chain(*(apart(one, told, reasons) for one in found))
                 devices += _in_doubt(catalog, address, problems)
                 left_out |= {function: str(error) for function, error in problems.items()}
         return HostSurvey(
             catalog=catalog, devices=tuple(devices), failed=failed, left_out=left_out
         )
+
+    def _reports(
+        self, nodename: str, catalog: Catalog, sources: Iterable[str], failed: dict[str, str]
+    ) -> dict[str, dict[str, Device]]:
+        """What sources tell of each device, by its address.
+
+        :param failed: gets why one tells nothing, by its name
+        """
+        reports: dict[str, dict[str, Device]] = {}
+        for name in sorted(sources):
+            try:
+                read = self._source(name, catalog).read(nodename)
+            except Exception as error:  # noqa: BLE001  of anybody's plugin
+                failed[name] = _why(name, error)
+                continue
+            for device in read:
+                reports.setdefault(normalise_address(device.address), {})[name] = device
+        return reports
 
     def read(self, nodename: str) -> HostDevices:
         """The devices of a node now. What cannot be read is logged once and left out."""
@@ -417,6 +432,10 @@ def _offer(family: CatalogFamily, merged: Classified) -> Offer:
         attribute: (code, detail or _short(merged.problems.get(attribute, "")))
         for attribute, (code, detail) in offer.unknown.items()
     }
+    for attribute in family.implied:
+        # It may be that it fails.
+        if attribute not in offer.parsed and attribute in merged.problems:
+            unknown[attribute] = (Code.OFFER_MISSING, _short(merged.problems[attribute]))
     return dataclasses.replace(offer, unknown=unknown)
 
 

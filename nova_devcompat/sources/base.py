@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from nova_devcompat.compat.device import Device, Function, normalise_address
+from nova_devcompat.compat.kinds import Floor
 from nova_devcompat.compat.types import AttributeType
 
 __all__ = [
@@ -78,6 +79,12 @@ class Source(abc.ABC):
     #: Likewise those that it tells of each function, of a source whose devices have functions.
     #: Since 1.3.
     function_attribute_types: ClassVar[Mapping[str, AttributeType] | None] = None
+    #: Rules for attributes of functions that hold whatever the family of a device: of every family
+    #: that reads the source. Since 1.3.
+    implied: ClassVar[Mapping[str, Floor]] = {}
+    #: Whether it can be read on every host, so that what it implies holds of every family of
+    #: devices. Since 1.3.
+    everywhere: ClassVar[bool] = False
     #: Whether it may tell others too, as text, whose names only the host knows. Since 1.3.
     tells_more: ClassVar[bool] = False
 
@@ -102,6 +109,18 @@ class Source(abc.ABC):
         :raises ValueError: it cannot read that, and why
         """
         raise ValueError(f"source {cls.name!r} reads no files that a catalog names")
+
+    @classmethod
+    def is_of_function(cls, pattern: str) -> bool:
+        """Whether a file that a catalog names is one of each function, although it is written as
+        one of the device.
+
+        Asked of a source with ``check_file``, which finds such in ``options.function_attributes``.
+        Since 1.3.
+
+        :param pattern: a glob that :meth:`check_file` has let through
+        """
+        return False
 
     @abc.abstractmethod
     def read(self, host: str) -> Sequence[Device]:

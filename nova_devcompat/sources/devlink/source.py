@@ -13,9 +13,11 @@ import operator
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 from nova_devcompat.compat.device import PCI_IDENTIFIERS, Device, is_pci
+from nova_devcompat.compat.kinds import Floor
 from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.once import Once
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
@@ -177,6 +179,9 @@ class DevlinkSource(Source):
     name = "devlink"
     attribute_types = ATTRIBUTE_TYPES
     function_attribute_types = {"migratable": AttributeType.TEXT}
+    # mlx5_vfio_pci migrates no function whose port says that it is not migratable
+    # (drivers/vfio/pci/mlx5/cmd.c, mlx5vf_cmd_set_migratable).
+    implied = MappingProxyType({"migratable": Floor(at="1")})
     # Each driver has versions of its own.
     tells_more = True
 

@@ -23,6 +23,9 @@ NONE = "none"
 #: The vGPU type of what makes mdevs: these have types, and Nova keeps them apart.
 MDEV = "mdev"
 
+#: What a pattern begins with that is read below each function, and gives a list.
+VIRTUAL = "virtfn*/"
+
 _NVIDIA = "10de"
 _TYPE_FILE = "nvidia/current_vgpu_type"
 _CREATABLE_FILE = "nvidia/creatable_vgpu_types"
@@ -152,7 +155,7 @@ class FunctionReader:
                 del facts.attributes["vgpu_type"]
                 facts.read("vgpu_type", read, optional=True)
         for name, pattern in self._patterns.items():
-            facts.read(name, functools.partial(self._matching, folder, pattern), optional=True)
+            facts.read(name, functools.partial(self._file, folder, pattern), optional=True)
         plain = self._plain(driver)
         if not (facts.attributes or facts.problems):
             return plain
@@ -164,6 +167,12 @@ class FunctionReader:
                 {**plain.problems, **facts.problems},
             )
         return function
+
+    def _file(self, folder: str, pattern: str) -> str | list[str]:
+        if not pattern.startswith(VIRTUAL):
+            return self._matching(folder, pattern)
+        value = self._matching(folder, pattern.removeprefix(VIRTUAL))
+        return [value] if isinstance(value, str) else value
 
     def add_creatable(self, facts: Facts, functions: Mapping[str, Function]) -> None:
         """Add the types that a function of a device can be made now, if it has one without a type.

@@ -10,9 +10,11 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 from nova_devcompat.compat.device import PCI_IDENTIFIERS, Device
+from nova_devcompat.compat.kinds import Floor
 from nova_devcompat.compat.traits import check_name
 from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.once import Once
@@ -24,6 +26,7 @@ from nova_devcompat.sources.sysfs.files import (
     CannotRead,
     Reader,
 )
+from nova_devcompat.sources.sysfs.functions import VIRTUAL
 from nova_devcompat.sources.sysfs.scan import Found, Scan, State
 
 LOG = logging.getLogger(__name__)
@@ -102,6 +105,11 @@ def check_pattern(attribute: str, pattern: str) -> None:
             f"attribute {attribute!r}: {pattern!r} is not a path relative to a device's folder; "
             "write one like 'vendor/caps' or 'vendor/cap_*', without '..' and '**'"
         )
+    if pattern.startswith("virtfn") and not (pattern.startswith(VIRTUAL) and pattern != VIRTUAL):
+        raise ValueError(
+            f"attribute {attribute!r}: {pattern!r} would be read of some functions and said of "
+            "all; write the path below a function's folder, and 'of: function' beside it"
+        )
 
 
 class SysfsSource(Source):
@@ -128,7 +136,8 @@ class SysfsSource(Source):
     - ``vgpu_creatable``: mapping from number to name of the vGPU types that a function of an
       NVIDIA GPU without one can be made now
     - what ``options.attributes`` names: the file's text; of a pattern with wildcards the list of
-      its files' texts, in the order of their paths
+      its files' texts, in the order of their paths. A pattern that begins with ``virtfn*/`` is
+      read of each function instead, as a list of one
 
     Of each function, or of a device without functions as of its only one:
 
@@ -155,6 +164,10 @@ class SysfsSource(Source):
     attribute_types = ATTRIBUTE_TYPES
     function_attribute_types = FUNCTION_ATTRIBUTE_TYPES
     capabilities = frozenset({"check_file"})
+    # QEMU migrates no device whose driver hands on no state (hw/vfio/migration.c,
+    # vfio_migration_realize: "VFIO migration is not supported in kernel").
+    implied = MappingProxyType({"vf_driver_migrates": Floor(at="1")})
+    everywhere = True
 
     def __init__(
         self,
@@ -187,6 +200,11 @@ class SysfsSource(Source):
     def check_file(cls, attribute: str, pattern: str) -> None:
         """Look at what a catalog says of a file, see :func:`check_pattern`."""
         check_pattern(attribute, pattern)
+
+    @classmethod
+    def is_of_function(cls, pattern: str) -> bool:
+        """Whether a pattern begins with ``virtfn*/``: what is below is a fact of each function."""
+        return pattern.startswith(VIRTUAL)
 
     def check(self) -> None:
         """Look whether sysfs is there.

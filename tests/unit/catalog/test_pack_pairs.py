@@ -50,6 +50,7 @@ HOSTS = {
     ("hisi_acc_vf", "hisi_hpre_vf"): HISI,
     ("mtty", "mtty"): {"mdev_type": ["mtty-1", "mtty-2"], "driver_srcversion": "DE2A1D66"},
     ("gvtg", "gvtg"): {"mdev_type": "i915-GVTg_V5_4", "aggregator": "2", "pv_mode": ["none"]},
+    ("vfio_pci", "vfio_pci"): {"vf_driver_migrates": "1", "vf_driver": "virtio_vfio_pci"},
     ("virtio_vdpa", "virtio_vdpa"): {"features": ["CSUM", "VERSION_1"]},
     ("qemu_machine", "qemu_machine"): {
         "machine_types": ["pc-q35-8.2", "microvm"],
@@ -85,6 +86,8 @@ REFUSED = {
     "mdev_type": ["mtty-1"],
     "driver_srcversion": "0A1B2C3D",
     "aggregator": "1",
+    "vf_driver_migrates": "0",
+    "vf_driver": "mlx5_vfio_pci",
     "pv_mode": ["ppgtt"],
     "features": ["CSUM"],
     "machine_types": ["pc-q35-9.2"],
@@ -202,3 +205,26 @@ def test_what_a_host_does_not_tell_is_never_accepted(pack, name, attribute):
     verdict, ruling = ruled(pack, need, {**facts, attribute: None}, published=False)
     assert verdict.outcome is Outcome.UNKNOWN
     assert not ruling.accepts
+
+
+@pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize(("pack", "name"), HOSTS)
+def test_functions_that_cannot_migrate_are_refused_by_each(pack, name, published):
+    """By what holds of every family: from such a function, to one, and whatever is recorded."""
+    family = catalog_of(pack).families[name]
+    if family.of_host:
+        assert not family.implied
+        return
+    asked = {"vf_driver_migrates", *["migratable"] * ("devlink" in family.sources)}
+    assert set(family.implied) == asked - set(family.family.rules)
+    good = HOSTS[pack, name]
+    for attribute in family.implied:
+        bad = {**good, attribute: "0"}
+        for here, there in ((good, bad), (bad, good), (bad, bad)):
+            need = started(pack, name, here)
+            verdict, ruling = ruled(pack, need, there, published=published)
+            assert verdict.outcome is Outcome.REJECT, str(verdict)
+            assert {reason.attribute for reason in verdict.reasons} == {attribute}
+            assert not ruling.accepts
+        need = started(pack, name, good)
+        assert ruled(pack, need, {**good, attribute: "1"}, published=published)[1].accepts

@@ -38,7 +38,7 @@ from tests.unit.sources.test_libvirt import Connection
 NAMES = [
     "gvtg", "hisi_acc_vf", "libvirt", "mlx5_vf", "mtty", "nova_minima", "nvidia_vgpu",
     "nvidia_vgpu_same_driver", "pds_vf", "qat_gen4_vf", "qat_gen5_vf", "qat_gen6_vf", "qemu",
-    "qemu_machine", "virtio_vdpa", "xe_vf",
+    "qemu_machine", "vfio_pci", "virtio_vdpa", "xe_vf",
 ]  # fmt: skip
 DOCS = pathlib.Path(__file__).parents[3] / "doc/source"
 
@@ -68,7 +68,7 @@ def test_all_load_together():
     assert sorted(catalog_of(*NAMES).families) == [
         "gvtg", "hisi_hpre_vf", "hisi_sec_vf", "hisi_zip_vf", "libvirt", "mlx5_vf", "mtty",
         "nova_minima", "nvidia_vgpu", "pds_vf", "qat_401xx_vf", "qat_402xx_vf", "qat_420xx_vf",
-        "qat_4xxx_vf", "qat_6xxx_vf", "qemu", "qemu_machine", "virtio_vdpa", "xe_vf",
+        "qat_4xxx_vf", "qat_6xxx_vf", "qemu", "qemu_machine", "vfio_pci", "virtio_vdpa", "xe_vf",
     ]  # fmt: skip
 
 
@@ -213,6 +213,7 @@ def host(tmp_path):
         vf_device="e211",
     )  # fmt: skip
     tree.functions(XE, 2, driver="xe-vfio-pci")
+    tree.pci("0000:05:00.0", vendor="8086", device="1572", driver="vfio-pci")
     tree.module("mtty", version="0.1", srcversion="DE2A1D66B5B3C4A0F0B3A11")
     tree.mdev_types("mtty", sysfs_trees.MTTY_TYPES, "devices/virtual/mtty/mtty")
     (tree.root / "class/mtty").mkdir(parents=True)
@@ -294,6 +295,10 @@ def test_each_finds_its_devices_without_the_others(host, name):
         return
     mine = {(one.address, one.family.name) for one in found.devices if one.family is not None}
     assert mine
+    if all(one.fallback for one in found.catalog.families.values()):
+        # Alone, it has what others have too.
+        assert mine > {one for one in together if one[1] in found.catalog.families}
+        return
     assert mine == {(address, own) for address, own in together if own in found.catalog.families}
 
 
@@ -467,6 +472,17 @@ DECISIONS = [
     (
         "qemu_machine", "qemu_machine", machines(["pc-q35-8.2"]), machines(["pc-q35-8.2"]),
         UNKNOWN,
+    ),
+    *(
+        (
+            "vfio_pci", "vfio_pci", {"vf_driver": "mlx5_vfio_pci", "vf_driver_migrates": "1"},
+            {"vf_driver": driver, "vf_driver_migrates": migrates}, outcome,
+        )
+        for driver, migrates, outcome in (
+            ("mlx5_vfio_pci", "1", ACCEPT),
+            ("pds_vfio_pci", "1", REJECT),
+            ("vfio_pci", "0", REJECT),
+        )
     ),
     ("xe_vf", "xe_vf", xe(), xe(), ACCEPT),
     ("xe_vf", "xe_vf", xe(), xe(product_id="b080"), REJECT),
