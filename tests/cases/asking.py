@@ -99,14 +99,16 @@ def _hosts(case: Case, scratch: pathlib.Path) -> Iterator[Answer]:
     except DocumentError as error:
         yield from _errors(expected, error)
         return
-    home = _machine(case, "source", content["source"], "source", scratch / "source")
-    here = home.read(keeper)
     address, xml = stated.get("device"), case.text(stated["xml"]) if "xml" in stated else None
+    claimed = (address, stated.get("parent"))
+    home = _machine(case, "source", content["source"], "source", scratch / "source", claimed)
+    here = home.read(keeper)
     need = _need(here, home, address, stated.get("parent"), xml)
     for number, (name, there) in enumerate(content["destinations"].items()):
         place = f"destinations.{name}"
-        machine = _machine(case, "destination", there, place, scratch / str(number))
         to = there.get("device", address)
+        claimed = (to, there.get("parent") or stated.get("parent"))
+        machine = _machine(case, "destination", there, place, scratch / str(number), claimed)
         parent = there.get("parent") or (to and machine.parent_of(to))
         if parent is None and "device" not in there:
             parent = stated.get("parent")
@@ -114,10 +116,17 @@ def _hosts(case: Case, scratch: pathlib.Path) -> Iterator[Answer]:
         yield Answer(what=name, expected=expected[name], verdict=verdict[0], reason=verdict[1])
 
 
-def _machine(case: Case, shape: str, stated: object, place: str, folder: pathlib.Path) -> Machine:
+def _machine(
+    case: Case,
+    shape: str,
+    stated: object,
+    place: str,
+    folder: pathlib.Path,
+    claimed: tuple[str | None, str | None] = (None, None),
+) -> Machine:
     folder.mkdir()
     host = {key: keys(shape, stated, place)[key] for key in SHAPES["source"] & set(stated or ())}
-    return Machine(case, host, place, folder)
+    return Machine(case, host, place, folder, claimed)
 
 
 def _keeper(case: Case) -> CatalogKeeper:

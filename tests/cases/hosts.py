@@ -39,15 +39,21 @@ class Machine:
     :param stated: what each of its sources reads
     :param place: where that stands in the case
     :param folder: an empty one, of its own
+    :param claimed: the address that the guest has or would get there, and that of its parent
     """
 
     def __init__(
-        self, case: Case, stated: Mapping[str, Any], place: str, folder: pathlib.Path
+        self,
+        case: Case,
+        stated: Mapping[str, Any],
+        place: str,
+        folder: pathlib.Path,
+        claimed: tuple[str | None, str | None] = (None, None),
     ) -> None:
         self._case = case
         self._stated = stated
         self._place = place
-        self._tree = _tree(stated.get("sysfs"), f"{place}.sysfs", folder / "sys")
+        self._tree = _tree(stated.get("sysfs"), f"{place}.sysfs", folder / "sys", claimed)
         self._kernel = _kernel(self._file_or_mapping("devlink"), f"{place}.devlink")
         self._inventory = folder / "inventory.yaml"
         self._libvirt = stated.get("libvirt")
@@ -135,7 +141,9 @@ def _text(value: object) -> str:
     return f"{value:04d}" if type(value) is int else str(value)
 
 
-def _tree(stated: object, place: str, root: pathlib.Path) -> Tree:
+def _tree(
+    stated: object, place: str, root: pathlib.Path, claimed: tuple[str | None, str | None]
+) -> Tree:
     content = keys("sysfs", stated, place)
     root.mkdir()
     tree = Tree(root)
@@ -146,7 +154,7 @@ def _tree(stated: object, place: str, root: pathlib.Path) -> Tree:
         device = keys("pci", one, at)
         if "address" not in device:
             raise BadCase(f"{at}: address is missing")
-        _pci(tree, device, at)
+        _pci(tree, device, at, claimed[0] if claimed[1] == device["address"] else None)
     return tree
 
 
@@ -158,7 +166,7 @@ def _module(tree: Tree, stated: Mapping[str, Any]) -> None:
         tree.holder(stated["name"], held)
 
 
-def _pci(tree: Tree, stated: Mapping[str, Any], place: str) -> None:
+def _pci(tree: Tree, stated: Mapping[str, Any], place: str, claimed: str | None) -> None:
     address = stated["address"]
     facts: dict[str, Any] = {
         name: _text(stated[name])
@@ -176,15 +184,33 @@ def _pci(tree: Tree, stated: Mapping[str, Any], place: str) -> None:
     tree.pci(address, **facts)
     _write(tree, address, mapped(stated.get("files"), f"{place}.files"))
     if stated.get("vfs") is not None:
-        _functions(tree, address, keys("vfs", stated["vfs"], f"{place}.vfs"), f"{place}.vfs")
+        functions = keys("vfs", stated["vfs"], f"{place}.vfs")
+        _functions(tree, address, functions, f"{place}.vfs", claimed)
     if stated.get("mdev_types"):
         tree.mdev_types(address, mapped(stated["mdev_types"], f"{place}.mdev_types"))
 
 
-def _functions(tree: Tree, parent: str, stated: Mapping[str, Any], place: str) -> None:
+def _offset(parent: str, count: int, claimed: str | None) -> int:
+    """How far the first function is from its parent, which every device decides for itself.
+
+    :param claimed: the address of a function; where eight would leave it out, it is the first
+    """
+    distance = 8 if claimed is None else _number(claimed) - _number(parent)
+    return distance if 0 < distance < 256 and not 8 <= distance < 8 + count else 8
+
+
+def _number(address: str) -> int:
+    bus, slot = address.split(":")[-2:]
+    return int(bus, 16) * 256 + int(slot[:2], 16) * 8 + int(slot[3:])
+
+
+def _functions(
+    tree: Tree, parent: str, stated: Mapping[str, Any], place: str, claimed: str | None
+) -> None:
     each = mapped(stated.get("each"), f"{place}.each")
     drivers = mapped(stated.get("drivers"), f"{place}.drivers")
-    made = tree.functions(parent, int(stated.get("count", 0)), driver=stated.get("driver"))
+    count, driver = int(stated.get("count", 0)), stated.get("driver")
+    made = tree.functions(parent, count, driver=driver, offset=_offset(parent, count, claimed))
     for name in (*each, *drivers):
         if name not in map(str, range(len(made))):
             raise BadCase(f"{place}: there is no function {name}")
