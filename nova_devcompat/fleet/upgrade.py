@@ -21,6 +21,7 @@ from nova_devcompat.compat.policy import Mode, Policy, Ruling
 from nova_devcompat.compat.ruling import NO_RECORD
 from nova_devcompat.compat.verdict import Code as ReasonCode
 from nova_devcompat.compat.verdict import Reason
+from nova_devcompat.fleet import coverage
 from nova_devcompat.fleet.cloud import Cloud
 from nova_devcompat.fleet.model import Fleet, Host, RunningGuest
 from nova_devcompat.fleet.stranded import Stranded
@@ -171,6 +172,32 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
             return Result(Code.WARNING, " ".join(lines))
         return Result(Code.SUCCESS, f"{_many(hosts, 'node')} published.")
 
+    def check_families(self) -> Result:
+        """Whether each family matches something, and all of it is known."""
+        if isinstance(self._catalog, CatalogError):
+            return _NO_CATALOG
+        hosts = self._fleet.hosts
+        without = coverage.unmatched(self._catalog, hosts)
+        nowhere = coverage.nowhere(without, hosts)
+        doubtful = coverage.in_doubt(hosts)
+        lines = []
+        if nowhere:
+            lines.append(
+                f"{_listed(nowhere)}: no device or part of any host matches. Is 'match' right, "
+                "and does a source list them ('nova-devcompat device list --all' there)?"
+            )
+        if doubtful:
+            lines.append(
+                f"Not all is known, so that guests are refused: {_listed(doubtful, '; ')}."
+            )
+        code = Code.WARNING if lines else Code.SUCCESS
+        lines += [
+            f"{name}: nothing on {_listed(hosts)}."
+            for name, hosts in without.items()
+            if hosts and name not in nowhere
+        ]
+        return Result(code, " ".join(lines) or None)
+
     # --- the guests -----------------------------------------------------------------------------
 
     def check_records(self) -> Result:
@@ -259,6 +286,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         ("Catalog", check_catalog),
         ("Catalog of the hosts", check_hosts_catalog),
         ("Hosts that publish", check_publishing),
+        ("Families on the hosts", check_families),
         ("Records of guests", check_records),
         ("Guests without another host", check_stranded),
         ("Stages that begin", check_stages),

@@ -69,7 +69,7 @@ class UpgradeCheckTest(DeviceCompatFleet):
         before = ("--as-of", "2027-01-01")
         found = self.check(*before, status=0)
         digest = load_catalog([self.catalog_file]).digest
-        self.assertEqual(9, len(found))
+        self.assertEqual(10, len(found))
         self.assertEqual({0}, {code for code, _ in found.values()})
         self.assertIn(f"Digest {digest}; families: gpu", found["Catalog"][1])
         self.assertIn("3 nodes published", found["Hosts that publish"][1])

@@ -17,7 +17,7 @@ from nova_devcompat.catalog import Catalog, CatalogFamily
 from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.stages import Moment, Stage
 from nova_devcompat.cli.main import main
-from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.kinds import Semver
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
@@ -130,7 +130,7 @@ def test_all_is_well(capsys):
     assert checks(cloud).check() is Code.SUCCESS
     assert cloud.asked == 1
     out = capsys.readouterr().out
-    assert out.count("Result: Success") == len(upgrade.UpgradeChecks._upgrade_checks) == 9
+    assert out.count("Result: Success") == len(upgrade.UpgradeChecks._upgrade_checks) == 10
 
 
 def test_shim(monkeypatch):
@@ -187,7 +187,12 @@ def test_no_catalog():
     assert code is Code.FAILURE
     assert text.startswith("c.yaml:1: bad; c.yaml:2: bad;")
     assert text.endswith("c.yaml:10: bad; and 2 more.")
-    for check in (found.check_hosts_catalog, found.check_stranded, found.check_stages):
+    for check in (
+        found.check_hosts_catalog,
+        found.check_families,
+        found.check_stranded,
+        found.check_stages,
+    ):
         assert told(check()) == (Code.WARNING, "Not checked, for want of a catalog.")
 
 
@@ -206,6 +211,49 @@ def test_hosts_that_do_not_publish():
     assert text.startswith("1 of 4 nodes published nothing: b. Is compute_driver")
     assert "cannot be read: c (stats document: malformed" in text
     assert "d (stats document: written in format 2 by a newer nova-devcompat" in text
+
+
+def test_families():
+    found = checks(Cloud({"a": ["1.2"], "b": []}), catalog())
+    assert told(found.check_families()) == (Code.SUCCESS, "gpu: nothing on b.")
+    assert told(checks(Cloud({"a": ["1.2"], "c": "{"})).check_families()) == (Code.SUCCESS, None)
+    assert told(checks(Cloud({"a": "", "c": "{"})).check_families()) == (Code.SUCCESS, None)
+
+    host = dataclasses.replace(FAMILY, name="hv", subject=Subject.HOST)
+    both = dataclasses.replace(
+        catalog(),
+        families={
+            **catalog().families,
+            "hv": CatalogFamily(family=host, match={"x": "h"}, source="static"),
+        },
+    )
+    code, text = told(checks(Cloud({"a": ["1.2"], "b": ["1.2"]}), both).check_families())
+    assert code is Code.WARNING
+    assert text.startswith("hv: no device or part of any host matches. Is 'match' right, ")
+
+
+def test_devices_in_doubt():
+    """As hosts publish what two families match, or what their primary source does not list."""
+    why = "source devlink does not list 0000:81:00.0"
+    doubtful = FAMILY.offer({"version": None})
+    doubtful = dataclasses.replace(
+        doubtful, unknown={"version": (ReasonCode.OFFER_MISSING, why)}
+    ).accept_set(())
+    devices = (
+        wire.PublishedDevice(address="0000:81:00.0", accepts=doubtful),
+        wire.PublishedDevice(
+            address="0000:82:00.0",
+            accepts=doubtful,
+            functions=("0000:82:00.1-0000:82:00.4",),
+        ),
+    )
+    text = wire.dump_stats(wire.HostDocument(catalog="d", devices=devices))
+    code, details = told(checks(Cloud({"a": text, "b": ["1.2"]})).check_families())
+    assert code is Code.WARNING
+    assert details == (
+        "Not all is known, so that guests are refused: a: 0000:81:00.0 0000:82:00.1-0000:82:00.4 "
+        f"of gpu: version: {why}."
+    )
 
 
 def test_records():
