@@ -249,7 +249,7 @@ class DevlinkSource(Source):
             for device in devices
         ]
 
-    def _answers(self, deadline: float) -> dict[Handle, Info | str]:
+    def _answers(self, deadline: float) -> dict[Handle, Info | _NoInfo]:
         """What devlink says of each device, or why it says nothing."""
         try:
             infos, handles = self._ask(self._all, _infos_and_handles)
@@ -262,20 +262,20 @@ class DevlinkSource(Source):
         self._once.is_over(_FAMILY)
         self._log("devlink's answer for all devices", "")
         self._each.clear()
-        answers: dict[Handle, Info | str] = {info.handle: info for info in infos}
+        answers: dict[Handle, Info | _NoInfo] = {info.handle: info for info in infos}
         # In a dump the kernel passes over a device whose driver has nothing to say
         # (net/devlink/dev.c, devlink_nl_info_get_dump_one), as if it were not there.
         for handle in handles:
-            answers.setdefault(handle, _NoInfo(_NOTHING_SAID))
+            answers.setdefault(handle, _NOTHING_SAID)
         return answers
 
-    def _one_by_one(self, problem: SourceError, deadline: float) -> dict[Handle, Info | str]:
+    def _one_by_one(self, problem: SourceError, deadline: float) -> dict[Handle, Info | _NoInfo]:
         handles = list(self._known)
         if not isinstance(problem, TimedOut):
             # With what hangs, a list would hang too.
             with contextlib.suppress(SourceError, NoFamily):
                 handles = self._ask(self._all, Conversation.handles)
-        answers: dict[Handle, Info | str] = {}
+        answers: dict[Handle, Info | _NoInfo] = {}
         for handle in handles:
             call = self._each.get(handle)
             if call is None or not call.stuck:
@@ -285,9 +285,10 @@ class DevlinkSource(Source):
                 answers[handle] = self._ask(call, operator.methodcaller("info", handle))
             except _Passed as passed:
                 if passed.code == errno.EOPNOTSUPP:
-                    answers[handle] = _NoInfo(_NOTHING_SAID)
+                    answers[handle] = _NOTHING_SAID
             except (SourceError, NoFamily) as error:
-                answers[handle] = str(error) or "there is no devlink any more"
+                why = str(error) or "there is no devlink any more"
+                answers[handle] = _NoInfo(why)
         if not any(isinstance(answer, Info) for answer in answers.values()):
             raise problem
         self._log("devlink's answer for all devices", f"{problem}; each is asked on its own")
@@ -317,13 +318,13 @@ class DevlinkSource(Source):
                 f"devlink cannot be asked: {error}; let the service use netlink sockets"
             ) from error
 
-    def _devices(self, answers: Mapping[Handle, Info | str]) -> list[Device]:
+    def _devices(self, answers: Mapping[Handle, Info | _NoInfo]) -> list[Device]:
         identities = self._identify(answers)
         known: dict[Handle, Facts] = {}
         found: list[Device] = []
         for handle in sorted(answers, key=str):
             answer = answers[handle]
-            problem = answer if isinstance(answer, str) and type(answer) is not _NoInfo else ""
+            problem = answer.why if isinstance(answer, _NoInfo) and answer.is_fault else ""
             identity: Facts | None = Facts()
             if handle.bus == "pci":
                 identity = identities.get(handle.device, identity)
@@ -335,7 +336,7 @@ class DevlinkSource(Source):
                 before = self._known.get(handle)
                 if before is not None:
                     known[handle] = before
-                said = _silent(before, answer)
+                said = _silent(before, answer.why)
             facts = Facts()
             facts.add(identity)
             facts.add(said)
@@ -396,15 +397,22 @@ class _Passed(SourceError):
         self.code = code
 
 
-class _NoInfo(str):
-    """Why a driver says nothing of a device: no fault, unless a family wants to know."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _NoInfo:
+    """That devlink says nothing of a device.
 
-    __slots__ = ()
+    :param why: as the device's attributes have it for a problem
+    :param is_fault: whether it is worth a WARNING, although no family may want to know
+    """
+
+    why: str
+    is_fault: bool = True
 
 
-_NOTHING_SAID = (
+_NOTHING_SAID = _NoInfo(
     "devlink says nothing of the device (Operation not supported); look at its driver and its "
-    "firmware in dmesg"
+    "firmware in dmesg",
+    is_fault=False,
 )
 
 
