@@ -130,6 +130,25 @@ def test_devices_of_no_family(run):
     assert rows == {"0000:00:02.0": "", QAT: "qat_4xxx_vf", NIC: "nic"}
 
 
+def test_devices_that_several_families_match_are_said(run, tmp_path):
+    """And those that their primary source does not list."""
+    (tmp_path / "d.yaml").write_text(
+        "meta: {schema_version: '1.0'}\n"
+        "families:\n"
+        "  other: {match: {class: '020000'}, source: sysfs, rules: {revision: equal}}\n"
+        "  gpu: {match: {vendor_id: '8086', product_id: '4941'}, source: static, "
+        "rules: {version: equal}}\n"
+    )
+    (tmp_path / "i.yaml").write_text("meta: {schema_version: '1.0'}\nhosts: {cmp1: {devices: []}}")
+    files = ("--catalog", "c.yaml", "--catalog", "d.yaml", "--inventory", "i.yaml")
+    status, out, _ = run("device", "list", *files, "-f", "json")
+    rows = {row["address"]: row for row in json.loads(out)}
+    assert status == 0
+    assert "matches several families: nic, other" in str(rows[NIC]["problems"])
+    assert rows[QAT]["family"] == "gpu"
+    assert rows[QAT]["problems"]["version"] == f"source static does not list {QAT}"
+
+
 def test_what_cannot_be_read_is_said(run, tree):
     file = tree.root / tree.folder(QAT) / "qat/cfg_services"
     file.write_bytes(b"\xff\xfe\n")
