@@ -46,8 +46,7 @@ NIC = {
     "mlx5_vf": {
         "match": {"vendor_id": "15b3", "product_id": "101e"},
         "source": "sysfs",
-        "attributes": {"vf_driver": {"source": "sysfs", "of": "function"}},
-        "rules": {"vf_driver": "equal"},
+        "rules": {"revision": "equal"},
     }
 }
 
@@ -210,7 +209,7 @@ class UntrackedVgpuTest(FunctionsTest):
 
 
 class DriverTest(FunctionsTest):
-    """Functions that are bound to a driver which cannot migrate."""
+    """Functions that are bound to a driver which cannot migrate; their family does not ask."""
 
     DEVICE_SPEC = [{**VF_SPEC, "resource_class": "CUSTOM_VF"}]
     ALIASES = [VF_BY_CLASS]
@@ -247,5 +246,9 @@ class DriverTest(FunctionsTest):
         self.assert_stays("a", moved, server)
         self.assertEqual(["b"], moved.tried)
         self.assertRegex(
-            self.refusals(server)["b"], "vf_driver: needs mlx5_vfio_pci, offered vfio_pci"
+            self.refusals(server)["b"], "vf_driver_migrates: needs met, offered 0, floor 1"
         )
+        # Nor can the guest of such a function go where all is well.
+        stuck = self.boot("b", VF)
+        self.assertIn("mlx5_vf.vf_driver_migrates=unmet", self.needed(stuck))
+        self.assert_stays("b", self.live_migrate(stuck, "a"), stuck)
