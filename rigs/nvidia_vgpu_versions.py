@@ -19,16 +19,21 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 
-HEADER = "src/nvidia/inc/kernel/vgpu/vgpu_version.h"
+#: Where the header is, up to branch 550 and since.
+HEADERS = (
+    "src/nvidia/kernel/inc/vgpu/vgpu_version.h",
+    "src/nvidia/inc/kernel/vgpu/vgpu_version.h",
+)
 
 COMMENT = """\
 # Which vGPU versions NVIDIA's host drivers support, for planning: on a live host NVML's word
 # counts.
 #
-# Read off src/nvidia/inc/kernel/vgpu/vgpu_version.h at each release of NVIDIA's
-# open-gpu-kernel-modules (NV_VGPU_MIN_ and NV_VGPU_MAX_SUPPORTED_GRIDSW_VERSION_EXTERNAL_MAJOR and
-# _MINOR, hexadecimal): the first and the last release that has these values, and all published
-# ones between them. What is assumed of releases outside of these spans, catalog/nvidia.py says.
+# Read off src/nvidia/inc/kernel/vgpu/vgpu_version.h, until branch 550 src/nvidia/kernel/inc/vgpu/
+# vgpu_version.h, at each release of NVIDIA's open-gpu-kernel-modules (NV_VGPU_MIN_ and
+# NV_VGPU_MAX_SUPPORTED_GRIDSW_VERSION_EXTERNAL_MAJOR and _MINOR, hexadecimal): the first and the
+# last release that has these values, and all published ones between them. What is assumed of
+# releases outside of these spans, catalog/nvidia.py says.
 #
 # Made by: python -m rigs.nvidia_vgpu_versions CLONE
 meta:
@@ -81,14 +86,17 @@ def _branch(release: str) -> str:
 
 
 def read(clone: pathlib.Path) -> Iterator[tuple[str, Range]]:
-    """The releases of a clone that have a range."""
+    """The releases of a clone that have a range.
+
+    :raises ValueError: one has the header nowhere that is known here
+    """
     for tag in _git(clone, "tag", "--list").split():
         if not _TAG.fullmatch(tag):
             continue
-        try:
-            found = bounds(_git(clone, "show", f"{tag}:{HEADER}"))
-        except subprocess.CalledProcessError:
-            continue  # the file is not there
+        there = _git(clone, "ls-tree", "--name-only", tag, *HEADERS).split()
+        if not there:
+            raise ValueError(f"{tag} has none of {', '.join(HEADERS)}; see where its header is")
+        found = bounds(_git(clone, "show", f"{tag}:{there[0]}"))
         if found is not None:
             yield tag, found
 
