@@ -61,7 +61,9 @@ class DeviceCompatDriver(Recording, Admission):
         inventory = HostReader(
             keeper,
             SourceOptions(
-                inventory=pathlib.Path(CONF.devcompat.inventory), libvirt_uri=self._libvirt_uri()
+                inventory=pathlib.Path(CONF.devcompat.inventory),
+                libvirt_uri=self._libvirt_uri(),
+                memory_source="file" if CONF.libvirt.file_backed_memory else "anonymous",
             ),
         )
         problem = problem_at_start(CONF, inventory.check)

@@ -45,6 +45,8 @@ class SourceOptions:
     :param function_attributes: as ``attributes``, of each function and relative to its folder.
         Since 1.3
     :param libvirt_uri: what Nova's driver asks libvirt at, '' where it is not libvirt's. Since 1.3
+    :param memory_source: what the hypervisor's configuration has guests' memory be, ``file`` or
+        ``anonymous``; None where that is not known. Since 1.3
     """
 
     inventory: pathlib.Path | None = None
@@ -52,6 +54,7 @@ class SourceOptions:
     sysfs_root: str = "/sys"
     function_attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     libvirt_uri: str = ""
+    memory_source: str | None = None
 
 
 class Source(abc.ABC):

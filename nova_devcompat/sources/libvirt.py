@@ -11,6 +11,8 @@ attribute ``component``. Each fact is from the libvirt call that is named:
   - ``libvirt_version``: text, ``10.0.0``, of the daemon (virConnectGetLibVersion)
   - ``hypervisor_type``: text, ``QEMU`` (virConnectGetType)
   - ``hypervisor_version``: text, ``8.2.2`` (virConnectGetVersion)
+  - ``memory_source``: text, ``file`` or ``anonymous``: what Nova has the memory of guests be
+    (``[libvirt] file_backed_memory``), where that is known
 
 - ``qemu``, where the hypervisor is QEMU
 
@@ -462,7 +464,7 @@ class LibvirtSource(Source):
     restarted in between needs no care, and nothing has to run its event loop. What cannot be read
     of a host is logged once.
 
-    :param options: of which the URI is used
+    :param options: of which the URI and ``memory_source`` are used
     :param connect: makes a read-only ``virConnect``; None to use the URI
     :param seconds: how long a reading may take
     """
@@ -473,6 +475,7 @@ class LibvirtSource(Source):
             (
                 "component",
                 "libvirt_version",
+                "memory_source",
                 "hypervisor_type",
                 "hypervisor_version",
                 "qemu_version",
@@ -518,4 +521,10 @@ class LibvirtSource(Source):
         """
         reading = parse(self._bounded.call(lambda: ask(self._connect)))
         self._once.update(reading.skipped)
-        return reading.devices
+        return [self._with_memory_source(device) for device in reading.devices]
+
+    def _with_memory_source(self, device: Device) -> Device:
+        told = self.options.memory_source
+        if told is None or device.address != LIBVIRT:
+            return device
+        return dataclasses.replace(device, attributes={**device.attributes, "memory_source": told})

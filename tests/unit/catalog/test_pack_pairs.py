@@ -59,9 +59,10 @@ HOSTS = {
     ("qemu", "qemu"): dict.fromkeys(
         ("qemu_version", "mdev_migration", "variant_migration"), "8.2.2"
     ),
-    ("libvirt", "libvirt"): dict.fromkeys(
-        ("libvirt_version", "mdev_migration", "variant_migration"), "10.4.0"
-    ),
+    ("libvirt", "libvirt"): {
+        **dict.fromkeys(("libvirt_version", "mdev_migration", "variant_migration"), "10.4.0"),
+        "memory_source": "file",
+    },
     ("nova_minima", "nova_minima"): {
         **dict.fromkeys(("mdev_libvirt", "variant_libvirt"), "10.4.0"),
         **dict.fromkeys(("mdev_qemu", "variant_qemu"), "8.2.2"),
@@ -93,6 +94,7 @@ REFUSED = {
     "machine_types": ["pc-q35-9.2"],
     "qemu_version": "7.2.0",
     "libvirt_version": "10.3.0",
+    "memory_source": "anonymous",
     "mdev_migration": "8.0.0",
     "variant_migration": "8.2.1",
     "mdev_libvirt": "8.0.0",
@@ -111,7 +113,7 @@ DOMAIN = """
 <domain>
   <os><type machine='{}'>hvm</type><loader stateless='yes'>/x.fd</loader></os>
   <cpu><maxphysaddr mode='passthrough'/></cpu>
-  <memoryBacking><allocation threads='8'/></memoryBacking>
+  <memoryBacking><source type='file'/><allocation threads='8'/></memoryBacking>
   <devices>
     <hostdev type='mdev'/><hostdev type='pci' managed='no'/><iommu model='virtio'/>
     <interface><model type='igb'/></interface><sound model='virtio'/>

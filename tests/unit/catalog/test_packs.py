@@ -248,7 +248,8 @@ def host(tmp_path):
 
     def survey(*names):
         keeper = CatalogKeeper([""], names, registered=registered())
-        return HostReader(keeper, SourceOptions(inventory=static), load=load).survey("cmp1")
+        options = SourceOptions(inventory=static, memory_source="anonymous")
+        return HostReader(keeper, options, load=load).survey("cmp1")
 
     yield survey
     fake_nvml.uninstall()
@@ -355,7 +356,7 @@ def xe(**others):
 
 def libvirt(version):
     names = ("libvirt_version", "mdev_migration", "variant_migration")
-    return dict.fromkeys(names, version)
+    return {**dict.fromkeys(names, version), "memory_source": "file"}
 
 
 def qemu(version):
@@ -535,6 +536,11 @@ USES = [
         "libvirt", "libvirt_version", "8.2.0",
         ["<memoryBacking><allocation mode='immediate' threads='8'/></memoryBacking>"],
         ["<memoryBacking><allocation mode='immediate'/></memoryBacking>"],
+    ),
+    (
+        "libvirt", "memory_source", "file",
+        ["<memoryBacking><source type='file'/></memoryBacking>"],
+        ["", "<memoryBacking><source type='memfd'/></memoryBacking>"],
     ),
     (
         "libvirt", "libvirt_version", "8.3.0",
