@@ -24,7 +24,8 @@ from nova_devcompat.host.inventory import HostDevices, HostReader
 from nova_devcompat.sources import Source, SourceError, SourceOptions, registered
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.libvirt import LibvirtSource
-from nova_devcompat.sources.nvml import Answers, NvmlSource
+from nova_devcompat.sources.nvml import NvmlSource
+from nova_devcompat.sources.nvml_answers import Answers
 from nova_devcompat.sources.static import StaticSource
 from nova_devcompat.sources.sysfs import SysfsSource
 from tests.cases.reading import BadCase, Case, keys, listed, mapped

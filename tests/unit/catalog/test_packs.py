@@ -29,7 +29,8 @@ from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import SourceOptions, nvml_reader, registered
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.libvirt import LibvirtSource
-from nova_devcompat.sources.nvml import Answers, NvmlSource
+from nova_devcompat.sources.nvml import NvmlSource
+from nova_devcompat.sources.nvml_answers import Answers
 from nova_devcompat.sources.static import StaticSource
 from nova_devcompat.sources.sysfs import SysfsSource
 from tests.unit.sources import devlink_messages, fake_nvml, sysfs_trees

@@ -23,7 +23,7 @@ from nova_devcompat.compat.device import (
     provider_address,
 )
 from nova_devcompat.sources import SourceOptions
-from nova_devcompat.sources.libvirt import parse_node_device
+from nova_devcompat.sources.libvirt_answers import parse_node_device
 from nova_devcompat.sources.sysfs import SysfsSource
 from tests.unit.sources import sysfs_trees
 

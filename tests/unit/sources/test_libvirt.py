@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from nova_devcompat.compat.kinds import OneOf, Ordered
 from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources import libvirt as source
+from nova_devcompat.sources import libvirt_answers as answers
 from nova_devcompat.sources.libvirt import LibvirtSource
 from tests.unit.sources.fuzzing import fuzz, mutate
 
@@ -139,7 +140,7 @@ def test_the_components():
 
 @pytest.mark.parametrize("alias", ["pc", "q35"])
 def test_domain_capabilities_agree(alias):
-    found = source.parse_capabilities(CAPABILITIES)
+    found = answers.parse_capabilities(CAPABILITIES)
     machine = re.search("<machine>(.*)</machine>", recorded(f"domcapabilities_{alias}"))
     assert found.aliases[alias] == machine[1]
 
@@ -179,7 +180,7 @@ def test_the_driver_of_a_parent():
     description = recorded("nodedev_pci_0000_86_00_0").replace(
         "<parent>", "<driver><name>nvidia</name></driver><parent>"
     )
-    assert source.parse_node_device(description).attributes["driver"] == "nvidia"
+    assert answers.parse_node_device(description).attributes["driver"] == "nvidia"
 
 
 def test_another_hypervisor_is_no_qemu():
@@ -204,18 +205,18 @@ def test_another_hypervisor_is_no_qemu():
     ],
 )
 def test_versions(number, expected):
-    assert source.parse_version(number) == expected
+    assert answers.parse_version(number) == expected
 
 
 @pytest.mark.parametrize("number", [0, -1, None, "9.0.0", True, 2.5, 2**70])
 def test_versions_that_are_none(number):
     with pytest.raises(ValueError, match="which is none"):
-        source.parse_version(number)
+        answers.parse_version(number)
 
 
 def test_a_version_of_more_digits_than_python_writes():
     with pytest.raises(ValueError, match="gives the version of type int, which is none"):
-        source.parse_version(10**5000)
+        answers.parse_version(10**5000)
 
 
 # Machine types.
@@ -231,18 +232,18 @@ def capabilities(machines, *, arch="x86_64", os_type="hvm", domains=""):
 
 
 def test_an_alias_without_an_entry_for_what_it_stands_for():
-    found = source.parse_capabilities(
+    found = answers.parse_capabilities(
         capabilities("<machine canonical='virt-9.0' deprecated='yes'>virt</machine>")
     )
-    assert found == source.MachineTypes(
+    assert found == answers.MachineTypes(
         names=("virt-9.0",), deprecated=("virt-9.0",), aliases={"virt": "virt-9.0"}
     )
 
 
 @pytest.mark.parametrize("deprecated", ["", "deprecated='no'", "canonical='a'", "canonical=''"])
 def test_a_machine_type_that_is_its_own(deprecated):
-    found = source.parse_capabilities(capabilities(f"<machine {deprecated}> a </machine>"))
-    assert found == source.MachineTypes(names=("a",), deprecated=(), aliases={})
+    found = answers.parse_capabilities(capabilities(f"<machine {deprecated}> a </machine>"))
+    assert found == answers.MachineTypes(names=("a",), deprecated=(), aliases={})
 
 
 def architectures(**machines):
@@ -256,7 +257,7 @@ def architectures(**machines):
 
 
 def test_machine_types_of_architectures_that_are_emulated():
-    found = source.parse_capabilities(
+    found = answers.parse_capabilities(
         architectures(
             aarch64="<machine>virt-8.2</machine><machine canonical='virt-8.2'>virt</machine>"
             "<machine deprecated='yes'>virt-2.6</machine>",
@@ -268,20 +269,20 @@ def test_machine_types_of_architectures_that_are_emulated():
             "<machine canonical='spike'>none</machine>",
         )
     )
-    assert found == source.MachineTypes(
+    assert found == answers.MachineTypes(
         names=("none", "pc-q35-8.2", "spike", "virt-2.6", "virt-8.2"),
         deprecated=("virt-2.6",),
         aliases={"q35": "pc-q35-8.2"},
     )
     # Without those of its own a host has nothing to say.
     with pytest.raises(ValueError, match="has no machine types for x86_64"):
-        source.parse_capabilities(architectures(aarch64="<machine>virt-8.2</machine>"))
+        answers.parse_capabilities(architectures(aarch64="<machine>virt-8.2</machine>"))
 
 
 def test_kvm_with_an_emulator_of_its_own():
     domains = """<domain type='kvm'><emulator>/usr/libexec/qemu-kvm</emulator>
       <machine canonical='pc-q35-rhel9.4.0'>q35</machine></domain>"""
-    found = source.parse_capabilities(capabilities("<machine>pc</machine>", domains=domains))
+    found = answers.parse_capabilities(capabilities("<machine>pc</machine>", domains=domains))
     assert found.names == ("pc-q35-rhel9.4.0",)
 
 
@@ -358,7 +359,7 @@ def test_entities_do_not_multiply():
 
 
 def test_an_answer_that_is_too_long(monkeypatch):
-    monkeypatch.setattr(source, "MAX_XML", 1000)
+    monkeypatch.setattr(answers, "MAX_XML", 1000)
     assert "characters, and 1000 are read" in machine().problems["machine_types"]
 
 
@@ -571,7 +572,7 @@ NODE_DEVICE = recorded("nodedev_pci_0000_86_00_0").encode()
 
 
 def test_what_is_mutated_is_read():
-    assert source.parse_capabilities(GUEST.decode()) == source.parse_capabilities(CAPABILITIES)
+    assert answers.parse_capabilities(GUEST.decode()) == answers.parse_capabilities(CAPABILITIES)
 
 
 @fuzz

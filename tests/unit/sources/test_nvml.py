@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from nova_devcompat.compat.kinds import Equal, Range
 from nova_devcompat.sources import Device, SourceError, SourceOptions, nvml, nvml_reader
 from nova_devcompat.sources.calls import SourceCall
-from nova_devcompat.sources.nvml import Answers, NvmlSource, ask, parse
+from nova_devcompat.sources.nvml import NvmlSource, ask
+from nova_devcompat.sources.nvml_answers import Answers, parse
 from tests.budget import scaled
 from tests.unit.sources import fake_nvml
 from tests.unit.sources.fake_nvml import Gpu, Library, Vgpu, two_gpus
