@@ -28,7 +28,7 @@ from nova_devcompat.compat.ruling import (
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.compute import admit, departures, hooks, moves, refusals
 from nova_devcompat.compute.shared import Shared, never_failing
-from nova_devcompat.host.inventory import HostDevices
+from nova_devcompat.host.devices import HostDevices
 from nova_devcompat.stores import events, records
 from nova_devcompat.stores.assigned import may_have_staying
 

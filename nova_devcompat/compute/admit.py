@@ -19,7 +19,7 @@ from nova_devcompat.compat.family import Offer
 from nova_devcompat.compat.need import DeviceNeed, InMigration, Need, pci_slot
 from nova_devcompat.compat.ruling import NOTHING_KNOWN, Choice, Claim, Extra, Given, Guest, Order
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.host.devices import HostDevice, HostDevices
 from nova_devcompat.stores import ports
 from nova_devcompat.stores.assigned import Assigned, Behind, Tracked, from_allocations
 

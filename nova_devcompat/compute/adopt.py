@@ -30,7 +30,7 @@ from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.guests import ATTRIBUTES, Guests
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.compute.todo import Place, Todo, told
-from nova_devcompat.host.inventory import HostDevices
+from nova_devcompat.host.devices import HostDevices
 from nova_devcompat.stores import asked, history, records, writer
 from nova_devcompat.stores.instances import RUNNING
 from nova_devcompat.stores.writer import Change

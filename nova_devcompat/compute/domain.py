@@ -16,7 +16,7 @@ from oslo_log import log as logging
 from nova_devcompat.catalog import xpaths
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.need import DeviceNeed, host_slot
-from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.host.devices import HostDevice, HostDevices
 from nova_devcompat.kit.bounded import Bounded, CallError
 
 LOG = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from nova_devcompat.compat.record import Incarnation, Record
 from nova_devcompat.compute import departures
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.host import ThisHost
-from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.host.devices import HostDevice, HostDevices
 from nova_devcompat.kit.once import Once
 from nova_devcompat.stores import ports, records, writer
 from nova_devcompat.stores.assigned import Assigned, asks_for_devices, freeze, has_devices

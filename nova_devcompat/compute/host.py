@@ -19,7 +19,8 @@ from nova_devcompat.catalog import stages
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compute.publish import Publisher
-from nova_devcompat.host.inventory import HostDevice, HostDevices, HostReader
+from nova_devcompat.host.devices import HostDevice, HostDevices
+from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.stores.assigned import Assigned, Behind, from_instance
 from nova_devcompat.stores.placement import Placement, PlacementError
 from nova_devcompat.stores.provided import Provided

@@ -17,7 +17,8 @@ from nova_devcompat.compat import choice, traits
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.device import is_pci, provider_address
 from nova_devcompat.compat.runs import runs_of
-from nova_devcompat.host.inventory import HostDevice, HostDevices, HostReader
+from nova_devcompat.host.devices import HostDevice, HostDevices
+from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.kit.once import Once
 from nova_devcompat.stores.assigned import is_device_class
 from nova_devcompat.stores.placement import Placement

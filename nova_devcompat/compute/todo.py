@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 
-from nova_devcompat.host.inventory import HostDevices
+from nova_devcompat.host.devices import HostDevices
 
 # A record of which a part cannot be told, and nothing says when that will be, is looked at again
 # after one cycle, two, four, and then after so many each time.

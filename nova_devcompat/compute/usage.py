@@ -25,7 +25,7 @@ from nova_devcompat import wire
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.record import Record
 from nova_devcompat.compute.host import ThisHost
-from nova_devcompat.host.inventory import HostDevices
+from nova_devcompat.host.devices import HostDevices
 from nova_devcompat.stores import records, writer
 from nova_devcompat.stores.writer import Change
 

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""Which devices this host has, and what each offers."""
+"""Reading which devices this host has, and what each offers."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from oslo_log import log as logging
 
-from nova_devcompat.catalog.family import CatalogFamily
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.merging import Classified
 from nova_devcompat.catalog.model import (
@@ -22,182 +20,24 @@ from nova_devcompat.catalog.model import (
     UnknownFamily,
 )
 from nova_devcompat.catalog.stages import now
-from nova_devcompat.compat.device import Device, is_pci, normalise_address
+from nova_devcompat.compat.device import Device, normalise_address
 from nova_devcompat.compat.family import Offer
-from nova_devcompat.compat.need import DeviceNeed
-from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import Code
+from nova_devcompat.host.devices import HostDevice, HostDevices
 from nova_devcompat.host.implied import apart
+from nova_devcompat.host.offers import (
+    Offers,
+    add_problems,
+    in_use_of,
+    not_matched,
+    not_offered,
+    offer_of,
+)
 from nova_devcompat.kit.once import Once
 from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import load_source
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 
 LOG = logging.getLogger(__name__)
-
-_MAX_DETAIL = 160
-
-_SYSFS_PCI = "/sys/bus/pci/devices"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class HostDevice:
-    """A device of this host that belongs to a family.
-
-    :param address: its address, or that of the parent whose functions are assigned
-    :param offer: what it can act as; one object for functions of a parent that are alike
-    :param in_use: by attribute, what running guests use of it: values as needs have them, by the
-        UUID of the guest or of its mdev
-    :param facts: all that is known of it
-    :param parent: address of the device whose function it is, where functions are devices of their
-        own; '' for any other device
-    """
-
-    address: str
-    offer: Offer
-    in_use: Mapping[str, Mapping[str, frozenset[str]]] = dataclasses.field(default_factory=dict)
-    facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    parent: str = ""
-
-    @property
-    def family(self) -> str:
-        """Name of its family."""
-        return self.offer.family.name
-
-    @property
-    def place(self) -> str:
-        """The address of the device that sources list: its own, or that of its parent."""
-        return self.parent or self.address
-
-    def atoms(self) -> frozenset[Atom]:
-        """All atoms that a guest on this device needs, or might come to need."""
-        return self.offer.atoms() | {
-            Atom(self.family, attribute, value)
-            for attribute, guests in self.in_use.items()
-            for values in guests.values()
-            for value in values
-        }
-
-    def freeze(self, *, slot: str, address: str, pin: DeviceNeed | None) -> DeviceNeed:
-        """The need of a guest whose device is initialised now."""
-        return self.offer.freeze(slot=slot, address=address, pin=pin)
-
-
-class HostDevices:
-    """The devices of one host, as read at one moment.
-
-    :param catalog: the catalog that classified them
-    :param devices: those that belong to a family
-    :param sysfs_pci: folder of links that tell a virtual function's physical one
-    :param host: the parts of the host itself that belong to a host family
-    :param fully_read: whether each source answered and each device was told its family or that it
-        has none, so that a device which is not among these belongs to no family
-    :param of_none: addresses of devices that belong to no family, whatever could not be read
-    :param listed: addresses of all devices that a source listed
-    """
-
-    def __init__(
-        self,
-        catalog: Catalog,
-        devices: list[HostDevice],
-        sysfs_pci: str = _SYSFS_PCI,
-        host: Iterable[HostDevice] = (),
-        *,
-        fully_read: bool = True,
-        of_none: Container[str] = (),
-        listed: Container[str] = (),
-    ) -> None:
-        self.catalog = catalog
-        self.fully_read = fully_read
-        self._of_none = of_none
-        self._listed = listed
-        #: By family. They are no devices that anybody is assigned, so they are not iterated over.
-        self.host = {part.family: part for part in host}
-        self._by_address = {device.address: device for device in devices}
-        # One of each kind of functions, by their parent.
-        self._functions: dict[str, dict[int, HostDevice]] = {}
-        for device in devices:
-            if device.parent:
-                self._functions.setdefault(device.parent, {})[id(device.offer)] = device
-        self._sysfs_pci = sysfs_pci
-
-    def __iter__(self) -> Iterator[HostDevice]:
-        return iter(self._by_address.values())
-
-    def __len__(self) -> int:
-        return len(self._by_address)
-
-    @property
-    def everything(self) -> tuple[HostDevice, ...]:
-        """The devices, and the parts of the host itself."""
-        return (*self, *self.host.values())
-
-    @property
-    def unlike(self) -> list[HostDevice]:
-        """One of each kind of all these, of which the others have the very offer."""
-        return list({id(one.offer): one for one in self.everything}.values())
-
-    def functions_of(self, parent: str) -> tuple[HostDevice, ...]:
-        """One of each kind of a device's functions that are devices of their own.
-
-        :param parent: the device's address, normalised
-        """
-        return tuple(self._functions.get(parent, {}).values())
-
-    def may_be(self, address: str | None) -> tuple[HostDevice, ...]:
-        """What a provider of an address may give: the device there, or a function of any kind."""
-        device = self.find(address)
-        if device is not None or not address:
-            return () if device is None else (device,)
-        return self.functions_of(normalise_address(address))
-
-    def is_of_none(self, address: str, parent: str | None = None) -> bool:
-        """Whether the device at an address is known to belong to no family.
-
-        :param parent: the parent's address where the caller knows it; else sysfs is asked
-        """
-        if self.find(address, parent) is not None:
-            return False
-        address = normalise_address(address)
-        known = [address, normalise_address(parent or "")]
-        if is_pci(address):
-            known.append(self._physical_function(address))
-        if any(one in self._of_none for one in known):
-            return True
-        # A function that has come since its parent's functions were read may be of any family.
-        return self.fully_read and not any(one in self._functions for one in known)
-
-    def is_named(self, address: str) -> bool:
-        """Whether sources name the device at an address as whoever asks does.
-
-        A PCI device has one name for everybody. What else no source lists may be a device that
-        they know by another one.
-
-        :param address: normalised
-        """
-        return is_pci(address) or address in self._listed or bool(self.may_be(address))
-
-    def find(self, address: str | None, parent: str | None = None) -> HostDevice | None:
-        """The device at an address, else the parent that the address is a function of.
-
-        :param parent: the parent's address where the caller knows it; else sysfs is asked
-        """
-        if not address:
-            return None
-        address = normalise_address(address)
-        device = self._by_address.get(address)
-        if device is None and parent:
-            device = self._by_address.get(normalise_address(parent))
-        if device is None and is_pci(address):
-            device = self._by_address.get(self._physical_function(address))
-        return device
-
-    def _physical_function(self, address: str) -> str:
-        # Documentation/ABI/testing/sysfs-bus-pci: physfn links a VF to its PF.
-        try:
-            return os.path.basename(os.readlink(f"{self._sysfs_pci}/{address}/physfn"))
-        except OSError:
-            return ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -327,12 +167,12 @@ class HostReader:
         of_none: set[str] = set()
         devices: list[HostDevice] = []
         host: list[HostDevice] = []
-        offers = _Offers()
+        offers = Offers()
         divided = {one.address for one in survey.devices if one.family and one.functions}
         for merged in survey.devices:
             if merged.family is None:
-                unmatched = _not_matched(survey.catalog, merged)
-                _add(problems, merged, unmatched)
+                unmatched = not_matched(survey.catalog, merged)
+                add_problems(problems, merged, unmatched)
                 if unmatched or _may_belong(survey, merged):
                     fully_read = False
                 else:
@@ -340,11 +180,11 @@ class HostReader:
                     if merged.address not in divided:
                         of_none.add(merged.address)
                 continue
-            offer = _offer(merged.family, merged)
+            offer = offer_of(merged.family, merged)
             if survey.left_out.keys().isdisjoint(merged.functions or [merged.address]):
-                whys = _not_offered(merged.family, merged, offer, survey.failed)
-                _add(problems, merged, whys)
-            in_use, unreadable = _in_use(merged.family, merged, offer)
+                whys = not_offered(merged.family, merged, offer, survey.failed)
+                add_problems(problems, merged, whys)
+            in_use, unreadable = in_use_of(merged.family, merged, offer)
             problems |= unreadable
             if merged.functions:
                 devices += _functions(merged, offers.of(merged, offer), in_use)
@@ -426,35 +266,6 @@ def _why(name: str, error: Exception) -> str:
     return f"it raised {type(error).__name__}: {error}; tell those who wrote it"
 
 
-def _offer(family: CatalogFamily, merged: Classified) -> Offer:
-    offer = family.family.offer(merged.attributes)
-    unknown = {
-        attribute: (code, detail or _short(merged.problems.get(attribute, "")))
-        for attribute, (code, detail) in offer.unknown.items()
-    }
-    for attribute in family.implied:
-        # It may be that it fails.
-        if attribute not in offer.parsed and attribute in merged.problems:
-            unknown[attribute] = (Code.OFFER_MISSING, _short(merged.problems[attribute]))
-    return dataclasses.replace(offer, unknown=unknown)
-
-
-class _Offers:
-    """One offer for functions of a parent that differ in nothing that their family asks for."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[str, str], list[Offer]] = {}
-
-    def of(self, merged: Classified, offer: Offer) -> Offer:
-        """The offer of functions: an earlier one that is equal, else the one just made."""
-        made = self._made.setdefault((merged.address, offer.family.name), [])
-        for other in made:
-            if other == offer:
-                return other
-        made.append(offer)
-        return offer
-
-
 def _functions(
     merged: Classified, offer: Offer, in_use: Mapping[str, Mapping[str, frozenset[str]]]
 ) -> list[HostDevice]:
@@ -462,53 +273,6 @@ def _functions(
         HostDevice(address, offer, in_use, merged.attributes, merged.address)
         for address in merged.functions
     ]
-
-
-def _in_use(
-    family: CatalogFamily, merged: Classified, offer: Offer
-) -> tuple[dict[str, dict[str, frozenset[str]]], dict[str, str]]:
-    """What guests use, and what of it cannot be read."""
-    in_use: dict[str, dict[str, frozenset[str]]] = {}
-    problems = {}
-    for attribute, name in family.in_use.items():
-        guests = merged.attributes.get(name)
-        for uuid, used in guests.items() if isinstance(guests, Mapping) else ():
-            values = offer.in_use(attribute, used)
-            if values is not None:
-                in_use.setdefault(attribute, {})[str(uuid)] = values
-            elif attribute in offer.parsed:
-                problems[f"{attribute} in use by {uuid} of device {merged.address}"] = (
-                    f"{used!r:.100} is nothing that the device accepts; the need is left as it is"
-                )
-    return in_use, problems
-
-
-def _short(detail: str) -> str:
-    """A reason as others are told it: it is part of the stats document."""
-    return detail if len(detail) <= _MAX_DETAIL else detail[: _MAX_DETAIL - 3] + "..."
-
-
-def _not_offered(
-    family: CatalogFamily, merged: Classified, offer: Offer, failed: Container[str]
-) -> dict[str, str]:
-    """What cannot be told of a device, by attribute, but for what a failed source would tell."""
-    problems = {}
-    for attribute in family.family.rules:
-        stated = family.source_of(attribute)
-        why = merged.problems.get(attribute, "")
-        if attribute in offer.unknown and not why:
-            code, detail = offer.unknown[attribute]
-            does = f"finds no file {stated.path}" if stated.path else "does not tell it"
-            why = detail or f"source {stated.source} {does} ({code})"
-        if why and stated.source not in failed:
-            problems[attribute] = why
-    return problems
-
-
-def _not_matched(catalog: Catalog, merged: Classified) -> dict[str, str]:
-    """What cannot be told of a device of no family, and might tell its family."""
-    asked = {attribute for family in catalog.families.values() for attribute in family.match}
-    return {name: why for name, why in merged.problems.items() if name in asked}
 
 
 def _may_belong(survey: HostSurvey, device: Classified) -> bool:
@@ -529,12 +293,3 @@ def _may_belong(survey: HostSurvey, device: Classified) -> bool:
         if dataclasses.replace(family, match=match).matches(device.attributes):
             return True
     return False
-
-
-def _add(problems: dict[str, str], device: Classified, whys: Mapping[str, str]) -> None:
-    """Add the problems of a device; attributes that have one in common are logged together."""
-    together: dict[str, list[str]] = {}
-    for attribute, why in whys.items():
-        together.setdefault(why, []).append(attribute)
-    for why, attributes in together.items():
-        problems[f"{', '.join(sorted(attributes))} of device {device.where}"] = why

@@ -33,7 +33,7 @@ from nova_devcompat.compat.verdict import Outcome, Verdict
 from nova_devcompat.compute import admit
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.fleet.matrix import Matrix
-from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.host.devices import HostDevice, HostDevices
 from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import registered

@@ -20,7 +20,8 @@ from xml.sax import saxutils
 import yaml
 
 from nova_devcompat.catalog.keeper import CatalogKeeper
-from nova_devcompat.host.inventory import HostDevices, HostReader
+from nova_devcompat.host.devices import HostDevices
+from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.sources import Source, SourceError, SourceOptions, registered
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.libvirt import LibvirtSource

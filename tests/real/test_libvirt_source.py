@@ -34,7 +34,7 @@ import pytest
 from nova_devcompat.catalog import packs
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compute.domain import Domains
-from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.host.devices import HostDevice, HostDevices
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources import libvirt as source

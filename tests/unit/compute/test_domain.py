@@ -12,7 +12,7 @@ import pytest
 
 from nova_devcompat.catalog import packs
 from nova_devcompat.compute import domain
-from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.host.devices import HostDevice, HostDevices
 from nova_devcompat.service import load_catalog
 
 CATALOG = load_catalog(packs.catalog_paths(["qemu_machine", "libvirt"]))

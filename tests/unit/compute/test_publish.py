@@ -16,7 +16,7 @@ from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.kinds import AtLeast, Superset
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compute.publish import Publisher
-from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.host.devices import HostDevice, HostDevices
 
 NODE = "cmp1"
 CARD = Family(name="card", rules={"caps": Superset(), "queues": AtLeast()})

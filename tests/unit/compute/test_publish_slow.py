@@ -11,7 +11,7 @@ from nova.compute.provider_tree import ProviderTree
 
 from nova_devcompat.catalog import packs
 from nova_devcompat.compute.publish import Publisher
-from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.host.devices import HostDevice, HostDevices
 from nova_devcompat.service import load_catalog
 
 CATALOG = load_catalog(packs.catalog_paths(["mlx5_vf"]))

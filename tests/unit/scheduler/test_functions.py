@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat import wire
-from nova_devcompat.host.inventory import HostDevice
+from nova_devcompat.host.devices import HostDevice
 from nova_devcompat.stores.assigned import Assigned
 from tests.budget import scaled
 from tests.unit.providers import uuid_of

@@ -16,7 +16,7 @@ from nova_devcompat.compat.ruling import Guest, required_atoms, rule
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Code, Reason
 from nova_devcompat.compute import admit
-from nova_devcompat.host.inventory import HostDevice
+from nova_devcompat.host.devices import HostDevice
 from nova_devcompat.scheduler.judge import ACCEPTED, RequestJudge
 from nova_devcompat.stores.assigned import Assigned
 from tests.budget import scaled

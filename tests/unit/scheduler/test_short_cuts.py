@@ -30,7 +30,7 @@ from nova_devcompat.compat.ruling import (
 )
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.compute import admit
-from nova_devcompat.host.inventory import HostDevice
+from nova_devcompat.host.devices import HostDevice
 from nova_devcompat.scheduler.judge import RequestJudge
 from nova_devcompat.stores.assigned import Assigned
 from tests.budget import scaled
