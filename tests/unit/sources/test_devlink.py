@@ -20,6 +20,7 @@ from nova_devcompat.compat.kinds import Equal, Semver
 from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources.calls import TimedOut
 from nova_devcompat.sources.devlink import DevlinkSource
+from nova_devcompat.sources.devlink.facts import facts_of
 from nova_devcompat.sources.devlink.messages import (
     Handle,
     attribute_name,
@@ -36,7 +37,6 @@ from nova_devcompat.sources.devlink.netlink import (
     split,
     walk,
 )
-from nova_devcompat.sources.devlink.source import facts_of
 from tests.unit.sources import devlink_messages as messages
 from tests.unit.sources import sysfs_trees
 from tests.unit.sources.devlink_messages import Kernel
