@@ -9,9 +9,10 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from nova_devcompat.catalog import loader
+from nova_devcompat.catalog import inforce, loader
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.model import Catalog
+from nova_devcompat.catalog.stages import now
 from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import SourceError, registered
 
@@ -32,15 +33,26 @@ def load_catalog(
     return loader.load_catalog(paths, registered(), check_sources=check_sources)
 
 
-def catalog_keeper(conf: cfg.ConfigOpts, *, min_interval: float = 1.0) -> CatalogKeeper:
+def catalog_keeper(
+    conf: cfg.ConfigOpts, *, min_interval: float = 1.0, decides: bool = True
+) -> CatalogKeeper:
     """The catalog that ``[devcompat] packs`` and ``catalog`` name, as it follows its files.
 
     :param conf: with our options
     :param min_interval: seconds between two looks at the files
+    :param decides: whether it is for a service that decides by its policies, which are logged
+        whenever it is read then
     """
+    from nova_devcompat.conf import default_policy
+
     ours = conf.devcompat
+
+    def tell(catalog: Catalog) -> None:
+        if decides:
+            inforce.log(catalog, default_policy(conf), now())
+
     return CatalogKeeper(
-        ours.catalog, ours.packs, registered=registered(), min_interval=min_interval
+        ours.catalog, ours.packs, registered=registered(), min_interval=min_interval, tell=tell
     )
 
 

@@ -105,7 +105,7 @@ class PinValidator(base.ExtraSpecValidator):
         paths, packs = tuple(CONF.devcompat.catalog), tuple(CONF.devcompat.packs)
         with self._lock:
             if self._keeper is None or self._keeper[0] != (paths, packs):
-                self._keeper = (paths, packs), catalog_keeper(CONF, min_interval=0)
+                self._keeper = (paths, packs), catalog_keeper(CONF, min_interval=0, decides=False)
             keeper = self._keeper[1]
         return keeper.current()
 

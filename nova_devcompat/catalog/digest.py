@@ -11,12 +11,17 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nova_devcompat.catalog.family import AttributeOf, AttributeSource, CatalogFamily
+from nova_devcompat.catalog.family import AttributeOf, AttributeSource, CatalogFamily, RulePolicy
 from nova_devcompat.compat.rules import Rule
 
+_NOTHING = RulePolicy()
 
-def digest_of(families: Mapping[str, CatalogFamily]) -> str:
-    """Twelve hexadecimal digits of what families decide, see :class:`Catalog`."""
+
+def digest_of(families: Mapping[str, CatalogFamily], of_all: RulePolicy = _NOTHING) -> str:
+    """Twelve hexadecimal digits of what families decide, see :class:`Catalog`.
+
+    :param of_all: what is stated of the policy of what concerns no family by name
+    """
     content: dict[str, dict[str, object]] = {
         name: {
             "match": dict(family.match),
@@ -49,6 +54,11 @@ def digest_of(families: Mapping[str, CatalogFamily]) -> str:
             }
         if family.fallback:
             content[name]["fallback"] = True
+        if family.rule_policies:
+            content[name]["policies"] = {
+                attribute: [one.mode, one.on_unknown]
+                for attribute, one in family.rule_policies.items()
+            }
         if family.of_host:
             content[name]["subject"] = family.family.subject
             content[name]["needs"] = [
@@ -57,6 +67,8 @@ def digest_of(families: Mapping[str, CatalogFamily]) -> str:
                 + [part for part in (use.own, use.unversioned) if part]
                 for use in family.needs
             ]
+    if of_all != _NOTHING:
+        content["*"] = {"mode": of_all.mode, "on_unknown": of_all.on_unknown}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

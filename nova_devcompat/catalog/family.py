@@ -54,6 +54,34 @@ class AttributeSource:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RulePolicy:
+    """What is stated of the policy of one attribute; None where nothing is.
+
+    :param mode: never stricter than the family's
+    :param on_unknown: in place of the family's
+    """
+
+    mode: Mode | None = None
+    on_unknown: OnUnknown | None = None
+
+    def over(self, before: RulePolicy) -> RulePolicy:
+        """This where it states something, else what was stated before."""
+        return RulePolicy(
+            mode=self.mode or before.mode, on_unknown=self.on_unknown or before.on_unknown
+        )
+
+    def over_policy(self, policy: Policy) -> Policy:
+        """A policy with what is stated here in place of its own."""
+        if self.mode is None and self.on_unknown is None:
+            return policy
+        return dataclasses.replace(
+            policy,
+            mode=self.mode or policy.mode,
+            on_unknown=self.on_unknown or policy.on_unknown,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class CatalogFamily:
     """A family as a catalog has it.
 
@@ -72,6 +100,8 @@ class CatalogFamily:
     :param implied: which source tells what the family's implied rules ask of each function, by
         attribute
     :param fallback: whether it has those devices only that no other family matches
+    :param rule_policies: what is stated of single attributes beside, by name; its modes take the
+        place of their stages
     :param needs: of a host family, what guests need of their host by what they use
     """
 
@@ -87,6 +117,7 @@ class CatalogFamily:
     rule_stages: Mapping[str, Stages] = dataclasses.field(default_factory=dict)
     implied: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fallback: bool = False
+    rule_policies: Mapping[str, RulePolicy] = dataclasses.field(default_factory=dict)
     needs: tuple[uses.Use, ...] = ()
 
     @property
@@ -150,6 +181,7 @@ class CatalogFamily:
         if self.stages:
             mode = mode_at(self.stages, moment)
         modes = {name: mode_at(stages, moment) for name, stages in self.rule_stages.items()}
+        modes |= {name: one.mode for name, one in self.rule_policies.items() if one.mode}
         if modes and len(modes) == len(self.family.rules):
             # A device that none of whose attributes is enforced is nothing to insist on.
             mode = min(mode, max(modes.values(), key=_strength), key=_strength)
@@ -159,6 +191,11 @@ class CatalogFamily:
             attributes=tuple(
                 (name, laxer) for name, laxer in modes.items() if laxer.strength < mode.strength
             ),
+            unknowns=tuple(
+                (name, one.on_unknown)
+                for name, one in sorted(self.rule_policies.items())
+                if one.on_unknown
+            ),
             unasked=frozenset(name for name, rule in self.family.rules.items() if rule.open_world),
         )
 
@@ -166,6 +203,8 @@ class CatalogFamily:
         """Its stages that begin within so many days, and those of releases to come."""
         ahead = list(coming(self.name, self.stages, moment, days))
         for attribute, stages in self.rule_stages.items():
+            if self.rule_policies.get(attribute, RulePolicy()).mode:
+                continue
             ahead += coming(f"{self.name}.{attribute}", stages, moment, days)
         return ahead
 

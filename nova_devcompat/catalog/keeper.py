@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from nova_devcompat.catalog.loader import load_catalog
 from nova_devcompat.catalog.model import Catalog
@@ -25,6 +25,7 @@ class CatalogKeeper:
     :param packs: names of packs, loaded before the files
     :param min_interval: seconds between two looks at the files; a hot path may ask as often as it
         likes
+    :param tell: is given each catalog that is loaded
     """
 
     def __init__(
@@ -34,11 +35,18 @@ class CatalogKeeper:
         *,
         registered: Registered,
         min_interval: float = 1.0,
+        tell: Callable[[Catalog], None] = lambda catalog: None,
     ) -> None:
         files, names = tuple(paths), tuple(packs)
+
+        def load() -> Catalog:
+            catalog = load_catalog(catalog_paths(names, files), registered)
+            tell(catalog)
+            return catalog
+
         self._keeper = Keeper(
             files,
-            lambda: load_catalog(catalog_paths(names, files), registered),
+            load,
             what="catalog",
             min_interval=min_interval,
         )

@@ -12,9 +12,12 @@ from collections.abc import Iterable, Mapping
 
 from nova_devcompat.catalog import patterns
 from nova_devcompat.catalog.digest import digest_of
-from nova_devcompat.catalog.family import CatalogFamily
+from nova_devcompat.catalog.family import CatalogFamily, RulePolicy
+from nova_devcompat.catalog.inforce import Origin, Stated
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.names import check_lengths, check_name
+from nova_devcompat.catalog.packs import pack_of
+from nova_devcompat.catalog.policies import ALL, StatedPolicy, check_policy, read_policies
 from nova_devcompat.catalog.reader import FamilyReader, read_match
 from nova_devcompat.catalog.registry import NamedSources, Registered
 from nova_devcompat.catalog.schema import SCHEMA, VERSIONS
@@ -57,6 +60,8 @@ class _Entry:
     section: Section
     match: Mapping[str, str] | None
     family: CatalogFamily | None
+    stated: Stated
+    replaced: tuple[Stated, ...]
 
 
 class _Loader:
@@ -67,6 +72,7 @@ class _Loader:
         self._reader = FamilyReader(sources, check_sources=check_sources)
         self._problems: list[Problem] = []
         self._entries: dict[str, _Entry] = {}
+        self._policies: list[StatedPolicy] = []
         self._files = 0
 
     def add(self, path: str | os.PathLike[str]) -> None:
@@ -76,7 +82,7 @@ class _Loader:
         except DocumentError as error:
             self._problems.extend(error.problems)
             return
-        _, problems = read_sections(document, VERSIONS, SCHEMA, self._add_families)
+        _, problems = read_sections(document, VERSIONS, SCHEMA, self._add_all)
         self._problems.extend(problems)
 
     def finish(self) -> Catalog:
@@ -85,18 +91,50 @@ class _Loader:
                 Problem(file="[devcompat] catalog", line=0, path="", message="names no file")
             )
         self._report_overlaps()
+        self._check_policies()
         if self._problems:
             raise CatalogError(self._problems)
-        families = {}
-        for name, entry in sorted(self._entries.items()):
-            assert entry.family, f"{name} was left out without a problem"
-            families[name] = entry.family
+        families, origins, of_all = self._under_policies()
         named = frozenset().union(*(family.sources for family in families.values()))
         return Catalog(
             families=families,
-            digest=digest_of(families),
+            digest=digest_of(families, of_all),
             stand_ins=frozenset(filter(self._sources.stands_in, named)),
+            of_all=of_all,
+            origins=origins,
         )
+
+    def _under_policies(
+        self,
+    ) -> tuple[dict[str, CatalogFamily], dict[str, Origin], RulePolicy]:
+        """The families, each under what files state of its policy, later files last."""
+        families, origins = {}, {}
+        of_all = RulePolicy()
+        for name, entry in sorted(self._entries.items()):
+            assert entry.family, f"{name} was left out without a problem"
+            families[name] = entry.family
+            origins[name] = Origin(stated=entry.stated, replaced=entry.replaced)
+        for stated in self._policies:
+            if stated.name == ALL:
+                of_all = stated.own.over(of_all)
+            for name in families if stated.name == ALL else [stated.name]:
+                families[name] = stated.over(families[name])
+                places = (*origins[name].policies, stated.section.place)
+                origins[name] = dataclasses.replace(origins[name], policies=places)
+        return families, origins, of_all
+
+    def _check_policies(self) -> None:
+        families = {name: entry.family for name, entry in self._entries.items()}
+        for stated in self._policies:
+            before = len(stated.section.problems)
+            check_policy(stated, families)
+            self._problems.extend(stated.section.problems[before:])
+
+    def _add_all(self, root: Section) -> None:
+        if "families" not in root and "policies" not in root:
+            root.problem("key 'families' is missing; a file has 'families', 'policies' or both")
+        self._add_families(root)
+        self._policies += read_policies(root)
 
     def _add_families(self, root: Section) -> None:
         for name, section in root.mapping("families").items():
@@ -105,7 +143,14 @@ class _Loader:
             match = read_match(section)
             family = self._reader.read(section, match)
             # Also where it is wrong: the name is taken, and 'match' can be compared.
-            self._entries[name] = _Entry(section=section, match=match, family=family)
+            before = self._entries.get(name)
+            self._entries[name] = _Entry(
+                section=section,
+                match=match,
+                family=family,
+                stated=Stated(place=section.place, pack=pack_of(section.document.file)),
+                replaced=(*before.replaced, before.stated) if before else (),
+            )
 
     def _report_overlaps(self) -> None:
         """Report pairs of families, after overrides, that some device would match both of."""

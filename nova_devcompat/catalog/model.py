@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nova_devcompat.catalog import patterns
-from nova_devcompat.catalog.family import CatalogFamily
+from nova_devcompat.catalog.family import CatalogFamily, RulePolicy
+from nova_devcompat.catalog.inforce import Origin
 from nova_devcompat.catalog.merging import Classified, Union, of_family
 from nova_devcompat.catalog.stages import Coming, Moment
 from nova_devcompat.compat import uses
@@ -76,11 +77,16 @@ class Catalog:
     :param digest: twelve hexadecimal digits that tell whether two processes have the same catalog:
         the order of keys, comments, and options that are the default do not count
     :param stand_ins: which of :attr:`sources` tell what an operator wrote, and stand in for others
+    :param of_all: what is stated of the policy of all families, and so of what concerns none by
+        name
+    :param origins: by family, what the files say of it and where
     """
 
     families: Mapping[str, CatalogFamily]
     digest: str
     stand_ins: frozenset[str] = frozenset()
+    of_all: RulePolicy = RulePolicy()
+    origins: Mapping[str, Origin] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def sources(self) -> frozenset[str]:
@@ -161,6 +167,7 @@ class Catalog:
 
     def policy(self, family_name: str, default: Policy, moment: Moment) -> Policy:
         """The policy of a family; the default for one that is not in the catalog."""
+        default = self.of_all.over_policy(default)
         family = self.families.get(family_name)
         return default if family is None else family.policy(default, moment)
 
@@ -171,6 +178,7 @@ class Catalog:
 
         :param moment: see :func:`nova_devcompat.catalog.stages.now`
         """
+        default = self.of_all.over_policy(default)
         of_devices: dict[str, Policy] = {}
         of_hosts: dict[str, Policy] = {}
         for name, family in self.families.items():

@@ -90,10 +90,32 @@ _FAMILY = {
     },
 }
 
+# What a file changes of a policy, of a rule's too.
+_RULE_POLICY = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": False,
+    "properties": {
+        "mode": {"enum": [mode.value for mode in MODES]},
+        "on_unknown": {"enum": [choice.value for choice in OnUnknown]},
+    },
+}
+
+_POLICY = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": False,
+    "properties": {
+        **_RULE_POLICY["properties"],  # type: ignore[dict-item]
+        "rules": {"type": "object", "minProperties": 1, "additionalProperties": _RULE_POLICY},
+    },
+}
+
 SCHEMA = Schema(
     {
         "type": "object",
-        "required": ["meta", "families"],
+        # Which of the others a file must have, the loader checks.
+        "required": ["meta"],
         "additionalProperties": False,
         "properties": {
             "meta": META_SCHEMA,
@@ -101,6 +123,11 @@ SCHEMA = Schema(
                 "type": "object",
                 "minProperties": 1,
                 "additionalProperties": _FAMILY,
+            },
+            "policies": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": _POLICY,
             },
         },
     }

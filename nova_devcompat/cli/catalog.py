@@ -9,25 +9,17 @@ import argparse
 
 from cliff.command import Command
 
-from nova_devcompat.catalog import CatalogFamily
-from nova_devcompat.catalog.stages import Moment
+from nova_devcompat.catalog import inforce
 from nova_devcompat.cli.options import add_pack_option, add_stage_options, moment_of, some_paths
-from nova_devcompat.compat.policy import Policy
 from nova_devcompat.service import load_catalog
-
-
-def _mode(family: CatalogFamily, moment: Moment) -> str:
-    """The mode that a family has today, as far as the catalog tells."""
-    if family.mode is None and not family.stages:
-        return "the mode of [devcompat]"
-    return f"{family.policy(Policy(), moment).mode} today"
 
 
 class CatalogValidate(Command):
     """Check catalog files as nova.conf would list them, and print all that is wrong with them.
 
-    Later files add families or override those of the same name. Of each family its mode as of
-    today is told, and which others might match the same device. Stages that begin soon are listed,
+    Later files add families or override those of the same name. Of each family its policy as of
+    today is told, where it comes from, what it overrides, and which others might match the same
+    device. Stages that begin soon are listed,
     and those of a later release of Nova. The exit status is 2 where anything is wrong.
     """
 
@@ -45,8 +37,10 @@ class CatalogValidate(Command):
             f"OK: families: {len(catalog.families)}, rules: {rules}, digest: {catalog.digest}\n"
         )
         moment = moment_of(parsed_args)
-        for name, family in catalog.families.items():
-            self.app.stdout.write(f"{name}: {_mode(family, moment)}\n")
+        for line in inforce.told(catalog, None, moment):
+            self.app.stdout.write(f"{line}\n")
+        for line in inforce.overriding(catalog):
+            self.app.stdout.write(f"WARNING: {line}\n")
         for told in catalog.may_overlap:
             self.app.stdout.write(f"{told}\n")
         for one in catalog.coming(moment, parsed_args.activating_within):

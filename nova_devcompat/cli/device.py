@@ -12,7 +12,9 @@ from typing import Any
 
 from cliff.columns import FormattableColumn
 
+from nova_devcompat.catalog import inforce
 from nova_devcompat.catalog.merging import Classified
+from nova_devcompat.catalog.stages import now
 from nova_devcompat.cli.formatters import SafeLister
 from nova_devcompat.cli.hosts import add_host_options, survey
 from nova_devcompat.host.inventory import HostSurvey
@@ -31,7 +33,8 @@ class DeviceList(SafeLister):
     Asks the sources that the catalog names, as nova-compute does, but needs neither Nova nor a
     nova.conf. A source that could not be asked has a row of its own, and so have functions that
     are devices of their own: those of one device that are alike have a row together, with their
-    addresses. Families of the named catalog that no device belongs to are named on standard error.
+    addresses. On standard error stands what is in force of the named catalog: of each family its
+    policy, where it comes from and what it overrides; and which families no device belongs to.
     With -f json or yaml all attributes are there, and the source of each; a table has those that
     the family matches or compares, shortened.
     """
@@ -51,8 +54,13 @@ class DeviceList(SafeLister):
                 f"the catalog has no family {parsed_args.family!r}; families: "
                 + ", ".join(found.catalog.families)
             )
+        named = bool(parsed_args.catalog or parsed_args.pack)
+        for line in inforce.told(found.catalog, None, now()) if named else ():
+            LOG.info("%s", line)
+        for line in inforce.overriding(found.catalog):
+            LOG.warning("%s", line)
         # Nobody expects a host to have what every pack is for.
-        if found.unmatched and (parsed_args.catalog or parsed_args.pack):
+        if found.unmatched and named:
             LOG.info("No device belongs to these families: %s", ", ".join(found.unmatched))
         return COLUMNS, list(_rows(found, parsed_args.family, everything=parsed_args.all))
 

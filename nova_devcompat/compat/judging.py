@@ -79,7 +79,7 @@ def judge_claim(
             given = milder
     # Nor must what is only reported on of one attribute cost a device that all else accepts.
     will_do = fits
-    if any(one.attributes for one in policies) and any(
+    if any(one.tells_apart for one in policies) and any(
         device is None and policies[index].enforced
         for index, device in zip(order, given, strict=True)
     ):

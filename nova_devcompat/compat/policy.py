@@ -46,6 +46,7 @@ class Policy:
     :param attributes: the modes of attributes that have one of their own. The weaker of this and
         ``mode`` holds, so that no host without such a device is passed over for an attribute's
         sake alone
+    :param unknowns: what UNKNOWN is taken for of attributes that say so themselves
     :param unasked: attributes of which placement is never asked, since hosts cannot know
         beforehand what guests need of them (see :attr:`Rule.open_world`)
     """
@@ -53,6 +54,7 @@ class Policy:
     mode: Mode = Mode.ENFORCE
     on_unknown: OnUnknown = OnUnknown.REJECT
     attributes: tuple[tuple[str, Mode], ...] = ()
+    unknowns: tuple[tuple[str, OnUnknown], ...] = ()
     unasked: frozenset[str] = frozenset()
 
     def mode_of(self, attribute: str) -> Mode:
@@ -61,6 +63,18 @@ class Policy:
             if name == attribute:
                 return min(mode, self.mode, key=lambda one: one.strength)
         return self.mode
+
+    def unknown_of(self, attribute: str) -> OnUnknown:
+        """What UNKNOWN of an attribute is taken for; '' for the device as a whole."""
+        for name, choice in self.unknowns:
+            if name == attribute:
+                return choice
+        return self.on_unknown
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether it makes something else of one attribute than of another."""
+        return bool(self.attributes or self.unknowns)
 
     def of_unknown(self) -> int:
         """What an UNKNOWN of the device as a whole leads to: see :meth:`objection`."""
@@ -80,13 +94,15 @@ class Policy:
         reasons = tuple(
             reason for reason in verdict.reasons if self.mode_of(reason.attribute) is mode
         )
-        if self.on_unknown is OnUnknown.ACCEPT and all(map(verdict.is_doubt, reasons)):
-            return ()
-        return reasons
+        let_pass = all(
+            verdict.is_doubt(reason) and self.unknown_of(reason.attribute) is OnUnknown.ACCEPT
+            for reason in reasons
+        )
+        return () if let_pass else reasons
 
     def objection(self, verdict: Verdict) -> int:
         """2 for a refusal that is acted on, 1 for one that is only reported, 0 for none."""
-        if not self.attributes:  # asked for thousands of devices, and nothing is to be told apart
+        if not self.tells_apart:  # asked for thousands of devices, and nothing is to be told apart
             let_pass = verdict.outcome is Outcome.UNKNOWN and self.on_unknown is OnUnknown.ACCEPT
             return 0 if let_pass or not verdict.reasons else self.mode.strength
         ruling = self.rule(verdict)
@@ -105,6 +121,19 @@ class Policy:
     def asks_placement(self) -> bool:
         """Whether the prefilter may require traits: only where no trait means no."""
         return self.enforced and self.on_unknown is OnUnknown.REJECT
+
+    def asks_of(self, attribute: str) -> bool:
+        """Whether the prefilter may require traits of an attribute."""
+        return (
+            self.asks_placement
+            and self.mode_of(attribute) is Mode.ENFORCE
+            and self.unknown_of(attribute) is OnUnknown.REJECT
+            and attribute not in self.unasked
+        )
+
+    def as_enforced(self) -> Policy:
+        """The same if all of it were enforced, whatever its mode is."""
+        return dataclasses.replace(self, mode=Mode.ENFORCE, attributes=())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,6 +200,29 @@ class Policies:
         """Names of all families of the catalog."""
         return self.of_devices | self.of_hosts
 
+    def as_enforced(self) -> Policies:
+        """The same if all families were enforced, whatever their modes are."""
+        enforced = {name: policy.as_enforced() for name, policy in self._by_name.items()}
+        return Policies(
+            self.default.as_enforced(),
+            {name: enforced[name] for name in self.of_devices},
+            {name: enforced[name] for name in self.of_hosts},
+        )
+
+    @property
+    def told(self) -> dict[str, str]:
+        """Them as texts: under '' the default, by family and by ``family.attribute`` what is not
+        as that.
+        """
+        texts = {"": _told(self.default.mode, self.default.on_unknown)}
+        for name, policy in sorted(self._by_name.items()):
+            texts[name] = _told(policy.mode, policy.on_unknown)
+            named = {attribute for attribute, _ in (*policy.attributes, *policy.unknowns)}
+            for attribute in sorted(named):
+                text = _told(policy.mode_of(attribute), policy.unknown_of(attribute))
+                texts[f"{name}.{attribute}"] = text
+        return {key: text for key, text in texts.items() if not key or text != _above(texts, key)}
+
     def strictest(self, families: Iterable[str]) -> Policy:
         """Of what is UNKNOWN and concerns one of several families, nobody can tell which: the
         policy of the one that objects most.
@@ -180,3 +232,26 @@ class Policies:
         """
         policies = [self(family) for family in sorted(families)] or [self.default]
         return max(policies, key=lambda policy: (policy.of_unknown(), policy.mode.strength))
+
+
+def _told(mode: Mode, on_unknown: OnUnknown) -> str:
+    return f"{mode.value} {on_unknown.value}"
+
+
+def _above(texts: Mapping[str, str], key: str) -> str:
+    """What holds of a family or an attribute of which nothing is told."""
+    family, dot, _ = key.partition(".")
+    return texts.get(family, texts[""]) if dot else texts[""]
+
+
+def unlike(here: Mapping[str, str], there: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """What two processes make something else of, each pair by family or ``family.attribute``.
+
+    :param here: :attr:`Policies.told` of one
+    :param there: of the other
+    """
+    pairs = {
+        key: (here.get(key, _above(here, key)), there.get(key, _above(there, key)))
+        for key in sorted({*here, *there})
+    }
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}

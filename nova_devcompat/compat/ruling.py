@@ -37,7 +37,7 @@ from nova_devcompat.compat.guest import (
     unreadable_pins,
 )
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy, Ruling
+from nova_devcompat.compat.policy import OnUnknown, Policies, Policy, Ruling
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Reason, Verdict
 
@@ -122,9 +122,8 @@ def required_atoms(guest: Guest, policies: Policies) -> frozenset[Atom]:
     return frozenset(
         atom
         for part in (*guest.need.devices, *guest.pins.devices)
-        if (policy := policies(part.family)).asks_placement
         for atom in part.atoms
-        if policy.mode_of(atom.attribute) is Mode.ENFORCE and atom.attribute not in policy.unasked
+        if policies(part.family).asks_of(atom.attribute)
     )
 
 

@@ -47,7 +47,9 @@ class ThisHost:
         with self._lock:
             if self._publisher is None:
                 self._publisher = Publisher(
-                    self.inventory, Placement(report.report_client_singleton())
+                    self.inventory,
+                    Placement(report.report_client_singleton()),
+                    self.policies,
                 )
             return self._publisher
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from oslo_log import log as logging
 
 from nova_devcompat import wire
+from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import choice, traits
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.device import is_pci, provider_address
+from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.host.devices import HostDevice, HostDevices
 from nova_devcompat.host.inventory import HostReader
@@ -77,10 +79,17 @@ class Publisher:
 
     :param inventory: reads the devices
     :param placement: knows the atoms and the providers
+    :param policies: the policies that the host applies to the families of a catalog
     """
 
-    def __init__(self, inventory: HostReader, placement: Placement) -> None:
+    def __init__(
+        self,
+        inventory: HostReader,
+        placement: Placement,
+        policies: Callable[[Catalog], Policies] | None = None,
+    ) -> None:
         self._inventory = inventory
+        self._policies = policies
         self._placement = placement
         # Of what is remembered between calls; never held while something is asked.
         self._lock = threading.Lock()
@@ -111,6 +120,7 @@ class Publisher:
                 wire.PublishedDevice(address=part.address, accepts=snapshot.of(part))
                 for _, part in sorted(snapshot.devices.host.items())
             ),
+            policies=self._policies_told(snapshot.devices.catalog),
         )
         try:
             fitted = wire.fit_stats(document, snapshot.atoms)
@@ -120,6 +130,9 @@ class Publisher:
             return None
         self._log_shortened(nodename, fitted.shortened)
         return fitted.text
+
+    def _policies_told(self, catalog: Catalog) -> dict[str, str] | None:
+        return None if self._policies is None else self._policies(catalog).told
 
     def _log_shortened(self, nodename: str, shortened: Mapping[str, str]) -> None:
         if not self._logged.is_new(f"{nodename} shortened", dict(shortened)):

@@ -95,6 +95,8 @@ class HostDocument:
         UNKNOWN (``host-unreadable``), and never a device that the host does not have. Under ''
         stands what is of a family that cannot be told, hence perhaps of any. A document that has
         these is not ``whole``
+    :param policies: what the host makes of verdicts, as
+        :attr:`nova_devcompat.compat.policy.Policies.told` has it; None where it does not say
     :param unreadable_providers: resource providers known to stand for devices that cannot be
         read. Others that no device of the document has may do so too
     """
@@ -105,6 +107,7 @@ class HostDocument:
     host: tuple[PublishedDevice, ...] = ()
     unreadable: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     unreadable_providers: frozenset[str] = frozenset()
+    policies: Mapping[str, str] | None = None
     #: Accept-sets of host families.
     by_family: Mapping[str, AcceptSet] = dataclasses.field(init=False, compare=False)
     #: Accept-sets by resource provider: of its device, or one for each kind of its functions.
@@ -176,6 +179,8 @@ def dump_stats(document: HostDocument) -> str:
         "g": groups,
     }
     shape = shape_of(groups, STATS_VERSION) if document.whole else None
+    if document.policies is not None:
+        content["m"] = dict(document.policies)
     if shape is not None:
         # First of the sorted keys.
         content["a"], content["b"] = shape, "0" * _DIGITS

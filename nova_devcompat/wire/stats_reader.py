@@ -129,6 +129,7 @@ class StatsReader:
             host=tuple(part for parts in host.values() for part in parts),
             unreadable=unreadable,
             unreadable_providers=frozenset(lost),
+            policies=_policies(content.get("m")),
             numbers={provider: self._number_of(each) for provider, each in numbers.items()},
             shape=shape if shape == text[SHAPE] else None,
             kin=None
@@ -203,6 +204,17 @@ def load_stats(text: str) -> HostDocument:
     if isinstance(read, WireError):
         raise read
     return read
+
+
+def _policies(content: object) -> dict[str, str] | None:
+    """What the host makes of verdicts; None where that cannot be told, which decides nothing."""
+    with contextlib.suppress(Malformed):
+        told = {
+            checks.text_of(key, "m", empty=True): checks.text_of(text, "m")
+            for key, text in checks.mapping_of(content, "m", checks.MOST_VALUES).items()
+        }
+        return told if "" in told else None
+    return None
 
 
 def _functions(content: object, place: str) -> dict[str, tuple[str, ...]]:

@@ -28,6 +28,12 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def pack_of(path: str | os.PathLike[str]) -> str:
+    """The name of the pack that a file is, '' for any other file."""
+    own = pathlib.Path(path)
+    return own.stem if own.parent == FOLDER else ""
+
+
 def catalog_paths(
     packs: Iterable[str],
     files: Iterable[str | os.PathLike[str]] = (),
