@@ -11,13 +11,17 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nova_devcompat.catalog.family import AttributeOf, AttributeSource, CatalogFamily, RulePolicy
+from nova_devcompat.catalog.family import (
+    NOTHING_STATED,
+    AttributeOf,
+    AttributeSource,
+    CatalogFamily,
+    RulePolicy,
+)
 from nova_devcompat.compat.rules import Rule
 
-_NOTHING = RulePolicy()
 
-
-def digest_of(families: Mapping[str, CatalogFamily], of_all: RulePolicy = _NOTHING) -> str:
+def digest_of(families: Mapping[str, CatalogFamily], of_all: RulePolicy = NOTHING_STATED) -> str:
     """Twelve hexadecimal digits of what families decide, see :class:`Catalog`.
 
     :param of_all: what is stated of the policy of what concerns no family by name
@@ -67,7 +71,7 @@ def digest_of(families: Mapping[str, CatalogFamily], of_all: RulePolicy = _NOTHI
                 + [part for part in (use.own, use.unversioned) if part]
                 for use in family.needs
             ]
-    if of_all != _NOTHING:
+    if of_all != NOTHING_STATED:
         content["*"] = {"mode": of_all.mode, "on_unknown": of_all.on_unknown}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -81,6 +81,9 @@ class RulePolicy:
         )
 
 
+NOTHING_STATED = RulePolicy()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class CatalogFamily:
     """A family as a catalog has it.
@@ -203,7 +206,7 @@ class CatalogFamily:
         """Its stages that begin within so many days, and those of releases to come."""
         ahead = list(coming(self.name, self.stages, moment, days))
         for attribute, stages in self.rule_stages.items():
-            if self.rule_policies.get(attribute, RulePolicy()).mode:
+            if self.rule_policies.get(attribute, NOTHING_STATED).mode:
                 continue
             ahead += coming(f"{self.name}.{attribute}", stages, moment, days)
         return ahead

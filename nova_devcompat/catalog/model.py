@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nova_devcompat.catalog import patterns
-from nova_devcompat.catalog.family import CatalogFamily, RulePolicy
+from nova_devcompat.catalog.family import NOTHING_STATED, CatalogFamily, RulePolicy
 from nova_devcompat.catalog.inforce import Origin
 from nova_devcompat.catalog.merging import Classified, Union, of_family
 from nova_devcompat.catalog.stages import Coming, Moment
@@ -85,7 +85,7 @@ class Catalog:
     families: Mapping[str, CatalogFamily]
     digest: str
     stand_ins: frozenset[str] = frozenset()
-    of_all: RulePolicy = RulePolicy()
+    of_all: RulePolicy = NOTHING_STATED
     origins: Mapping[str, Origin] = dataclasses.field(default_factory=dict, compare=False)
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from nova_devcompat.catalog.family import CatalogFamily, RulePolicy
+from nova_devcompat.catalog.family import NOTHING_STATED, CatalogFamily, RulePolicy
 from nova_devcompat.compat.policy import Mode, OnUnknown
 from nova_devcompat.kit.section import Section
 from nova_devcompat.kit.text import near
@@ -48,7 +48,7 @@ class StatedPolicy:
             rule_policies={
                 **family.rule_policies,
                 **{
-                    name: stated.over(family.rule_policies.get(name, RulePolicy()))
+                    name: stated.over(family.rule_policies.get(name, NOTHING_STATED))
                     for name, stated in self.rules.items()
                 },
             },

@@ -58,6 +58,7 @@ class UpgradeCheck(Command):
             from nova.conf import CONF
             from oslo_upgradecheck import upgradecheck
 
+            from nova_devcompat.catalog.stages import now
             from nova_devcompat.conf import default_policy
             from nova_devcompat.fleet.cloud import Cloud
             from nova_devcompat.fleet.upgrade import UpgradeChecks
@@ -71,6 +72,7 @@ class UpgradeCheck(Command):
                 default_policy(CONF),
                 moment_of(parsed_args),
                 parsed_args.activating_within,
+                now(),
             )
             # Where oslo.upgradecheck looks for the option that its own parser would have.
             options: Any = types.SimpleNamespace(

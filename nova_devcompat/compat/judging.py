@@ -145,6 +145,11 @@ def one_too_few(need: DeviceNeed) -> Verdict:
     )
 
 
+def not_asked_for(pin: DeviceNeed) -> Verdict:
+    """The verdict on a pin of a family of whose devices the guest's flavor asks for none."""
+    return Verdict.reject(Reason(code=Code.NOT_ASKED_FOR, actor=Actor.OPERATOR, family=pin.family))
+
+
 def nothing_recorded(family: str, detail: str = "") -> Verdict:
     """The verdict where a guest's record says nothing of a family that concerns it.
 

@@ -294,10 +294,10 @@ def _of_device_pins(
 ) -> Iterator[tuple[Policy, Verdict]]:
     for pin in guest.pins.assigned:
         policy = policies(pin.family)
-        yield policy, _of_pin(pin, given, policy)
+        yield policy, _of_pin(pin, guest, given, policy)
 
 
-def _of_pin(pin: DeviceNeed, given: Given, policy: Policy) -> Verdict:
+def _of_pin(pin: DeviceNeed, guest: Guest, given: Given, policy: Policy) -> Verdict:
     """All devices of the family that the guest is given must act as the pin, and there is one."""
     taken = list(given.pinned)
     certain = [
@@ -312,7 +312,8 @@ def _of_pin(pin: DeviceNeed, given: Given, policy: Policy) -> Verdict:
     options = [device.judge_pin(pin) for device in any_of(possible, (pin.family,))]
     hidden = not given.complete or any(not choice or None in choice for choice in taken)
     if not options and not hidden:
-        return judging.one_too_few(pin)
+        asks = taken or guest.assigned
+        return judging.one_too_few(pin) if asks else judging.not_asked_for(pin)
     if hidden:
         options.append(judging.no_offer(pin))
     return min(options, key=policy.objection)

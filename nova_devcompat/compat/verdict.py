@@ -25,18 +25,6 @@ class Actor(enum.StrEnum):
     GUEST = "guest"
     OPERATOR = "operator"
 
-    @property
-    def remedy(self) -> str:
-        """What this actor does about it, in a few words."""
-        return _REMEDIES[self]
-
-
-_REMEDIES = {
-    Actor.HOST: "bring the host's firmware, driver or hypervisor to a fitting version",
-    Actor.GUEST: "restart the guest on a fitting device",
-    Actor.OPERATOR: "mend the catalog, the inventory or the record",
-}
-
 
 class Code:
     """Stable identifiers of reasons. Rule plugins may bring their own."""
@@ -56,6 +44,7 @@ class Code:
     UNMET = "unmet"
     OTHER_FAMILY = "other-family"
     NO_DEVICE = "no-device"
+    NOT_ASKED_FOR = "not-asked-for"
 
     # UNKNOWN: they could not be.
     OFFER_MISSING = "offer-missing"
@@ -91,6 +80,7 @@ _EXPLANATIONS = {
     Code.UNMET: "the guest's own device is below what a migration needs, so it cannot leave it",
     Code.OTHER_FAMILY: "a device of another family",
     Code.NO_DEVICE: "the host has no such device",
+    Code.NOT_ASKED_FOR: "the flavor pins it and asks for no such device",
     Code.OFFER_MISSING: "the host does not say",
     Code.OFFER_UNREADABLE: "the host's value cannot be read",
     Code.NEED_MISSING: "the guest's record says nothing of it",
@@ -107,6 +97,36 @@ _EXPLANATIONS = {
     Code.RECORD_STALE: "the guest's record is of an earlier start",
     Code.RECORD_UNREADABLE: "the guest's record cannot be read",
     Code.PIN_UNREADABLE: "the flavor's pin cannot be read",
+}
+
+
+# What to do, by who can do it, and of reasons of which more can be said. A code that third
+# parties' rules bring goes by its actor.
+_REMEDIES_OF = {
+    Actor.HOST: "upgrade {host}",
+    Actor.GUEST: "restart the guest on a fitting host",
+    Actor.OPERATOR: "mend the catalog, the inventory or the record",
+}
+_REMEDIES = {
+    Code.NOT_EQUAL: "make {host} equal",
+    Code.NOT_THE_SAME: "give {host} the same one, or state a rule in the catalog",
+    Code.NOT_COMPARABLE: "name the ordering in the catalog",
+    Code.OTHER_FAMILY: "choose a host that has such a device",
+    Code.NO_DEVICE: "choose a host that has such a device",
+    Code.NOT_ASKED_FOR: "mend the flavor",
+    Code.PIN_UNREADABLE: "mend the flavor",
+    Code.OFFER_MISSING: "mend the source or the inventory of {host}",
+    Code.OFFER_UNREADABLE: "mend the source or the inventory of {host}",
+    Code.DEVICE_UNKNOWN: "mend the source or the inventory of {host}",
+    Code.NO_RULE: "give {host} the catalog that is here",
+    Code.NOT_EVALUATED: "wait for the next cycle of {host}",
+    Code.HOST_SILENT: "run nova-compute with our driver on {host}",
+    Code.HOST_UNREADABLE: "upgrade nova-devcompat on {host}, or here",
+    Code.DOCUMENT_FULL: "remove values that no guest needs",
+    Code.NEED_MISSING: "have the need recorded: need backfill",
+    Code.NEED_UNKNOWN: "mend the source of the guest's own host, then restart the guest",
+    Code.NEED_UNREADABLE: "have the need recorded anew: need clear",
+    Code.RECORD_UNREADABLE: "have the need recorded anew: need clear",
 }
 
 
@@ -141,6 +161,20 @@ class Reason:
         return self.family or self.attribute or "device"
 
     def __str__(self) -> str:
+        return self.of("the host")
+
+    def remedy(self, host: str) -> str:
+        """What to do about it, which says to whom.
+
+        :param host: what the host is called that it is about
+        """
+        return _REMEDIES.get(self.code, _REMEDIES_OF[self.actor]).format(host=host)
+
+    def of(self, host: str) -> str:
+        """The reason as that of a host.
+
+        :param host: what it is called
+        """
         facts = (
             self.needed and f"needs {self.needed}",
             self.offered and f"offered {self.offered}",
@@ -149,7 +183,7 @@ class Reason:
         )
         kind = f"{self.kind}, " if self.kind else ""
         said = ", ".join(filter(None, facts))
-        return f"{self.subject}: {said} [{kind}{self.code}; {self.actor.value} can act]"
+        return f"{self.subject}: {said} [{kind}{self.code}; {self.remedy(host)}]"
 
 
 _SEVERITY = {Outcome.ACCEPT: 0, Outcome.UNKNOWN: 1, Outcome.REJECT: 2}

@@ -24,7 +24,7 @@ from nova_devcompat.stores.assigned import (
     freeze,
     from_instance,
 )
-from nova_devcompat.stores.cells import Cells, Refused, brief, compute_nodes, instances
+from nova_devcompat.stores.cells import Cells, Refused, brief, compute_nodes, hosts_down, instances
 from nova_devcompat.stores.instances import VM_STATES, runs
 from nova_devcompat.stores.placement import Placement
 from nova_devcompat.stores.published import published
@@ -58,10 +58,11 @@ class Cloud:
         return Fleet(hosts=hosts, guests=guests)
 
     def _survey(self, context: Any) -> Iterator[Host | RunningGuest]:
+        down = hosts_down(context)
         for node in compute_nodes(context):
             # Ironic's nodes are never the destination of a live migration.
             if node.hypervisor_type != "ironic":
-                yield host_of(node, self._reader)
+                yield host_of(node, self._reader, down.get(node.host, ""))
         filters = {"vm_state": list(VM_STATES)}
         for instance in instances(context, filters, ATTRIBUTES):
             if not runs(instance):
@@ -151,10 +152,13 @@ class Cloud:
         return next(self.cells.each([cell], hosts), None)
 
 
-def host_of(node: Any, reader: wire.StatsReader) -> Host:
-    """A compute node of Nova's, with what it published."""
+def host_of(node: Any, reader: wire.StatsReader, down: str = "") -> Host:
+    """A compute node of Nova's, with what it published.
+
+    :param down: since when its nova-compute has not been heard of
+    """
     place = Place(node.host, node.hypervisor_hostname)
-    return Host(place=place, said=published(node.stats, reader), id=node.id)
+    return Host(place=place, said=published(node.stats, reader), id=node.id, down=down)
 
 
 def guest_of(instance: Any) -> RunningGuest:

@@ -18,7 +18,7 @@ from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.ruling import judge_part
-from nova_devcompat.compat.verdict import Outcome
+from nova_devcompat.compat.verdict import Code, Outcome, Reason, Verdict
 from nova_devcompat.fleet.model import Host
 from nova_devcompat.fleet.paper import Paper
 from nova_devcompat.kit.text import near
@@ -130,7 +130,7 @@ class Matrix:
             for name, need in any_need.items()
         }
         # By need, of which the identity is enough, and by what a host offers.
-        known: dict[int, dict[tuple[int, ...], tuple[str, str]]] = {}
+        known: dict[int, dict[tuple[int, ...], Verdict]] = {}
         for source in sources:
             for start in self._paper.starts[source]:
                 if family not in (None, start.need.family):
@@ -141,20 +141,29 @@ class Matrix:
                 for to in destinations[start.need.family]:
                     if to.host == source:
                         continue
-                    answer = answers.get(to.key) if shared else None
-                    if answer is None:
-                        answer = _answer(start.need, to)
+                    best = answers.get(to.key) if shared else None
+                    if best is None:
+                        # Of the device that fits best; of several, the first.
+                        best = judge_part(start.need, to.accepts, complete=to.complete)
                         if shared:
-                            answers[to.key] = answer
+                            answers[to.key] = best
+                    answer = _answer(best, source, to.host) if best.reasons else _ACCEPT
                     yield Move(source, start.address, start.need.family, to.host, *answer)
 
 
-def _answer(need: DeviceNeed, to: _Destination) -> tuple[str, str]:
-    """Verdict and reason of the device that fits best; of several, the first."""
-    best = judge_part(need, to.accepts, complete=to.complete)
-    if not best.reasons:
-        return _ACCEPT
-    return best.outcome.value, "; ".join(map(str, best.reasons))
+def _answer(verdict: Verdict, source: str, destination: str) -> tuple[str, str]:
+    """Verdict and reason."""
+    reasons = [_on_paper(reason, source).of(destination) for reason in verdict.reasons]
+    return verdict.outcome.value, "; ".join(reasons)
+
+
+def _on_paper(reason: Reason, source: str) -> Reason:
+    """A reason as it is on paper, where all that is known of guests is what their host has."""
+    if reason.code != Code.NEED_UNKNOWN or reason.detail:
+        return reason
+    return dataclasses.replace(
+        reason, detail=f"since the inventory does not say what {source} has"
+    )
 
 
 _ACCEPT = (Outcome.ACCEPT.value, "")

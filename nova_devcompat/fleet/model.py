@@ -41,11 +41,14 @@ class Host:
     :param place: which
     :param said: what it published, or why nothing is known of it
     :param id: of Nova's compute node, None on paper
+    :param down: since when its nova-compute has not been heard of, so that what it published may
+        not be so any more; '' where it runs
     """
 
     place: Place
     said: HostDocument | Reason
     id: int | None = None
+    down: str = ""
     #: The unlike accept-sets of its devices.
     accepts: tuple[AcceptSet, ...] = dataclasses.field(init=False, repr=False)
     _by_provider: Mapping[str, tuple[PublishedDevice, ...]] = dataclasses.field(
@@ -71,6 +74,11 @@ class Host:
     def problem(self) -> Reason | None:
         """Why nothing at all is known of it."""
         return self.said if isinstance(self.said, Reason) else None
+
+    @property
+    def of_host(self) -> tuple[AcceptSet, ...]:
+        """What the host itself accepts, by host family."""
+        return () if self.document is None else tuple(self.document.by_family.values())
 
     @property
     def providers(self) -> list[str]:

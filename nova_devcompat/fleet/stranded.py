@@ -13,7 +13,7 @@ from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.need import DeviceNeed, Need, resource_slot
 from nova_devcompat.compat.policy import Policies, Ruling
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt, Guest, doubt_of_pin, unreadable_pins
-from nova_devcompat.compat.verdict import Reason, Verdict
+from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
 from nova_devcompat.fleet.model import Alike, Fleet, Place, RunningGuest
 
 #: What of a ruling counts as a refusal.
@@ -82,6 +82,11 @@ class Stranded:
         return {
             one: _why(one.place, refusing) for one in running if accepting.issubset({one.place})
         }
+
+    @property
+    def looked_at(self) -> int:
+        """How many guests are asked about: those that a host can object to."""
+        return sum(map(len, self._kinds.values()))
 
     def asked(self, running: RunningGuest) -> Guest | None:
         """What nova-scheduler would be asked of a guest that is live migrated.
@@ -160,8 +165,33 @@ def _need_of(groups: Iterable[Iterable[DeviceNeed]], host: Iterable[DeviceNeed])
 
 
 def _why(place: Place, refusing: Sequence[tuple[Alike, Sequence[Reason]]]) -> str:
-    """What speaks against another host; of the hosts most of which are alike."""
-    for alike, reasons in refusing:
-        if alike.places != {place}:
-            return "; ".join(map(str, reasons))
-    return _ALONE
+    """What speaks against the nearest of the other hosts."""
+    others = [(alike, reasons) for alike, reasons in refusing if alike.places != {place}]
+    if not others:
+        return _ALONE
+    alike, reasons = min(others, key=lambda other: _distance(*other))
+    host = min(other for other in alike.places if other != place).host
+    return f"{host} is nearest: {'; '.join(reason.of(host) for reason in reasons)}"
+
+
+def _distance(alike: Alike, reasons: Sequence[Reason]) -> tuple[bool, bool, int, int, int, Place]:
+    """How far hosts are from taking a guest: those come first that lack least.
+
+    What an upgrade of the host mends counts less than what takes more. Of hosts that lack as
+    much, one that accepts more values of what is lacking is newer.
+    """
+    lacking = {(reason.family, reason.attribute) for reason in reasons}
+    accepted = sum(
+        len(entry.accepted)
+        for accepts in (*alike.host.accepts, *alike.host.of_host)
+        for name, entry in accepts.attributes.items()
+        if (accepts.family, name) in lacking
+    )
+    return (
+        alike.host.problem is not None,
+        any(reason.code in (Code.NO_DEVICE, Code.OTHER_FAMILY) for reason in reasons),
+        sum(reason.actor is not Actor.HOST for reason in reasons),
+        len(reasons),
+        -accepted,
+        min(alike.places),
+    )

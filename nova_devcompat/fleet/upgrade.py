@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 from oslo_upgradecheck import upgradecheck
 from oslo_upgradecheck.upgradecheck import Code, Result
 
+from nova_devcompat.catalog import inforce
 from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.stages import Moment
 from nova_devcompat.compat.need import Need
-from nova_devcompat.compat.policy import Mode, Policy, Ruling
+from nova_devcompat.compat.policy import Mode, Policy, Ruling, unlike
 from nova_devcompat.compat.ruling import NO_RECORD
 from nova_devcompat.compat.verdict import Code as ReasonCode
 from nova_devcompat.compat.verdict import Reason
@@ -48,6 +49,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
     :param default: the policy of families that state none
     :param moment: now
     :param days: how far ahead to look for stages
+    :param today: the moment that hosts published at; by default the one that is looked at
     """
 
     display_title = "nova-devcompat Upgrade Check Results"
@@ -60,6 +62,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         default: Policy,
         moment: Moment,
         days: int,
+        today: Moment | None = None,
     ) -> None:
         self._conf = conf
         self._cloud = cloud
@@ -67,7 +70,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         self._default = default
         self._moment = moment
         self._days = days
-        self._question: Stranded | None = None
+        self._today = today or moment
 
     @functools.cached_property
     def _fleet(self) -> Fleet:
@@ -129,8 +132,11 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         """Whether the catalog can be used."""
         if isinstance(self._catalog, CatalogError):
             return Result(Code.FAILURE, f"{_listed(self._catalog.problems, '; ')}.")
-        families = ", ".join(self._catalog.families)
-        return Result(Code.SUCCESS, f"Digest {self._catalog.digest}; families: {families}.")
+        catalog = self._catalog
+        lines = inforce.overriding(catalog)
+        code = Code.WARNING if lines else Code.SUCCESS
+        lines += inforce.told(catalog, self._default, self._moment)
+        return Result(code, f"Digest {catalog.digest}. {'. '.join(lines)}.")
 
     # --- the hosts ------------------------------------------------------------------------------
 
@@ -138,14 +144,15 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         """Whether all hosts have the catalog that is here."""
         if isinstance(self._catalog, CatalogError):
             return _NO_CATALOG
-        others: dict[str, list[str]] = {}
+        others: dict[str, list[Host]] = {}
         for host in self._fleet.hosts:
             if host.document is not None and host.document.catalog != self._catalog.digest:
-                others.setdefault(host.document.catalog, []).append(host.place.host)
+                others.setdefault(host.document.catalog, []).append(host)
         if not others:
-            return Result(Code.SUCCESS)
+            told = [host for host in self._fleet.hosts if host.document is not None]
+            return Result(Code.SUCCESS, f"{_many(told, 'node')} with the catalog that is here.")
         listed = "; ".join(
-            f"{digest}: {_listed(sorted(hosts))}" for digest, hosts in sorted(others.items())
+            f"{digest}: {self._with_guests(hosts)}" for digest, hosts in sorted(others.items())
         )
         return Result(
             Code.WARNING,
@@ -153,23 +160,69 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
             f"{listed}. Give all services the same files and packs.",
         )
 
+    def check_hosts_policies(self) -> Result:
+        """Whether all hosts make the same of a refusal as nova-scheduler, as of now."""
+        if isinstance(self._catalog, CatalogError):
+            return _NO_CATALOG
+        here = self._catalog.policies(self._default, self._today).told
+        others: dict[str, list[Host]] = {}
+        untold: list[Host] = []
+        told: list[Host] = []
+        for host in self._fleet.hosts:
+            if host.document is None:
+                continue  # which is said where it is about what hosts publish
+            if host.document.policies is None:
+                untold.append(host)
+                continue
+            told.append(host)
+            if pairs := unlike(here, host.document.policies):
+                others.setdefault(_differences(pairs), []).append(host)
+        lines = [
+            f"{self._with_guests(hosts)}: {difference}"
+            for difference, hosts in sorted(others.items())
+        ]
+        if lines:
+            lines = [
+                f"Hosts apply other policies than nova-scheduler: {'; '.join(lines)}. What a host "
+                "enforces, it refuses whatever nova-scheduler says; give both the same files, "
+                "mode and on_unknown."
+            ]
+        if untold:
+            lines.append(
+                f"{self._with_guests(untold)} do not say which policies they apply: upgrade "
+                "nova-devcompat there."
+            )
+        if lines:
+            return Result(Code.WARNING, " ".join(lines))
+        return Result(Code.SUCCESS, f"{_many(told, 'node')} with the policies that are here.")
+
     def check_publishing(self) -> Result:
         """Whether all hosts publish what can be read."""
         hosts = self._fleet.hosts
-        silent = sorted(host.place.host for host in hosts if _is_silent(host))
+        silent = [host for host in hosts if _is_silent(host)]
+        down = [host for host in hosts if host.down and not _is_silent(host)]
         unreadable = sorted(
             f"{host.place.host} ({why})" for host in hosts if (why := _unreadable(host))
         )
         lines = []
         if silent:
             lines.append(
-                f"{len(silent)} of {_many(hosts, 'node')} published nothing: {_listed(silent)}. "
+                f"{len(silent)} of {_many(hosts, 'node')} published nothing: "
+                f"{self._with_guests(silent)}. Nothing is known of these hosts. "
                 "Is compute_driver = devcompat.DeviceCompatDriver there, and nova-compute up?"
+            )
+        if down:
+            since = ", ".join(f"{host.place.host} since {host.down}" for host in down[:_NAMED])
+            lines.append(
+                f"Nova-compute of {_many(down, 'node')} is down, so that nothing new is published "
+                f"and what is known may be so no more: {self._with_guests(down)} ({since})."
             )
         if unreadable:
             lines.append(f"What was published cannot be read: {_listed(unreadable)}.")
         if lines:
             return Result(Code.WARNING, " ".join(lines))
+        if not hosts:
+            return Result(Code.WARNING, "There is no compute node, so nothing was looked at.")
         return Result(Code.SUCCESS, f"{_many(hosts, 'node')} published.")
 
     def check_families(self) -> Result:
@@ -236,17 +289,35 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS, f"{_many(readable, 'running guest')} with a record.")
 
     def check_stranded(self) -> Result:
-        """Whether all guests have another host that would take them."""
+        """Whether all guests have another host that would take them, whatever the mode is."""
         if isinstance(self._catalog, CatalogError):
             return _NO_CATALOG
-        stranded = self._stranded(self._catalog, self._moment, Mode.ENFORCE)
-        if not stranded:
-            return Result(Code.SUCCESS)
-        listed = _listed([f"{guest}: {why}" for guest, why in stranded.items()], " | ")
+        policies = self._catalog.policies(self._default, self._moment)
+        now = self._asked.under(policies, _refused)
+        would = {
+            guest: why
+            for guest, why in self._asked.under(policies.as_enforced(), _refused).items()
+            if guest not in now
+        }
+        lines = []
+        if now:
+            lines.append(
+                f"{_many(now, 'guest')} without another host that would accept, so there is no "
+                f"moving them out of the way of an upgrade: {_guests(now)}"
+            )
+        if would:
+            lines.append(
+                f"{_many(would, 'guest')} more that 'enforce' would strand, by families that are "
+                f"not enforced now: {_guests(would)}"
+            )
+        if lines:
+            return Result(Code.WARNING, " || ".join(lines))
+        looked_at = self._asked.looked_at
+        others = len(self._fleet.guests) - looked_at
         return Result(
-            Code.WARNING,
-            f"{_many(stranded, 'guest')} without another host that would accept, so there is no "
-            f"moving them out of the way of an upgrade: {listed}",
+            Code.SUCCESS,
+            f"{looked_at} of {_many(self._fleet.guests, 'running guest')} looked at as if all "
+            f"were enforced; {others} need nothing that is judged.",
         )
 
     def check_stages(self) -> Result:
@@ -271,13 +342,23 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
 
     def _stranded(self, catalog: Catalog, moment: Moment, mode: Mode) -> dict[RunningGuest, str]:
         """Guests without another host, refusals counted that are of this mode or stricter."""
-        if self._question is None:
-            self._question = Stranded(self._fleet, catalog)
 
         def against(ruling: Ruling) -> Sequence[Reason]:
             return ruling.refused + (ruling.reported if mode is Mode.REPORT else ())
 
-        return self._question.under(catalog.policies(self._default, moment), against)
+        return self._asked.under(catalog.policies(self._default, moment), against)
+
+    @functools.cached_property
+    def _asked(self) -> Stranded:
+        assert isinstance(self._catalog, Catalog)
+        return Stranded(self._fleet, self._catalog)
+
+    def _with_guests(self, hosts: Iterable[Host]) -> str:
+        """Names of hosts, and how many running guests are on them."""
+        places = {host.place for host in hosts}
+        guests = [guest for guest in self._fleet.guests if guest.place in places]
+        names = _listed(sorted(place.host for place in places))
+        return f"{names} ({_many(guests, 'running guest')} there)"
 
     _upgrade_checks = (
         ("Driver shim", check_shim),
@@ -285,6 +366,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         ("Filter and weigher", check_scheduler),
         ("Catalog", check_catalog),
         ("Catalog of the hosts", check_hosts_catalog),
+        ("Policies of the hosts", check_hosts_policies),
         ("Hosts that publish", check_publishing),
         ("Families on the hosts", check_families),
         ("Records of guests", check_records),
@@ -294,6 +376,22 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
 
 
 _NO_CATALOG = Result(Code.WARNING, "Not checked, for want of a catalog.")
+
+
+def _refused(ruling: Ruling) -> Sequence[Reason]:
+    return ruling.refused
+
+
+def _guests(stranded: Mapping[RunningGuest, str]) -> str:
+    """The first few guests, each with what speaks against the nearest host."""
+    return _listed([f"{guest}: {why}" for guest, why in stranded.items()], " | ")
+
+
+def _differences(pairs: Mapping[str, tuple[str, str]]) -> str:
+    return ", ".join(
+        f"{key or 'what no family states'} {there}, here {here}"
+        for key, (here, there) in pairs.items()
+    )
 
 
 def _is_silent(host: Host) -> bool:

@@ -51,24 +51,36 @@ class Refusals:
 
     named: list[tuple[str, tuple[Reason, ...]]] = dataclasses.field(default_factory=list)
     count: int = 0
+    #: Digests of catalogs that are not the one here, by host.
+    catalogs: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def add(self, host: Any, reasons: tuple[Reason, ...]) -> None:
+    def add(self, host: Any, reasons: tuple[Reason, ...], catalog: str = "") -> None:
         """Count a host; keep its reasons if there is room.
 
         :param host: whatever has ``host`` and ``nodename``
+        :param catalog: digest of its catalog where that is not the one here
         """
         self.count += 1
         if len(self.named) < HOSTS_NAMED:
             self.named.append((name_of(host), reasons))
+            if catalog:
+                self.catalogs[name_of(host)] = catalog
 
     @property
     def lines(self) -> list[str]:
         """A line for each host that is named, and one that counts the rest."""
-        lines = [f"{host}: {', '.join(map(line, reasons))}" for host, reasons in self.named]
+        lines = [
+            f"{host}{self._catalog(host)}: {', '.join(line(one.of(host)) for one in reasons)}"
+            for host, reasons in self.named
+        ]
         rest = self.count - len(self.named)
         if rest:
             lines.append(f"and {rest} more")
         return lines
+
+    def _catalog(self, host: str) -> str:
+        digest = self.catalogs.get(host)
+        return f" (which has another catalog, {digest})" if digest else ""
 
     def __str__(self) -> str:
         return " | ".join(self.lines)

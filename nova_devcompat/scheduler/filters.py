@@ -83,7 +83,8 @@ class DeviceCompatFilter(filters.BaseHostFilter):
                     goes[text[head]] = to, len(text)
                 continue
             if judged.ruling.reported:
-                reported.add(host, judged.ruling.reported)
+                catalog = self._state.other_catalog(host.stats)
+                reported.add(host, judged.ruling.reported, catalog)
             if judged.candidates:
                 # What CandidateFilterMixin does, which formats a line for each candidate.
                 host.allocation_candidates = judged.candidates
@@ -109,7 +110,8 @@ class DeviceCompatFilter(filters.BaseHostFilter):
         if rejected and not left:
             refused = explain.Refusals()
             for host in rejected[: explain.HOSTS_NAMED]:
-                refused.add(host, self._state.judge_host(request, host).ruling.refused)
+                ruling = self._state.judge_host(request, host).ruling
+                refused.add(host, ruling.refused, self._state.other_catalog(host.stats))
             refused.count = len(rejected)
             explain.no_host(context, looked_up, refused)
         return left

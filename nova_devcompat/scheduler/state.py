@@ -91,6 +91,15 @@ class SchedulerState:
         """
         return published(getattr(host, "stats", None), self._reader)
 
+    def other_catalog(self, stats: Any) -> str:
+        """The digest of a host's catalog where that is not the one here, else ''.
+
+        :param stats: the host's ``compute_nodes.stats``
+        """
+        document = published(stats, self._reader)
+        digest = "" if isinstance(document, Reason) else document.catalog
+        return "" if digest == self._keeper.current().digest else digest
+
     def look_up(self, context: Any, spec: Any) -> lookup.Lookup:
         """What a request needs, its pins by the catalog as it is now; looked up once."""
         return lookup.of(context, spec, self._pins_of, self._has_host_families)

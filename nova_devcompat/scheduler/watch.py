@@ -180,7 +180,8 @@ class Watched:
             for node in request.nodes(some):
                 judged = self._state.judge(judge, node.stats, by_root[node.uuid])
                 host = types.SimpleNamespace(host=node.host, nodename=node.hypervisor_hostname)
-                refusals.add(host, judged.ruling.refused or (_NOT_PUBLISHED,))
+                reasons = judged.ruling.refused or (_NOT_PUBLISHED,)
+                refusals.add(host, reasons, self._state.other_catalog(node.stats))
         if refusals.count:
             # The rest is only counted: no more rows are read than are told of.
             refusals.count += len(left)

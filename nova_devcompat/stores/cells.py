@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from nova import context as nova_context
-from nova import exception, objects
+from nova import exception, objects, servicegroup
 from oslo_log import log as logging
 from oslo_utils import uuidutils
 
@@ -179,6 +179,18 @@ def _page(
         except exception.MarkerNotFound:
             continue
     raise Refused("all instances of a page were purged while it was read; ask again")
+
+
+def hosts_down(context: Any) -> dict[str, str]:
+    """The hosts of a cell whose nova-compute is down, each with when it was last heard of."""
+    group = servicegroup.API()
+    return {
+        service.host: f"{service.last_seen_up:%Y-%m-%d %H:%M:%S}"
+        if service.last_seen_up
+        else "it was installed"
+        for service in objects.ServiceList.get_by_binary(context, "nova-compute")
+        if not group.service_is_up(service)
+    }
 
 
 def compute_nodes(context: Any, host: str | None = None) -> Iterator[Any]:

@@ -121,10 +121,17 @@ class DeviceCompatFleet(base.Fleet):
         """Wait until the scheduler has said why no host would do."""
         assert explain.WORKER.join(30), "an explanation hangs"
 
-    def set_families(self, families: Mapping[str, Any]) -> None:
-        """Write the catalog."""
-        content = {"meta": {"schema_version": "1.0"}, "families": dict(families)}
+    def set_families(self, families: Mapping[str, Any], **others: Any) -> None:
+        """Write the catalog.
+
+        :param others: its other sections
+        """
+        content = {"meta": {"schema_version": "1.0"}, "families": dict(families), **others}
         self.catalog_file.write_text(yaml.safe_dump(content))
+
+    def set_policies(self, policies: Mapping[str, Any]) -> None:
+        """Write the catalog with policies beside the families."""
+        self.set_families(self.FAMILIES, policies=dict(policies))
 
     def set_devices(self, host: str, *devices: dict[str, Any]) -> None:
         """Say what a host has; it notices in its next cycle."""

@@ -214,7 +214,7 @@ class BootTest(PinFleet):
         self.assertRegex(
             self.refused(flavor=flavor),
             r"devcompat:gpu\.versoin: family gpu has no attribute 'versoin'; attributes: version "
-            r"\[pin-unreadable; operator can act\]",
+            r"\[pin-unreadable; mend the flavor\]",
         )
         self.flags(on_unknown="accept", group="devcompat")
         with self.logs.during() as lines:

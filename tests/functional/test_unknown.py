@@ -74,7 +74,8 @@ class RejectUnknownTest(UnknownFleet):
             self.set_stats("other", garbage)
             # Of a group without a family nobody can tell which it would be.
             self.assert_rejected(
-                server, r"other: (gpu|device): .*\[host-unreadable; operator can act"
+                server,
+                r"other: (gpu|device): .*\[host-unreadable; upgrade nova-devcompat on other, or",
             )
 
     def test_a_document_of_a_newer_format(self):

@@ -58,13 +58,20 @@ def imported(*, beside_nova):
 
 
 def test_carries_every_file_of_the_package_and_no_other(wheel_names):
-    """Neither rigs nor tests, which are for the tree."""
+    """Neither rigs nor tests, which are for the tree; the samples for <prefix>/etc."""
+    samples = {
+        f"etc/nova-devcompat/{path.name}"
+        for path in (ROOT / "etc" / "nova-devcompat").iterdir()
+        if path.name != "config-generator.conf"
+    }
     tree = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "nova_devcompat").rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
-    assert wheel_names == tree | {SHIM}
+    data = {name.partition(".data/data/")[2] for name in wheel_names} - {""}
+    assert data == samples
+    assert {name for name in wheel_names if ".data/" not in name} == tree | {SHIM}
 
 
 def test_leaves_novas_own_packages_alone(wheel_names):

@@ -689,7 +689,7 @@ def test_firmware_without_a_published_rule_says_why_not():
     (reason,) = family.offer({"fw": "1.60.0-74"}).judge(need).reasons
     assert str(reason) == (
         "pds_vf.fw: needs 1.60.0-73, offered 1.60.0-74, another one, and no rule is published for "
-        "that [same, not-the-same; operator can act]"
+        "that [same, not-the-same; give the host the same one, or state a rule in the catalog]"
     )
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from nova_devcompat.catalog import CatalogError, inforce, packs
 from nova_devcompat.catalog.stages import Moment
+from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy, unlike
 from nova_devcompat.compat.ruling import Guest, required_atoms
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.verdict import Actor, Reason, Verdict
 from nova_devcompat.service import load_catalog
 

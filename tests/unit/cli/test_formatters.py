@@ -24,7 +24,7 @@ from nova_devcompat.cli import formatters
 COLUMNS = ("source_host", "family", "verdict", "reason")
 LONG = (
     "mlx5_vf.fw_version: needs 28.40, offered 28.39.1002, too old "
-    "[semver, minor-too-old; host can act]; and the like, " * 3
+    "[semver, minor-too-old; upgrade the host]; and the like, " * 3
 )
 ROWS = [
     ("cmp1", "mlx5_vf", "accept", ""),

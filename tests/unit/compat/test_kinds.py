@@ -53,7 +53,8 @@ def test_the_same_is_accepted_and_of_another_nothing_is_known(kind):
     assert (reason.code, reason.actor) == (Code.NOT_THE_SAME, Actor.OPERATOR)
     assert str(reason) == (
         "device.attribute: needs 1.60.0-73, offered 1.60.0-74, another one, and no rule is "
-        f"published for that [{kind.kind}, not-the-same; operator can act]"
+        f"published for that [{kind.kind}, not-the-same; "
+        "give the host the same one, or state a rule in the catalog]"
     )
 
 

@@ -413,7 +413,10 @@ class Nothing(rules.Rule[str, str]):
 def test_a_plugin_brings_codes_of_its_own():
     offer = Family(name="device", rules={"attribute": Nothing()}).offer({"attribute": "x"})
     (reason,) = offer.judge(offer.freeze()).reasons
-    assert str(reason) == ("device.attribute: needs x, offered x [nothing, my-own; guest can act]")
+    assert str(reason) == (
+        "device.attribute: needs x, offered x "
+        "[nothing, my-own; restart the guest on a fitting host]"
+    )
     assert {atom.value for atom in offer.atoms()} == {"x"}
 
 

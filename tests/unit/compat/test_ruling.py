@@ -264,6 +264,13 @@ class TestAnywhere:
             here = Given.anywhere(guest, [nic("1.0")], complete=complete)
             assert codes(rule(guest, here, policies())) == [code]
 
+    def test_a_flavor_that_pins_what_it_does_not_ask_for(self):
+        pins = Need(devices=(need_of(gpu("1.2")),))
+        plain = Guest(pins=pins, keeps_devices=False, assigned=False)
+        assert codes(rule(plain, Given(complete=True), policies())) == [Code.NOT_ASKED_FOR]
+        asks = Guest(pins=pins, keeps_devices=False)
+        assert codes(rule(asks, Given(complete=True), policies())) == [Code.NO_DEVICE]
+
     def test_one_part_alone(self):
         need = need_of(gpu("1.2"))
         assert ruling.judge_part(need, [gpu("1.2")]).outcome is Outcome.ACCEPT

@@ -62,17 +62,22 @@ def test_severity():
                 detail="0000:81:00.0",
             ),
             "mlx5_vf.fw_version: needs 28.39, offered 28.38, too old, 0000:81:00.0 "
-            "[semver, minor-too-old; host can act]",
+            "[semver, minor-too-old; upgrade the host]",
         ),
         (
             Reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR, family="mlx5_vf"),
-            "mlx5_vf: the host publishes nothing [host-silent; operator can act]",
+            "mlx5_vf: the host publishes nothing "
+            "[host-silent; run nova-compute with our driver on the host]",
         ),
         (
             Reason(code=Code.RECORD_UNREADABLE, actor=Actor.OPERATOR),
-            "device: the guest's record cannot be read [record-unreadable; operator can act]",
+            "device: the guest's record cannot be read "
+            "[record-unreadable; have the need recorded anew: need clear]",
         ),
-        (Reason(code="my-own", actor=Actor.GUEST), "device:  [my-own; guest can act]"),
+        (
+            Reason(code="my-own", actor=Actor.GUEST),
+            "device:  [my-own; restart the guest on a fitting host]",
+        ),
     ],
 )
 def test_reasons_read_well(reason, text):
@@ -86,13 +91,30 @@ def test_verdicts_read_well():
 
 @pytest.mark.parametrize("code", [v for name, v in vars(Code).items() if name.isupper()])
 def test_every_code_is_explained(code):
-    text = str(Reason(code=code, actor=Actor.HOST)).removesuffix(f" [{code}; host can act]")
-    assert len(text) > len("device: ")
+    reason = Reason(code=code, actor=Actor.HOST)
+    text = str(reason).removesuffix(f" [{code}; {reason.remedy('the host')}]")
+    assert len("device: ") < len(text) < len(str(reason))
 
 
 @pytest.mark.parametrize("actor", Actor)
 def test_every_actor_has_a_remedy(actor):
-    assert actor.remedy
+    assert Reason(code="my-own", actor=actor).remedy("cmp1")
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        (Reason(code=Code.TOO_OLD, actor=Actor.HOST), "upgrade cmp1"),
+        (Reason(code=Code.NO_RULE, actor=Actor.OPERATOR), "give cmp1 the catalog that is here"),
+        (Reason(code=Code.NOT_ASKED_FOR, actor=Actor.OPERATOR), "mend the flavor"),
+        (
+            Reason(code=Code.OFFER_MISSING, actor=Actor.OPERATOR),
+            "mend the source or the inventory of cmp1",
+        ),
+    ],
+)
+def test_reasons_say_who_can_do_what(reason, remedy):
+    assert reason.of("cmp1").endswith(f"; {remedy}]")
 
 
 @pytest.mark.parametrize(

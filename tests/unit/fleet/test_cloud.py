@@ -135,6 +135,7 @@ def databases(monkeypatch):
             for _ in cells:
                 yield from answers(None)
 
+    monkeypatch.setattr(cloud, "hosts_down", lambda context: {"down": "2027-01-01 00:00:00"})
     monkeypatch.setattr(cloud, "compute_nodes", lambda context, name=None: iter(held.nodes))
     monkeypatch.setattr(
         cloud, "instances", lambda context, filters, attributes: iter(held.instances)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -71,12 +72,13 @@ def test_a_mixed_fleet():
     verdict, reason = answers["new", "b", "old"]
     assert verdict == "reject"
     assert reason == (
-        "mlx.fw: needs 2.4, offered 2.0, too old [semver, minor-too-old; host can act]"
+        "mlx.fw: needs 2.4, offered 2.0, too old [semver, minor-too-old; upgrade old]"
     )
     verdict, reason = answers["new", "a", "bare"]
     assert verdict == "reject"
     assert reason == (
-        "mlx: needs a device, the host has no such device [no-device; operator can act]"
+        "mlx: needs a device, the host has no such device "
+        "[no-device; choose a host that has such a device]"
     )
     verdict, reason = answers["new", "a", "silent"]
     assert verdict == "unknown"
@@ -211,13 +213,21 @@ def slowly(inventory: Inventory) -> list[Move]:
                 if best is None:
                     reason = (
                         f"{own.name}: needs a device, the host has no such device "
-                        "[no-device; operator can act]"
+                        "[no-device; choose a host that has such a device]"
                     )
                     rows.append(
                         Move(source, device.address, own.name, destination, "reject", reason)
                     )
                 else:
-                    reason = "; ".join(map(str, best.reasons))
+                    reason = "; ".join(
+                        dataclasses.replace(
+                            one,
+                            detail=f"since the inventory does not say what {source} has"
+                            if one.code == "need-unknown"
+                            else one.detail,
+                        ).of(destination)
+                        for one in best.reasons
+                    )
                     rows.append(
                         Move(source, device.address, own.name, destination, best.outcome, reason)
                     )

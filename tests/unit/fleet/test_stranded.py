@@ -59,7 +59,7 @@ def every(policy: Policy) -> Policies:
 
 
 VALUES = {
-    "gpu": ["1.0", "1.2", "2.0"],
+    "gpu": ["1.0", "1.1", "1.2", "2.0"],
     "nic": [["p2p"], ["p2p", "migration"], []],
     "libvirt": ["9.0", "10.0", "11.0"],
     "qemu": ["7.2", "8.0"],
@@ -249,9 +249,24 @@ def test_the_own_host_does_not_count_but_those_like_it_do():
     )
 
 
-def test_the_reason_is_that_of_most_hosts():
-    hosts = [document(("gpu", version)) for version in ("1.2", "2.0", "1.0", "1.0")]
-    assert "offered 1.0" in (stranded(running(part("gpu", "1.2")), *hosts) or "")
+@pytest.mark.parametrize(
+    ("others", "nearest"),
+    [
+        # An upgrade mends what is too old, not what is another major version.
+        (["2.0", "1.0"], "h2 is nearest: gpu.version: needs 1.2, offered 1.0, too old "),
+        (["1.0", "1.1"], "h2 is nearest: gpu.version: needs 1.2, offered 1.1, too old "),
+        (["1.1", "1.0"], "h1 is nearest: gpu.version: needs 1.2, offered 1.1, too old "),
+        (["1.0", "1.0"], "h1 is nearest: gpu.version: needs 1.2, offered 1.0, too old "),
+        ([None, "1.0"], "h2 is nearest: gpu.version: needs 1.2, offered 1.0, too old "),
+    ],
+)
+def test_the_reason_is_that_of_the_nearest_host(others, nearest):
+    """Whatever most hosts have, which may be silent, and wherever they stand."""
+    hosts = [document(("gpu", "1.2"))]
+    hosts += [document() if one is None else document(("gpu", one)) for one in others]
+    told = stranded(running(part("gpu", "1.2")), *hosts) or ""
+    assert told.startswith(nearest)
+    assert told.endswith(f"upgrade {nearest[:2]}]")
 
 
 # --- against nova-scheduler's filter -------------------------------------------------------------

@@ -66,12 +66,17 @@ class Cloud:
 
     :param hosts: the versions that each host's devices have; a text is what it published
     :param guests: by host, what is recorded of a guest there
+    :param policies: by host, what it applies; None where it does not say
+    :param down: by host, since when it is down
     """
 
-    def __init__(self, hosts, guests=(), digests=()):
+    def __init__(self, hosts, guests=(), digests=(), policies=None, down=()):
         self.hosts, self.guests, self.digests = hosts, guests, dict(digests)
+        self.policies, self.down = {} if policies is None else policies, dict(down)
         self.reader = wire.StatsReader()
         self.asked = 0
+        #: Which guests have no devices.
+        self.plain = frozenset()
 
     def fleet(self):
         self.asked += 1
@@ -90,19 +95,26 @@ class Cloud:
                     for index, one in enumerate(versions)
                 )
                 digest = self.digests.get(name, "d")
-                text = wire.dump_stats(wire.HostDocument(catalog=digest, devices=devices))
+                text = wire.dump_stats(
+                    wire.HostDocument(
+                        catalog=digest,
+                        devices=devices,
+                        policies=self.policies.get(name, {"": "enforce reject"}),
+                    )
+                )
             node = types.SimpleNamespace(
                 id=1,
                 host=name,
                 hypervisor_hostname=f"{name}.example.org",
                 stats={wire.STATS_KEY: text} if text else {},
             )
-            yield host_of(node, self.reader)
+            yield host_of(node, self.reader, self.down.get(name, ""))
 
     def _running(self):
         for index, (host, record) in enumerate(self.guests):
             place = Place(host, f"{host}.example.org")
-            yield RunningGuest(uuid=f"vm{index}", place=place, record=record)
+            plain = index in self.plain
+            yield RunningGuest(uuid=f"vm{index}", place=place, record=record, assigned=not plain)
 
 
 def checks(cloud, found=None, *, default=None, days=90, conf=FILTERS):
@@ -198,17 +210,19 @@ def test_no_catalog():
 
 def test_catalogs_of_hosts():
     hosts = {name: ["1.0"] for name in "abcd"}
-    found = checks(Cloud({**hosts, "e": ""}, digests={"b": "x", "d": "x", "c": "w"}))
+    digests = {"b": "x", "d": "x", "c": "w"}
+    found = checks(Cloud({**hosts, "e": ""}, [("d", Need())], digests))
     code, text = told(found.check_hosts_catalog())
     assert code is Code.WARNING
-    assert "than d, which is the one here: w: c; x: b, d. Give" in text
+    assert "than d, which is the one here: w: c (0 running guests there); x: b, d (1 run" in text
 
 
 def test_hosts_that_do_not_publish():
     hosts = {"a": ["1.0"], "b": "", "c": "{", "d": '{"v":2}'}
-    code, text = told(checks(Cloud(hosts)).check_publishing())
+    guests = [("b", NO_RECORD), ("b", need("1.0"))]
+    code, text = told(checks(Cloud(hosts, guests)).check_publishing())
     assert code is Code.WARNING
-    assert text.startswith("1 of 4 nodes published nothing: b. Is compute_driver")
+    assert text.startswith("1 of 4 nodes published nothing: b (2 running guests there). Nothing")
     assert "cannot be read: c (stats document: malformed" in text
     assert "d (stats document: written in format 2 by a newer nova-devcompat" in text
 
@@ -295,7 +309,8 @@ def test_records():
             Policy(on_unknown=OnUnknown.ACCEPT),
             [],
         ),
-        ({"a": ["1.2"], "b": ["1.0"]}, [("a", need("1.2"))], Policy(mode=Mode.REPORT), []),
+        # Whatever the mode is.
+        ({"a": ["1.2"], "b": ["1.0"]}, [("a", need("1.2"))], Policy(mode=Mode.REPORT), ["vm0"]),
         # All that it needs must be found on one host.
         (
             {"a": ["1.2", "2.0"], "b": ["1.2"], "c": ["2.0"]},
@@ -314,9 +329,67 @@ def test_stranded(hosts, guests, policy, stranded):
 def test_why_a_guest_is_stranded():
     cloud = Cloud({"a": ["1.2"], "b": ["1.0"], "c": ["1.0"], "d": []}, [("a", need("1.2"))])
     _, text = told(checks(cloud).check_stranded())
-    assert "vm0 on a: gpu.version: needs 1.2, offered 1.0, too old" in text
+    assert "vm0 on a: b is nearest: gpu.version: needs 1.2, offered 1.0, too old" in text
+    assert text.endswith("upgrade b]")
     _, text = told(checks(Cloud({"a": ["1.2"]}, [("a", need("1.2"))])).check_stranded())
     assert text.endswith("vm0 on a: there is no other host")
+
+
+def test_what_enforce_would_do():
+    """Told apart from what is enforced, and never silent."""
+    cloud = Cloud({"a": ["1.2"], "b": ["1.0"]}, [("a", need("1.2")), ("b", need("1.0"))])
+    code, text = told(checks(cloud, default=Policy(mode=Mode.REPORT)).check_stranded())
+    assert code is Code.WARNING
+    assert text.startswith("1 guest more that 'enforce' would strand, by families that are not ")
+    _, text = told(checks(cloud).check_stranded())
+    assert "would strand" not in text
+    # Before the first of its stages, too.
+    code, text = told(checks(cloud, catalog(enforced_from(35))).check_stranded())
+    assert (code, "'enforce' would strand" in text) == (Code.WARNING, True)
+    at_ease = Cloud({"a": ["1.2"], "b": ["1.2"]}, [("a", need("1.2")), ("a", NO_RECORD)])
+    at_ease.plain = {1}
+    code, text = told(checks(at_ease).check_stranded())
+    assert (code, text) == (
+        Code.SUCCESS,
+        "1 of 2 running guests looked at as if all were enforced; 1 need nothing that is judged.",
+    )
+
+
+def test_hosts_that_are_down():
+    down = {"b": "2026-12-31 23:00:00"}
+    cloud = Cloud({"a": ["1.2"], "b": ["1.2"]}, [("b", need("1.2"))], down=down)
+    code, text = told(checks(cloud).check_publishing())
+    assert code is Code.WARNING
+    assert text.startswith("Nova-compute of 1 node is down, so that nothing new is published and")
+    assert "b (1 running guest there) (b since 2026-12-31 23:00:00)." in text
+    code, text = told(checks(Cloud({})).check_publishing())
+    assert (code, text) == (
+        Code.WARNING,
+        "There is no compute node, so nothing was looked at.",
+    )
+
+
+def test_policies_of_hosts():
+    hosts = {name: ["1.0"] for name in "abc"}
+    report = {"a": {"": "report reject"}}
+    assert told(checks(Cloud(hosts)).check_hosts_policies()) == (
+        Code.SUCCESS,
+        "3 nodes with the policies that are here.",
+    )
+    code, text = told(checks(Cloud(hosts, policies=report)).check_hosts_policies())
+    assert code is Code.WARNING
+    assert "a (0 running guests there): what no family states report reject, here enforce" in text
+    of_family = {"b": {"": "enforce reject", "gpu": "report reject"}, "c": None}
+    code, text = told(checks(Cloud(hosts, policies=of_family)).check_hosts_policies())
+    assert "b (0 running guests there): gpu report reject, here enforce reject. What" in text
+    assert "c (0 running guests there) do not say which policies they apply: upgrade" in text
+    # What is looked at is what holds now, whatever day is looked ahead to.
+    staged = catalog(enforced_from(datetime.date(2027, 2, 1)))
+    announced = {key: {"": "enforce reject", "gpu": "announce reject"} for key in hosts}
+    found = checks(Cloud(hosts, policies=announced), staged)
+    assert found.check_hosts_policies().code is Code.SUCCESS
+    found._moment = dataclasses.replace(NOW, day=datetime.date(2027, 3, 1))
+    assert found.check_hosts_policies().code is Code.SUCCESS
 
 
 def test_stages():
