@@ -90,6 +90,23 @@ that goes wrong later is logged, and the last good catalog stays in use. Check a
 ``nova-devcompat catalog validate FILE`` before you install it.
 """,
     ),
+    cfg.MultiStrOpt(
+        "known_bad",
+        default=[],
+        help="""
+Lists of what is known not to work although the rules accept it: pairs of a version that a guest
+comes with and one that a host has. Packs have lists of their own.
+
+Possible values:
+
+* the path of a YAML file; give the option several times for several files. Of entries of one name
+  that of the last file counts. A file that is wrong is handled as one of ``catalog`` is
+
+Related options:
+
+* ``catalog`` and ``packs`` must have the families that the entries are about
+""",
+    ),
     cfg.StrOpt(
         "inventory",
         default="/etc/nova/devcompat-inventory.yaml",

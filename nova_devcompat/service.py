@@ -21,16 +21,22 @@ if TYPE_CHECKING:
 
 
 def load_catalog(
-    paths: Iterable[str | os.PathLike[str]], *, check_sources: bool = True
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    known_bad: Iterable[str | os.PathLike[str]] = (),
+    check_sources: bool = True,
 ) -> Catalog:
     """The catalog that some files make together, with the sources that are installed.
 
     :param paths: at least one; a family of a later file takes the place of one in an earlier
+    :param known_bad: files that are lists of what is known not to work
     :param check_sources: whether the sources that it names must be among them; not where an
         inventory stands in for them all
     :raises CatalogError: with all problems of all files
     """
-    return loader.load_catalog(paths, registered(), check_sources=check_sources)
+    return loader.load_catalog(
+        paths, registered(), known_bad=known_bad, check_sources=check_sources
+    )
 
 
 def catalog_keeper(
@@ -52,7 +58,12 @@ def catalog_keeper(
             inforce.log(catalog, default_policy(conf), now())
 
     return CatalogKeeper(
-        ours.catalog, ours.packs, registered=registered(), min_interval=min_interval, tell=tell
+        ours.catalog,
+        ours.packs,
+        ours.known_bad if decides else (),
+        registered=registered(),
+        min_interval=min_interval,
+        tell=tell,
     )
 
 

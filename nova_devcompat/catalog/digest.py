@@ -18,6 +18,7 @@ from nova_devcompat.catalog.family import (
     CatalogFamily,
     RulePolicy,
 )
+from nova_devcompat.compat.knownbad import Asked
 from nova_devcompat.compat.rules import Rule
 
 
@@ -63,6 +64,15 @@ def digest_of(families: Mapping[str, CatalogFamily], of_all: RulePolicy = NOTHIN
                 attribute: [one.mode, one.on_unknown]
                 for attribute, one in family.rule_policies.items()
             }
+        if family.family.known_bad.entries:
+            content[name]["known_bad"] = [
+                # What goes wrong, and who says so, does not count.
+                [
+                    *(one.name, one.need, one.condition.texts, one.by),
+                    *(_asked(one.offer), _asked(one.until)),
+                ]
+                for one in family.family.known_bad.entries
+            ]
         if family.of_host:
             content[name]["subject"] = family.family.subject
             content[name]["needs"] = [
@@ -75,6 +85,10 @@ def digest_of(families: Mapping[str, CatalogFamily], of_all: RulePolicy = NOTHIN
         content["*"] = {"mode": of_all.mode, "on_unknown": of_all.on_unknown}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _asked(conditions: Iterable[Asked]) -> list[list[object]]:
+    return [[one.attribute, one.condition.texts, one.by] for one in conditions]
 
 
 def _origin(one: AttributeSource) -> list[str | None]:

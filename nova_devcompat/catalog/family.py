@@ -199,6 +199,7 @@ class CatalogFamily:
                 for name, one in sorted(self.rule_policies.items())
                 if one.on_unknown
             ),
+            known_bad=self.family.known_bad.needs,
             unasked=frozenset(name for name, rule in self.family.rules.items() if rule.open_world),
         )
 

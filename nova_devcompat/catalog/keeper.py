@@ -23,6 +23,7 @@ class CatalogKeeper:
     :param paths: the operator's files, later ones override earlier ones
     :param registered: the sources that are installed here
     :param packs: names of packs, loaded before the files
+    :param known_bad: files that are lists of what is known not to work
     :param min_interval: seconds between two looks at the files; a hot path may ask as often as it
         likes
     :param tell: is given each catalog that is loaded
@@ -32,20 +33,22 @@ class CatalogKeeper:
         self,
         paths: Iterable[str | os.PathLike[str]],
         packs: Iterable[str] = (),
+        known_bad: Iterable[str | os.PathLike[str]] = (),
         *,
         registered: Registered,
         min_interval: float = 1.0,
         tell: Callable[[Catalog], None] = lambda catalog: None,
     ) -> None:
-        files, names = tuple(paths), tuple(packs)
+        files, names, lists = tuple(paths), tuple(packs), tuple(known_bad)
 
         def load() -> Catalog:
-            catalog = load_catalog(catalog_paths(names, files), registered)
+            paths = catalog_paths(names, files)
+            catalog = load_catalog(paths, registered, known_bad=lists)
             tell(catalog)
             return catalog
 
         self._keeper = Keeper(
-            files,
+            (*files, *lists),
             load,
             what="catalog",
             min_interval=min_interval,

@@ -8,24 +8,29 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from nova_devcompat.catalog import patterns
 from nova_devcompat.catalog.digest import digest_of
 from nova_devcompat.catalog.family import CatalogFamily, RulePolicy
 from nova_devcompat.catalog.inforce import Origin, Stated
+from nova_devcompat.catalog.knownbad import Entry as KnownBadEntry
+from nova_devcompat.catalog.knownbad import KnownBadReader, read_known_bad
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.names import check_lengths, check_name
 from nova_devcompat.catalog.packs import pack_of
 from nova_devcompat.catalog.policies import ALL, StatedPolicy, check_policy, read_policies
 from nova_devcompat.catalog.reader import FamilyReader, read_match
 from nova_devcompat.catalog.registry import NamedSources, Registered
-from nova_devcompat.catalog.schema import SCHEMA, VERSIONS
+from nova_devcompat.catalog.schema import LIST_SCHEMA, SCHEMA, VERSIONS
+from nova_devcompat.kit.document import Schema
 from nova_devcompat.kit.problems import DocumentError, Problem
 from nova_devcompat.kit.section import Section, read_sections
 from nova_devcompat.kit.yamlfile import read
 
 _MISSING = "write one, or name another with [devcompat] catalog in nova.conf or --catalog"
+
+_MISSING_LIST = "write one, or name another with [devcompat] known_bad in nova.conf"
 
 
 class CatalogError(DocumentError):
@@ -36,6 +41,7 @@ def load_catalog(
     paths: Iterable[str | os.PathLike[str]],
     registered: Registered,
     *,
+    known_bad: Iterable[str | os.PathLike[str]] = (),
     check_sources: bool = True,
 ) -> Catalog:
     """The catalog that these files make together.
@@ -43,6 +49,8 @@ def load_catalog(
     :param paths: at least one; a family of a later file takes the place of the whole family of
         the same name in an earlier one
     :param registered: the sources that are installed here
+    :param known_bad: files that are lists of what is known not to work; of entries of one name
+        that of the last file counts
     :param check_sources: whether those that it names must be among them; not where an inventory
         stands in for them all
     :raises CatalogError: with all problems of all files
@@ -50,6 +58,8 @@ def load_catalog(
     loader = _Loader(NamedSources(registered), check_sources=check_sources)
     for path in paths:
         loader.add(path)
+    for path in known_bad:
+        loader.add_list(path)
     return loader.finish()
 
 
@@ -73,16 +83,30 @@ class _Loader:
         self._problems: list[Problem] = []
         self._entries: dict[str, _Entry] = {}
         self._policies: list[StatedPolicy] = []
+        self._known_bad: dict[str, KnownBadEntry] = {}
+        self._check_sources = check_sources
         self._files = 0
 
     def add(self, path: str | os.PathLike[str]) -> None:
         self._files += 1
+        self._read(path, SCHEMA, self._add_all, _MISSING)
+
+    def add_list(self, path: str | os.PathLike[str]) -> None:
+        self._read(path, LIST_SCHEMA, self._add_known_bad, _MISSING_LIST)
+
+    def _read(
+        self,
+        path: str | os.PathLike[str],
+        schema: Schema,
+        add: Callable[[Section], None],
+        missing: str,
+    ) -> None:
         try:
-            document = read(path, missing=_MISSING)
+            document = read(path, missing=missing)
         except DocumentError as error:
             self._problems.extend(error.problems)
             return
-        _, problems = read_sections(document, VERSIONS, SCHEMA, self._add_all)
+        _, problems = read_sections(document, VERSIONS, schema, add)
         self._problems.extend(problems)
 
     def finish(self) -> Catalog:
@@ -95,6 +119,7 @@ class _Loader:
         if self._problems:
             raise CatalogError(self._problems)
         families, origins, of_all = self._under_policies()
+        families = self._with_known_bad(families)
         named = frozenset().union(*(family.sources for family in families.values()))
         return Catalog(
             families=families,
@@ -131,10 +156,29 @@ class _Loader:
             self._problems.extend(stated.section.problems[before:])
 
     def _add_all(self, root: Section) -> None:
-        if "families" not in root and "policies" not in root:
-            root.problem("key 'families' is missing; a file has 'families', 'policies' or both")
+        if not any(key in root for key in ("families", "policies", "known_bad")):
+            root.problem(
+                "key 'families' is missing; a file has 'families', 'policies', 'known_bad' or "
+                "several of them"
+            )
         self._add_families(root)
         self._policies += read_policies(root)
+        self._add_known_bad(root)
+
+    def _add_known_bad(self, root: Section) -> None:
+        for entry in read_known_bad(root):
+            self._known_bad.pop(entry.name, None)
+            self._known_bad[entry.name] = entry
+
+    def _with_known_bad(self, families: dict[str, CatalogFamily]) -> dict[str, CatalogFamily]:
+        reader = KnownBadReader(families, self._sources, check_sources=self._check_sources)
+        for entry in self._known_bad.values():
+            before = len(entry.section.problems)
+            reader.add(entry)
+            self._problems.extend(entry.section.problems[before:])
+        if self._problems:
+            raise CatalogError(self._problems)
+        return reader.families()
 
     def _add_families(self, root: Section) -> None:
         for name, section in root.mapping("families").items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from nova_devcompat.catalog.family import AttributeOf
 from nova_devcompat.catalog.stages import MODES
 from nova_devcompat.compat.family import Subject
+from nova_devcompat.compat.orderings import ORDERINGS
 from nova_devcompat.compat.policy import OnUnknown
 from nova_devcompat.kit.document import META_SCHEMA, Schema
 
@@ -111,6 +112,53 @@ _POLICY = {
     },
 }
 
+# One value of an attribute, a comparison, several that must all hold, or a list of such.
+_CONDITION = {
+    "type": ["string", "array"],
+    "minLength": 1,
+    "minItems": 1,
+    "items": _TEXT,
+}
+
+_CONDITIONS = {"type": "object", "minProperties": 1, "additionalProperties": _CONDITION}
+
+_KNOWN_BAD = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        # Which of need and origin an entry must have, its reader checks.
+        "required": ["name", "family", "offer", "message", "url"],
+        "additionalProperties": False,
+        "properties": {
+            "name": _TEXT,
+            "family": _TEXT,
+            "need": _CONDITIONS,
+            "origin": _CONDITIONS,
+            "offer": _CONDITIONS,
+            "until": {
+                "type": "object",
+                "required": ["offer"],
+                "additionalProperties": False,
+                "properties": {"offer": _CONDITIONS},
+            },
+            "ordering": {"enum": list(ORDERINGS)},
+            "message": _TEXT,
+            "url": _TEXT,
+        },
+    },
+}
+
+#: The shape of a file that is a list of what is known not to work.
+LIST_SCHEMA = Schema(
+    {
+        "type": "object",
+        "required": ["meta", "known_bad"],
+        "additionalProperties": False,
+        "properties": {"meta": META_SCHEMA, "known_bad": _KNOWN_BAD},
+    }
+)
+
 SCHEMA = Schema(
     {
         "type": "object",
@@ -129,6 +177,7 @@ SCHEMA = Schema(
                 "minProperties": 1,
                 "additionalProperties": _POLICY,
             },
+            "known_bad": _KNOWN_BAD,
         },
     }
 )

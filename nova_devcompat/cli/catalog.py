@@ -10,7 +10,13 @@ import argparse
 from cliff.command import Command
 
 from nova_devcompat.catalog import inforce
-from nova_devcompat.cli.options import add_pack_option, add_stage_options, moment_of, some_paths
+from nova_devcompat.cli.options import (
+    add_known_bad_option,
+    add_pack_option,
+    add_stage_options,
+    moment_of,
+    some_paths,
+)
 from nova_devcompat.service import load_catalog
 
 
@@ -27,11 +33,14 @@ class CatalogValidate(Command):
         parser = super().get_parser(prog_name)
         parser.add_argument("files", metavar="FILE", nargs="*", help="a catalog")
         add_pack_option(parser)
+        add_known_bad_option(parser)
         add_stage_options(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        catalog = load_catalog(some_paths(parsed_args.pack, parsed_args.files))
+        catalog = load_catalog(
+            some_paths(parsed_args.pack, parsed_args.files), known_bad=parsed_args.known_bad
+        )
         rules = sum(len(family.family.rules) for family in catalog.families.values())
         self.app.stdout.write(
             f"OK: families: {len(catalog.families)}, rules: {rules}, digest: {catalog.digest}\n"

@@ -44,7 +44,11 @@ def catalog_of(files: Sequence[str] | None) -> Catalog:
 
     ours = nova.conf.CONF.devcompat
     # The hosts read the devices, so no source need be installed on a controller.
-    return load_catalog(files or catalog_paths(ours.packs, ours.catalog), check_sources=False)
+    return load_catalog(
+        files or catalog_paths(ours.packs, ours.catalog),
+        known_bad=ours.known_bad,
+        check_sources=False,
+    )
 
 
 @contextlib.contextmanager

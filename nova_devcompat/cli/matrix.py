@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from nova_devcompat.cli.formatters import FastLister
-from nova_devcompat.cli.options import add_catalog_options, some_paths
+from nova_devcompat.cli.options import add_catalog_options, add_known_bad_option, some_paths
 from nova_devcompat.fleet import matrix
 from nova_devcompat.kit.text import printable
 from nova_devcompat.service import load_catalog
@@ -30,6 +30,7 @@ class Matrix(FastLister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_catalog_options(parser, none="This or --pack must be given")
+        add_known_bad_option(parser)
         parser.add_argument(
             "--inventory", metavar="FILE", required=True, help="a static inventory of all hosts"
         )
@@ -47,7 +48,9 @@ class Matrix(FastLister):
     ) -> tuple[Sequence[str], Iterable[matrix.Move]]:
         # The inventory says what any source would, so none need be installed on this machine.
         catalog = load_catalog(
-            some_paths(parsed_args.pack, parsed_args.catalog), check_sources=False
+            some_paths(parsed_args.pack, parsed_args.catalog),
+            known_bad=parsed_args.known_bad,
+            check_sources=False,
         )
         inventory = load_inventory(parsed_args.inventory, catalog)
         verdicts = matrix.Matrix(catalog, inventory)

@@ -42,6 +42,17 @@ def add_catalog_options(parser: argparse.ArgumentParser, *, none: str) -> None:
     add_pack_option(parser)
 
 
+def add_known_bad_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--known-bad``."""
+    parser.add_argument(
+        "--known-bad",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a list of what is known not to work, as in [devcompat] known_bad; can be repeated",
+    )
+
+
 def add_stage_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--activating-within`` and ``--as-of``."""
     parser.add_argument(

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nova_devcompat.compat.kinds.floor import MET, UNMET, Floor
+from nova_devcompat.compat.knownbad import NONE_BAD, Bads
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
@@ -33,7 +34,10 @@ class Accepts:
     :param unreadable: values that the rule cannot read
     :param unknown: why nothing is known of this attribute: a code, and the detail
     :param frozen: what a guest needs whose device is initialised now; None where that is not known
-    :param open_world: whether it meets every value that is not among these
+    :param open_world: whether it meets every value that is not among these, and that no entry of
+        ``bad`` is about
+    :param bad: entries of known-bad lists that concern the device; what they are about is among
+        the rejected or doubtful values, with their code
     """
 
     kind: str = ""
@@ -49,10 +53,30 @@ class Accepts:
     unknown: tuple[str, str] | None = None
     frozen: frozenset[str] | None = None
     open_world: bool = False
+    bad: Bads = NONE_BAD
 
     def refuses(self, values: frozenset[str]) -> bool:
-        """Whether one of some values is not met, or may not be."""
-        return not (values.isdisjoint(self.rejected) and values.isdisjoint(self.doubtful))
+        """Whether the rule says of some values that one is not met, or may not be.
+
+        What is known not to work says nothing of what a device is, and is not counted.
+        """
+        by_rule = self.by_rule
+        return not (values.isdisjoint(by_rule.rejected) and values.isdisjoint(by_rule.doubtful))
+
+    @property
+    def by_rule(self) -> Accepts:
+        """The same if nothing were known not to work."""
+        if not self.bad:
+            return self
+        rejected, doubtful = _by_rule(self.rejected), _by_rule(self.doubtful)
+        named = (self.rejected.keys() | self.doubtful.keys()) - rejected.keys() - doubtful.keys()
+        return dataclasses.replace(
+            self,
+            accepted=self.accepted | named,
+            rejected=rejected,
+            doubtful=doubtful,
+            bad=NONE_BAD,
+        )
 
     def meets(self, needed: frozenset[str]) -> bool:
         """Whether it is known to meet all of some values."""
@@ -63,7 +87,27 @@ class Accepts:
             self.open_world
             and not self.unknown
             and all(needed.isdisjoint(values) for values in named)
+            and not any(map(self.bad.match, needed))
         )
+
+    def why_rejected(self, value: str) -> tuple[str, Actor, str] | None:
+        """Why a value is not met: code, actor and detail; None where it may be."""
+        bad = self.bad.match(value)
+        if value in self.rejected:
+            code, actor = self.rejected[value]
+            named = code == Code.KNOWN_BAD and bad is not None
+            return code, actor, bad[0].detail if named and bad else ""
+        if self.open_world and not self.unknown and bad is not None and bad[1]:
+            return Code.KNOWN_BAD, Actor.HOST, bad[0].detail
+        return None
+
+    def why_doubtful(self, value: str) -> str:
+        """The entry that may be about a value, '' for none."""
+        code, _ = self.doubtful.get(value, ("", None))
+        if code != Code.KNOWN_BAD and not self.open_world:
+            return ""
+        bad = self.bad.match(value)
+        return "" if bad is None else bad[0].detail
 
     def within(self, values: frozenset[str]) -> Accepts:
         """The same as if no other values had been evaluated; what a guest needs of the device is
@@ -79,15 +123,17 @@ class Accepts:
 
     def without_refusals(self) -> Accepts:
         """The same with nothing said of values that are not met, or may not be."""
-        return self._with_less(rejected={}, doubtful={})
+        return self._with_less(rejected={}, doubtful={}, bad=NONE_BAD)
 
     def _with_less(self, **changes: Any) -> Accepts:
         """The same with some values left out. Those are not evaluated, and none is met because
         nothing is said of it any more.
         """
         less = dataclasses.replace(self, **changes)
-        kept = len(less.rejected) + len(less.doubtful) + len(less.unreadable)
-        all_of_them = len(self.rejected) + len(self.doubtful) + len(self.unreadable)
+        kept = len(less.rejected) + len(less.doubtful) + len(less.unreadable) + len(less.bad)
+        all_of_them = (
+            len(self.rejected) + len(self.doubtful) + len(self.unreadable) + len(self.bad)
+        )
         return dataclasses.replace(less, open_world=less.open_world and kept == all_of_them)
 
 
@@ -163,10 +209,18 @@ class AcceptSet:
         return DeviceNeed.of(self.family, values, slot=slot)
 
     def judge_pin(self, pin: DeviceNeed) -> Verdict:
-        """Whether the device can act as a flavor wants: the attributes it names, and no others."""
+        """Whether the device can act as a flavor wants: the attributes it names, and no others.
+
+        What is known not to work is about guests that come with what they need, not about one that
+        starts as its flavor wants.
+        """
         if pin.family != self.family:
             return Verdict.reject(self._of_another_family(pin))
-        return Verdict.all_of(self._judge_attributes(pin))
+        by_rules = self
+        if any(entry.bad for entry in self.attributes.values()):
+            attributes = {name: entry.by_rule for name, entry in self.attributes.items()}
+            by_rules = dataclasses.replace(self, attributes=attributes)
+        return Verdict.all_of(by_rules._judge_attributes(pin))
 
     def judge(self, need: DeviceNeed) -> Verdict:
         """Whether the device can take a guest with this need."""
@@ -228,15 +282,16 @@ class AcceptSet:
             return Verdict.unknown(
                 self._reason(code, Actor.OPERATOR, attribute, needed=text, detail=detail)
             )
-        refusals: dict[tuple[str, Actor], list[str]] = {}
+        refusals: dict[tuple[str, Actor, str], list[str]] = {}
         for value in needed:
-            if value in accepts.rejected:
-                refusals.setdefault(accepts.rejected[value], []).append(value)
+            why = accepts.why_rejected(value)
+            if why is not None:
+                refusals.setdefault(why, []).append(value)
         if refusals:
             return Verdict.reject(
                 *[
-                    self._reason(code, actor, attribute, needed=_listed(values))
-                    for (code, actor), values in sorted(refusals.items())
+                    self._reason(code, actor, attribute, needed=_listed(values), detail=detail)
+                    for (code, actor, detail), values in sorted(refusals.items())
                 ]
             )
         if accepts.meets(needed):
@@ -255,13 +310,20 @@ class AcceptSet:
         """The verdict on values of which it is not known whether they are met."""
         doubtful = sorted(missing & accepts.doubtful.keys())
         unreadable = missing & accepts.unreadable
-        if doubtful:
+        detail = ""
+        bad = {value: why for value in missing if (why := accepts.why_doubtful(value))}
+        if bad:
+            code, actor, missing = Code.KNOWN_BAD, Actor.HOST, frozenset(bad)
+            detail = f"or may not be, which cannot be told here: {min(bad.values())}"
+        elif doubtful:
             (code, actor), missing = accepts.doubtful[doubtful[0]], frozenset(doubtful)
         elif unreadable:
             code, actor, missing = Code.NEED_UNREADABLE, Actor.OPERATOR, unreadable
         else:
             code, actor = Code.NOT_EVALUATED, Actor.HOST
-        return Verdict.unknown(self._reason(code, actor, attribute, needed=_listed(missing)))
+        return Verdict.unknown(
+            self._reason(code, actor, attribute, needed=_listed(missing), detail=detail)
+        )
 
     def _reason(
         self, code: str, actor: Actor, attribute: str, needed: str = "", detail: str = ""
@@ -277,6 +339,11 @@ class AcceptSet:
             offered=accepts.offered,
             detail=detail,
         )
+
+
+def _by_rule(refused: Mapping[str, tuple[str, Actor]]) -> dict[str, tuple[str, Actor]]:
+    """Values that the rule refuses, without those that only are known not to work."""
+    return {value: why for value, why in refused.items() if why[0] != Code.KNOWN_BAD}
 
 
 def _listed(values: Iterable[str]) -> str:

@@ -14,10 +14,14 @@ from typing import Any
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.kinds.floor import Floor, Level
+from nova_devcompat.compat.knownbad import NONE_BAD, Bads, KnownBads
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.rules import Rule, UseNotKnown
 from nova_devcompat.compat.traits import Atom, check_name
 from nova_devcompat.compat.verdict import Actor, Code, Verdict
+
+NO_KNOWN_BAD = KnownBads()
+_BAD = (Code.KNOWN_BAD, Actor.HOST)
 
 
 class Subject(enum.StrEnum):
@@ -56,6 +60,7 @@ class Family:
     :param implied: rules that hold for devices of any family, by attribute. Nothing is said of one
         that a device meets, or of which nothing is told: only a device that fails it has it in its
         offer, and only guests on such a device need it
+    :param known_bad: what the rules accept and is known not to work
     :raises ValueError: a family or attribute that is no name
     """
 
@@ -63,6 +68,7 @@ class Family:
     rules: Mapping[str, Rule[Any, Any]]
     subject: Subject = Subject.DEVICE
     implied: Mapping[str, Floor] = dataclasses.field(default_factory=dict)
+    known_bad: KnownBads = NO_KNOWN_BAD
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -92,7 +98,8 @@ class Family:
                 unknown[attribute] = (Code.OFFER_UNREADABLE, str(error))
         for attribute, level in self.fails(attributes).items():
             parsed[attribute] = level
-        return Offer(family=self, parsed=parsed, unknown=unknown)
+        bad = self.known_bad.on(attributes)
+        return Offer(family=self, parsed=parsed, unknown=unknown, bad=bad)
 
     def fails(self, attributes: Mapping[str, object]) -> dict[str, Level]:
         """What of the implied rules a device with these attributes is known to fail."""
@@ -116,11 +123,13 @@ class Offer:
     :param family: the device's family
     :param parsed: by attribute, what its rule made of the value
     :param unknown: by attribute, why there is no value: a code, and the detail
+    :param bad: by attribute, what of needs it is known not to take
     """
 
     family: Family
     parsed: Mapping[str, Any]
     unknown: Mapping[str, tuple[str, str]]
+    bad: Mapping[str, Bads] = dataclasses.field(default_factory=dict)
 
     @property
     def _implied(self) -> list[str]:
@@ -193,6 +202,7 @@ class Offer:
         if attribute in self.unknown:
             return Accepts(kind=rule.kind, unknown=self.unknown[attribute])
         offer = self.parsed[attribute]
+        bads = self.bad.get(attribute, NONE_BAD)
         accepted: set[str] = set()
         rejected: dict[str, tuple[str, Actor]] = {}
         doubtful: dict[str, tuple[str, Actor]] = {}
@@ -203,11 +213,17 @@ class Offer:
                 unreadable.add(value)  # somebody else's trait, most likely
                 continue
             refusal = rule.check(offer, needed)
-            if refusal is None:
-                accepted.add(value)
-            else:
+            bad = bads.match(value) if bads else None
+            if refusal is not None:
                 against = rejected if refusal.certain else doubtful
                 against[value] = (refusal.code, refusal.actor)
+            elif bad is None:
+                accepted.add(value)
+            elif not bad[1]:
+                doubtful[value] = _BAD
+            # Where the rule only doubts, too.
+            if bad is not None and bad[1] and value not in rejected:
+                rejected[value] = _BAD
         return Accepts(
             kind=rule.kind,
             offered=rule.describe(offer),
@@ -217,6 +233,7 @@ class Offer:
             unreadable=frozenset(unreadable),
             frozen=_freeze(rule, offer),
             open_world=rule.open_world,
+            bad=bads,
         )
 
     def judge(self, need: DeviceNeed) -> Verdict:

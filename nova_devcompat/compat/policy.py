@@ -49,6 +49,8 @@ class Policy:
     :param unknowns: what UNKNOWN is taken for of attributes that say so themselves
     :param unasked: attributes of which placement is never asked, since hosts cannot know
         beforehand what guests need of them (see :attr:`Rule.open_world`)
+    :param known_bad: attributes of which values are known not to work. Placement is not asked for
+        what flavors pin of these: a host that takes no guest with such a value can still start one
     """
 
     mode: Mode = Mode.ENFORCE
@@ -56,6 +58,7 @@ class Policy:
     attributes: tuple[tuple[str, Mode], ...] = ()
     unknowns: tuple[tuple[str, OnUnknown], ...] = ()
     unasked: frozenset[str] = frozenset()
+    known_bad: frozenset[str] = frozenset()
 
     def mode_of(self, attribute: str) -> Mode:
         """Whether what concerns an attribute is acted on; '' for the device as a whole."""

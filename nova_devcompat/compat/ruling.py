@@ -119,12 +119,20 @@ def required_atoms(guest: Guest, policies: Policies) -> frozenset[Atom]:
 
     None of a family or attribute whose policy leaves the decision to the filter.
     """
-    return frozenset(
+    needed = frozenset(
         atom
-        for part in (*guest.need.devices, *guest.pins.devices)
+        for part in guest.need.devices
         for atom in part.atoms
         if policies(part.family).asks_of(atom.attribute)
     )
+    pinned = frozenset(
+        atom
+        for part in guest.pins.devices
+        for atom in part.atoms
+        if (policy := policies(part.family)).asks_of(atom.attribute)
+        and atom.attribute not in policy.known_bad
+    )
+    return needed | pinned
 
 
 # --- what is not known ---------------------------------------------------------------------------

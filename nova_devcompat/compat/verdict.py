@@ -42,6 +42,7 @@ class Code:
     NOT_LISTED = "not-listed"
     BELOW_FLOOR = "below-floor"
     UNMET = "unmet"
+    KNOWN_BAD = "known-bad"
     OTHER_FAMILY = "other-family"
     NO_DEVICE = "no-device"
     NOT_ASKED_FOR = "not-asked-for"
@@ -78,6 +79,7 @@ _EXPLANATIONS = {
     Code.NOT_LISTED: "not in the device's accept list",
     Code.BELOW_FLOOR: "below what a migration needs",
     Code.UNMET: "the guest's own device is below what a migration needs, so it cannot leave it",
+    Code.KNOWN_BAD: "known not to work",
     Code.OTHER_FAMILY: "a device of another family",
     Code.NO_DEVICE: "the host has no such device",
     Code.NOT_ASKED_FOR: "the flavor pins it and asks for no such device",

@@ -121,7 +121,8 @@ class Paper:
                 yield _Placed(one.address, kind, one.functions)
 
     def _kind(self, family: CatalogFamily, attributes: Mapping[str, object]) -> _Kind:
-        facts = {name: attributes.get(name) for name in family.family.rules}
+        asked = (*family.family.rules, *family.family.known_bad.asked)
+        facts = {name: attributes.get(name) for name in asked}
         facts |= {name: attributes[name] for name in family.implied if name in attributes}
         key = (family.name, json.dumps(facts, sort_keys=True))
         kind = self._kinds.get(key)

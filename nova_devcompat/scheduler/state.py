@@ -115,7 +115,7 @@ class SchedulerState:
         return RequestJudge(found.guest, self.policies(), pci=found.pci)
 
 
-_shared: tuple[tuple[tuple[str, ...], tuple[str, ...]], SchedulerState] | None = None
+_shared: tuple[tuple[tuple[str, ...], ...], SchedulerState] | None = None
 _sharing = threading.Lock()
 
 
@@ -125,7 +125,8 @@ def shared() -> SchedulerState:
     Documents of hosts are parsed and kept once that way. Another catalog makes another state.
     """
     global _shared
-    catalog = tuple(CONF.devcompat.packs), tuple(CONF.devcompat.catalog)
+    ours = CONF.devcompat
+    catalog = tuple(ours.packs), tuple(ours.catalog), tuple(ours.known_bad)
     with _sharing:
         if _shared is None or _shared[0] != catalog:
             _shared = catalog, SchedulerState()

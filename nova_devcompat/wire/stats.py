@@ -14,6 +14,7 @@ from typing import Any
 
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
 from nova_devcompat.compat.device import normalise_address
+from nova_devcompat.compat.knownbad import Bad
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.runs import is_in
 from nova_devcompat.compat.verdict import Actor, Code, Reason
@@ -287,6 +288,24 @@ def _dump_attribute(accepts: Accepts) -> dict[str, Any]:
             entry[key] = causes
     if accepts.open_world:
         entry["a"] = True
+    if accepts.bad:
+        entry["b"] = [_dump_bad(bad) for bad in accepts.bad.entries]
+    return entry
+
+
+def _dump_bad(bad: Bad) -> dict[str, Any]:
+    """An entry of a known-bad list; releases that know no such key go by the refused values."""
+    entry: dict[str, Any] = {
+        "i": printable(bad.name),
+        "m": printable(bad.message),
+        "l": printable(bad.url),
+        "c": [printable(text) for text in bad.condition.texts],
+        "o": bad.by,
+    }
+    if bad.equal:
+        entry["e"] = printable(bad.equal)
+    if not bad.certain:
+        entry["x"] = True
     return entry
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.conditions import COMPARERS, BadCondition, parse_condition
+from nova_devcompat.compat.knownbad import Bad, Bads
 from nova_devcompat.compat.runs import check_run
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Code
@@ -284,6 +286,36 @@ def _read_attribute(entry: Mapping[str, Any], place: str) -> Accepts:
         doubtful=_read_causes(entry.get("d", {}), f"{place}.d"),
         open_world=checks.flag_of(entry.get("a", False), f"{place}.a"),
         frozen=frozenset(checks.texts_of(entry["z"], f"{place}.z")) if "z" in entry else None,
+        bad=Bads(
+            tuple(
+                _read_bad(checks.object_of(item, f"{place}.b"), f"{place}.b")
+                for item in checks.list_of(entry.get("b", []), f"{place}.b", checks.MOST_VALUES)
+            )
+        ),
+    )
+
+
+def _read_bad(entry: Mapping[str, Any], place: str) -> Bad:
+    """An entry of a known-bad list. One that cannot be read makes the attribute UNKNOWN."""
+
+    def text(key: str) -> str:
+        return checks.text_of(checks.member(entry, key, place), f"{place}.{key}")
+
+    by = COMPARERS.get(text("o"))
+    if by is None:
+        raise Malformed(f"{place}.o", f"{checks.shown(entry['o'])} compares nothing")
+    try:
+        condition = parse_condition(checks.texts_of(entry.get("c"), f"{place}.c"), by)
+    except BadCondition as error:
+        raise Malformed(f"{place}.c", str(error)) from None
+    return Bad(
+        name=text("i"),
+        message=text("m"),
+        url=text("l"),
+        condition=condition,
+        by=by.name,
+        equal=text("e") if "e" in entry else "",
+        certain=not checks.flag_of(entry.get("x", False), f"{place}.x"),
     )
 
 

@@ -9,8 +9,9 @@ import dataclasses
 from typing import NoReturn
 
 from nova_devcompat.compat.attributes import Unreadable
+from nova_devcompat.compat.kinds.ordered import check_ordering
 from nova_devcompat.compat.kinds.text import TextRule
-from nova_devcompat.compat.rules import Refusal
+from nova_devcompat.compat.rules import SINCE_1_3, Refusal
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,8 +24,13 @@ class Origin(TextRule):
     """
 
     kind = "origin"
+    #: How entries of known-bad lists compare it.
+    ordering: str = dataclasses.field(default="numeric", metadata=SINCE_1_3)
     capabilities = frozenset(["parse_pin", "values"])
     open_world = True
+
+    def __post_init__(self) -> None:
+        check_ordering(self.ordering)
 
     def parse_pin(self, text: str) -> NoReturn:
         raise Unreadable(text, "is where a guest was started, which no flavor can ask for")

@@ -416,7 +416,7 @@ REFUSED = [
     (b"\xff", "a.yaml:1: is not UTF-8"),
     ("families: [", "is not YAML"),
     # the top
-    (DESIGN + "fammilies: {}\n", "fammilies: unknown key 'fammilies'; allowed: families, meta"),
+    (DESIGN + "fammilies: {}\n", "fammilies: unknown key 'fammilies'; allowed: families, known_bad, meta, policies"),
     (META, "a.yaml:1: key 'families' is missing"),
     (META + "families: {}", "a.yaml:2: families: is empty"),
     (META + "families:", "a.yaml:2: families: nothing is written here; it must be a mapping"),
