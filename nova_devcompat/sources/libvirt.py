@@ -17,6 +17,9 @@ attribute ``component``. Each fact is from the libvirt call that is named:
 - ``qemu``, where the hypervisor is QEMU
 
   - ``qemu_version``: text, ``8.2.2``, of the emulator that new guests get (virConnectGetVersion)
+  - ``libvirt_version``: as above
+  - ``architecture``: text, of the host's own CPU as libvirt calls it, ``s390x``
+    (virConnectGetCapabilities; formatcaps.rst of libvirt)
 
 - ``hypervisor``, where the hypervisor is QEMU: ``libvirt_version`` and ``qemu_version``, for rules
   that need both
@@ -161,6 +164,7 @@ class LibvirtSource(Source):
         **dict.fromkeys(
             (
                 "component",
+                "architecture",
                 "libvirt_version",
                 "memory_source",
                 "hypervisor_type",

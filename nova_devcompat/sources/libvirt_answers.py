@@ -133,6 +133,8 @@ def _components(answers: Answers) -> Iterator[Device]:
         return
     qemu = _Component(QEMU)
     qemu.read(["qemu_version"], lambda: [parse_version(_of_qemu(answers.version, answers))])
+    qemu.read(["libvirt_version"], lambda: [parse_version(answers.lib_version)])
+    qemu.read(["architecture"], lambda: [_architecture(answers.capabilities)])
     yield qemu.device()
     machine = _Component(QEMU_MACHINE)
     machine.read(["qemu_version"], lambda: [parse_version(_of_qemu(answers.version, answers))])
@@ -171,6 +173,18 @@ class _Component:
         return Device(self._name, self.attributes, problems=self.problems)
 
 
+def _architecture(capabilities: object) -> str:
+    """The host's own, as libvirt calls it: x86_64, aarch64, s390x."""
+    return _host_architecture(_xml(_text(capabilities), "capabilities"))
+
+
+def _host_architecture(root: Any) -> str:
+    arch = _content(root, "host/cpu/arch")
+    if arch is None:
+        raise _NotKnown(f"libvirt does not tell the host's architecture; {LOOK}")
+    return arch
+
+
 def _machine_types(capabilities: object) -> tuple[object, ...]:
     found = parse_capabilities(_text(capabilities))
     return list(found.names), list(found.deprecated), dict(found.aliases)
@@ -195,9 +209,7 @@ def parse_capabilities(text: str) -> MachineTypes:
     :raises ValueError: those of the host's own are not in it, and why
     """
     root = _xml(text, "capabilities")
-    arch = _content(root, "host/cpu/arch")
-    if arch is None:
-        raise _NotKnown(f"libvirt does not tell the host's architecture; {LOOK}")
+    arch = _host_architecture(root)
     own = _of_architecture(root, arch)
     if not own.names:
         raise _NotKnown(

@@ -56,9 +56,13 @@ HOSTS = {
         "machine_types": ["pc-q35-8.2", "microvm"],
         "qemu_version": "8.2.2",
     },
-    ("qemu", "qemu"): dict.fromkeys(
-        ("qemu_version", "mdev_migration", "variant_migration"), "8.2.2"
-    ),
+    ("qemu", "qemu"): {
+        "architecture": "x86_64",
+        **dict.fromkeys(
+            ("qemu_version", "mdev_migration", "variant_migration", "s390_css", "virtio_gpu"),
+            "8.2.2",
+        ),
+    },
     ("libvirt", "libvirt"): {
         **dict.fromkeys(("libvirt_version", "mdev_migration", "variant_migration"), "10.4.0"),
         "memory_source": "file",
@@ -183,8 +187,16 @@ def test_two_equal_hosts_accept_each_others_guests(pack, name, published):
     assert ruling.accepts
 
 
+#: Of where a guest was started no rule refuses any: what is known not to work has its own tests.
+REFUSING = [
+    (pack, name, attribute)
+    for pack, name, attribute in rules()
+    if not catalog_of(pack).families[name].family.rules[attribute].open_world
+]
+
+
 @pytest.mark.parametrize("published", [False, True])
-@pytest.mark.parametrize(("pack", "name", "attribute"), rules())
+@pytest.mark.parametrize(("pack", "name", "attribute"), REFUSING)
 def test_each_rule_refuses_what_its_vendor_refuses(pack, name, attribute, published):
     facts = HOSTS[pack, name]
     other = REFUSED_OF.get((pack, attribute), REFUSED[attribute])

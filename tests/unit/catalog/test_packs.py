@@ -360,8 +360,9 @@ def libvirt(version):
     return {**dict.fromkeys(names, version), "memory_source": "file"}
 
 
-def qemu(version):
-    return dict.fromkeys(("qemu_version", "mdev_migration", "variant_migration"), version)
+def qemu(version, architecture="x86_64"):
+    names = ("qemu_version", "mdev_migration", "variant_migration", "s390_css", "virtio_gpu")
+    return {"architecture": architecture, **dict.fromkeys(names, version)}
 
 
 def minima(libvirt_version, qemu_version):
@@ -511,6 +512,66 @@ def test_every_family_is_decided():
     assert {name for _, name, *_ in DECISIONS} == catalog_of(*NAMES).families.keys()
 
 
+# --- what is known not to work -------------------------------------------------------------------
+
+#: By entry: what guests were started on and where they go, some that are refused and some that
+#: are not.
+KNOWN_BAD = {
+    "qemu-s390-css-9.1": (
+        [("9.0.2", "9.1.0"), ("9.0.2", "9.1.1"), ("8.2.2", "9.1.1")],
+        [("9.0.2", "9.1.2"), ("9.0.2", "9.2.0"), ("9.1.1", "9.1.0"), ("9.0.2", "9.0.2")],
+        {"architecture": "s390x", "virtio_gpu": None},
+    ),
+    "qemu-virtio-gpu-9.0.0": (
+        [("8.2.2", "9.0.0"), ("6.2.0", "9.0.0")],
+        [("8.2.2", "9.0.1"), ("9.0.0", "9.0.0"), ("9.1.0", "9.0.0"), ("8.2.2", "8.2.10")],
+        {"s390_css": None},
+    ),
+    "qemu-virtio-gpu-from-9.0.0": (
+        [("9.0.0", "8.2.2"), ("9.0.0", "8.2.10")],
+        [("9.0.0", "9.0.1"), ("9.0.1", "8.2.2"), ("8.2.2", "8.2.0")],
+        {"s390_css": None},
+    ),
+}
+
+
+def entries():
+    for name in NAMES:
+        for family in catalog_of(name).families.values():
+            for one in family.family.known_bad.entries:
+                yield family, one
+
+
+def test_every_entry_has_a_test_and_a_source():
+    found = {one.name: one for _, one in entries()}
+    assert found.keys() == KNOWN_BAD.keys()
+    for one in found.values():
+        assert one.url.startswith("https://") and one.message
+
+
+@pytest.mark.parametrize("name", KNOWN_BAD)
+def test_known_bad(name):
+    """Each refuses its pairs alone, one way, and says so by its name."""
+    bad, fine, others = KNOWN_BAD[name]
+    ((family, entry),) = ((one, found) for one, found in entries() if found.name == name)
+    for pairs, expected in ((bad, REJECT), (fine, ACCEPT)):
+        for started, there in pairs:
+            origin = {entry.need: frozenset([started])}
+            offer = family.family.offer({**qemu(there), **others})
+            verdict = offer.judge(offer.freeze_used(origin, slot="host:qemu"))
+            assert verdict.outcome is expected, (started, there, str(verdict))
+            if expected is REJECT:
+                assert f"{name}: {entry.message}" in verdict.reasons[0].detail
+
+
+def test_guests_of_another_architecture_are_not_concerned():
+    family = family_of("qemu", "qemu")
+    for architecture, outcome in (("x86_64", ACCEPT), ("s390x", REJECT), (None, UNKNOWN)):
+        offer = family.offer(qemu("9.1.1", architecture))
+        need = offer.freeze_used({"s390_css": frozenset(["9.0.2"])}, slot="host:qemu")
+        assert offer.judge(need).outcome is outcome
+
+
 # --- what guests use -----------------------------------------------------------------------------
 
 #: For each row of a table: domains that it finds, and some like it that it does not.
@@ -521,6 +582,9 @@ IGB = "<devices><interface><model type='igb'/></interface></devices>"
 VIRTIO = "<devices><interface><model type='virtio'/></interface></devices>"
 SOUND = "<devices><sound model='virtio'/></devices>"
 ICH9 = "<devices><sound model='ich9'/></devices>"
+S390 = "<os><type arch='s390x' machine='s390-ccw-virtio-9.0'>hvm</type></os>"
+VIRTIO_GPU = "<devices><video><model type='virtio' heads='1'/></video></devices>"
+VGA = "<devices><video><model type='vga'/></video></devices>"
 USES = [
     (
         "qemu_machine", "machine_types", "pc-q35-8.2",
@@ -531,6 +595,9 @@ USES = [
     ("qemu", "variant_migration", "met", [VARIANT], ["", MANAGED, MDEV]),
     ("qemu", "qemu_version", "8.0.0", [IGB], ["", VIRTIO]),
     ("qemu", "qemu_version", "8.2.0", [SOUND], [ICH9]),
+    # The QEMU that it was started on.
+    ("qemu", "s390_css", "8.2.2", [S390], ["", "<os><type arch='x86_64'>hvm</type></os>"]),
+    ("qemu", "virtio_gpu", "8.2.2", [VIRTIO_GPU], ["", VIRTIO, VGA]),
     ("libvirt", "mdev_migration", "met", [MDEV], ["", MANAGED, VARIANT]),
     ("libvirt", "variant_migration", "met", [VARIANT], ["", MANAGED, MDEV]),
     (
@@ -632,7 +699,9 @@ def test_every_row_has_a_test():
         (one.name, attribute, value)
         for one in packs_of_hosts
         for use in one.needs
-        for attribute, values in (use.requires or {use.takes: ["pc-q35-8.2"]}).items()
+        for attribute, values in (
+            use.requires or ({use.own: ["8.2.2"]} if use.own else {use.takes: ["pc-q35-8.2"]})
+        ).items()
         for value in values
     }
     assert rows == {tested[:3] for tested in USES}

@@ -116,7 +116,12 @@ def test_the_components():
         "hypervisor_type": "QEMU",
         "hypervisor_version": "7.2.22",
     }
-    assert qemu.attributes == {"component": "qemu", "qemu_version": "7.2.22"}
+    assert qemu.attributes == {
+        "component": "qemu",
+        "qemu_version": "7.2.22",
+        "libvirt_version": "9.0.0",
+        "architecture": "x86_64",
+    }
     attributes = dict(qemu_machine.attributes)
     machine_types = attributes.pop("machine_types")
     assert attributes == {
@@ -375,7 +380,7 @@ MACHINE_TYPES = {"machine_types", "machine_types_deprecated", "machine_aliases"}
         ("getLibVersion", {"libvirt_version"}),
         ("getType", {"hypervisor_type", "qemu_version", *MACHINE_TYPES}),
         ("getVersion", {"hypervisor_version", "qemu_version"}),
-        ("getCapabilities", MACHINE_TYPES),
+        ("getCapabilities", {"architecture", *MACHINE_TYPES}),
     ],
 )
 def test_an_error_is_a_problem_of_its_attributes(call, lost):
