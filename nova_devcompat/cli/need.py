@@ -92,6 +92,12 @@ class NeedList(_OnController, FastLister):
             help="devices of running guests whose need is not recorded, or not all of it, judged "
             "by what their hosts publish",
         )
+        which.add_argument(
+            "--restart-pending",
+            action="store_true",
+            help="only what keeps guests from hosts because of where they were started, so that a "
+            "restart frees them",
+        )
         return parser
 
     def take_action(
@@ -107,7 +113,9 @@ class NeedList(_OnController, FastLister):
         records = Records(self.cells)
         if parsed_args.missing:
             return Row._fields, records.missing(**which)
-        return Row._fields, records.recorded(**which, assumed=parsed_args.assumed)
+        return Row._fields, records.recorded(
+            **which, assumed=parsed_args.assumed, restart=parsed_args.restart_pending
+        )
 
 
 class NeedShow(_OnController, SafeShowOne):

@@ -57,12 +57,16 @@ class Cloud:
                 guests.append(entry)
         return Fleet(hosts=hosts, guests=guests)
 
-    def _survey(self, context: Any) -> Iterator[Host | RunningGuest]:
+    def hosts(self, context: Any) -> Iterator[Host]:
+        """The hosts of one cell that could be the destination of a live migration."""
         down = hosts_down(context)
         for node in compute_nodes(context):
-            # Ironic's nodes are never the destination of a live migration.
+            # Ironic's nodes never are.
             if node.hypervisor_type != "ironic":
                 yield host_of(node, self._reader, down.get(node.host, ""))
+
+    def _survey(self, context: Any) -> Iterator[Host | RunningGuest]:
+        yield from self.hosts(context)
         filters = {"vm_state": list(VM_STATES)}
         for instance in instances(context, filters, ATTRIBUTES):
             if not runs(instance):

@@ -14,9 +14,13 @@ from nova_devcompat.compat.pins import is_pin
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt
 from nova_devcompat.compat.verdict import Code
 from nova_devcompat.fleet.cloud import ATTRIBUTES, Cloud, extra_specs, frozen
-from nova_devcompat.fleet.model import Host
+from nova_devcompat.fleet.model import Host, Place
+from nova_devcompat.fleet.restarts import Restarts
 from nova_devcompat.stores import records
 from nova_devcompat.stores.cells import Cells, instances, label_of
+
+#: What a problem begins with that a restart of the guest would end.
+RESTART = "restart pending"
 
 
 class Row(NamedTuple):
@@ -28,7 +32,8 @@ class Row(NamedTuple):
     :param address: the device's address on the host
     :param need: what is recorded: attributes and values
     :param assumed: the attributes that are assumed
-    :param problem: a reason's code and what it concerns, '' for none
+    :param problem: a reason's code and what it concerns, '' for none; or :data:`RESTART` and the
+        entries of known-bad lists that hold the guest back because of where it was started
     """
 
     instance: str
@@ -57,6 +62,7 @@ class Records:
         host: str | None = None,
         family: str | None = None,
         assumed: bool = False,
+        restart: bool = False,
     ) -> Iterator[Row]:
         """What is recorded, ordered by cell and instance.
 
@@ -64,6 +70,7 @@ class Records:
         :param host: only instances on this host
         :param family: only devices of this family
         :param assumed: only needs of which a part is assumed
+        :param restart: only needs that keep a guest from hosts until it is started anew
         :raises BadRequest: there is no such cell or host; by the call itself, not on iteration
         :raises Refused: the API database does not answer; likewise
         """
@@ -71,13 +78,17 @@ class Records:
         filters = {} if host is None else {"host": host}
 
         def rows(context: Any) -> Iterator[Row]:
+            # Of all hosts of the cell: a guest can go to any of them.
+            restarts = Restarts(self._cloud.hosts(context))
             for instance in instances(context, filters, ["system_metadata"]):
-                yield from _rows(instance)
+                yield from _rows(instance, restarts)
 
         return (
             row
             for row in self.cells.each(cells, rows)
-            if (family is None or row.family == family) and (row.assumed or not assumed)
+            if (family is None or row.family == family)
+            and (row.assumed or not assumed)
+            and (row.problem.startswith(RESTART) or not restart)
         )
 
     def missing(
@@ -136,11 +147,13 @@ class Records:
         }
 
 
-def _rows(instance: Any) -> Iterator[Row]:
+def _rows(instance: Any, restarts: Restarts) -> Iterator[Row]:
     record = records.read(instance)
     if isinstance(record, Need):
+        place = Place(instance.host or "", instance.node or "")
         for part in record.devices:
-            yield _row(instance, part, "")
+            pending = ", ".join(restarts.pending(place, part))
+            yield _row(instance, part, f"{RESTART}: {pending}" if pending else "")
     elif record is not NO_RECORD:
         yield _unreadable(instance, record)
 

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Known-bad pairs, and policies that an operator changes in a hurry, on real Nova."""
+
+import yaml
+
+from nova_devcompat.cli.main import main
+from tests.functional import base
+from tests.functional.devcompat import VGPU, DeviceCompatFleet, device
+
+FAMILIES = {
+    "gpu": {
+        "match": {"device": "gpu"},
+        "source": "static",
+        # A driver goes both ways, as far as the rules know.
+        "rules": {"version": "semver", "driver": {"kind": "same"}},
+        "on_unknown": "accept",
+    }
+}
+
+
+def entry(name, need, offer, **others):
+    return {
+        "name": name,
+        "family": "gpu",
+        "offer": offer,
+        "message": "the state does not load",
+        "url": f"https://example.org/{name}",
+        **need,
+        **others,
+    }
+
+
+#: Guests of driver 4 on driver 5; a driver that loads nothing of its own; a type that placement
+#: could choose by, did hosts not take it out.
+LIST = [
+    entry(
+        "driver-4-to-5",
+        {"origin": {"driver": "<5"}},
+        {"driver": ">=5,<6"},
+        until={"offer": {"mended": "1"}},
+        ordering="numeric",
+    ),
+    entry("driver-7-to-7", {"need": {"driver": "7"}}, {"driver": "same"}),
+    entry("version-1.1-to-6", {"need": {"version": "1.1"}}, {"driver": "6"}),
+]
+
+
+def gpu(driver, version="1.0", **others):
+    return device("0000:81:00.0", "gpu", version=version, driver=driver, **others)
+
+
+class KnownBadTest(DeviceCompatFleet):
+    MDEV_TYPES = {"nvidia-11": ()}
+    FAMILIES = FAMILIES
+
+    def configure(self):
+        super().configure()
+        self.list_file = self.catalog_file.with_name("known-bad.yaml")
+        content = {"meta": {"schema_version": "1.0"}, "known_bad": LIST}
+        self.list_file.write_text(yaml.safe_dump(content))
+        self.flags(known_bad=[str(self.list_file)], group="devcompat")
+
+    def start(self, **drivers):
+        for name, driver in drivers.items():
+            self.set_devices(name, gpu(driver))
+            self.start_host(name, gpus=[base.Gpu()])
+        self.settle()
+
+    def assert_bad(self, server, host, name, home="a"):
+        """Refused by the scheduler, and by the host itself where that is passed by."""
+        with self.logs.during() as lines:
+            moved = self.live_migrate(server, host)
+        self.assert_stays(home, moved, server)
+        self.assertEqual([], moved.tried)
+        self.assertTrue(lines.find(rf"No host accepts .*{host}: .*{name}: the state does not"))
+        moved = self.live_migrate(server, host, force=True)
+        self.assert_stays(home, moved, server)
+        self.assertIn("known-bad", self.refusals(server)[host])
+        self.assertIn(f"{name}: the state does not load", self.refusals(server)[host])
+
+    def reboot(self, server):
+        self.api.post_server_action(server["id"], {"reboot": {"type": "HARD"}})
+        self._wait_for_server_parameter(
+            server, {"status": "ACTIVE", "OS-EXT-STS:task_state": None}
+        )
+
+    def test_pairs(self):
+        self.start(a="4", b="5")
+        server = self.boot("a", VGPU)
+        self.assertEqual(
+            {"gpu.version=1.0", "gpu.driver=4", "gpu.driver_origin=4"}, self.needed(server)
+        )
+        # It costs no trait.
+        self.assertNotIn("ORIGIN", " ".join(self.our_traits("a") | self.our_traits("b")))
+        self.assert_bad(server, "b", "driver-4-to-5")
+        # The other way it goes.
+        other = self.boot("b", VGPU)
+        self.assert_moved("a", self.live_migrate(other, "a"))
+        # And back: what it was started on sticks to it.
+        self.assert_moved("b", self.live_migrate(other, "b"))
+
+        # Its own host is upgraded under it: that changes nothing before it is started anew.
+        self.set_devices("a", gpu("5"))
+        self.settle()
+        self.assert_bad(server, "b", "driver-4-to-5")
+        self.reboot(server)
+        self.assertIn("gpu.driver_origin=5", self.needed(server))
+        self.assert_moved("b", self.live_migrate(server, "b"))
+
+    def test_until_the_host_is_mended(self):
+        """While nova-compute runs; placement chooses the host that is."""
+        self.start(a="4", b="5", c="5")
+        server = self.boot("a", VGPU)
+        self.assert_bad(server, "b", "driver-4-to-5")
+        self.set_devices("b", gpu("5", mended="1"))
+        self.settle()
+        self.prefer_hosts("c", "b")
+        moved = self.live_migrate(server)
+        self.assert_moved("b", moved)
+        self.assertEqual(["b"], moved.tried)
+
+    def test_bad_to_itself(self):
+        self.start(a="7", b="7", c="6")
+        server = self.boot("a", VGPU)
+        # It stays where it is: it can be restarted there.
+        self.reboot(server)
+        self.assert_bad(server, "b", "driver-7-to-7")
+        self.assert_moved("c", self.live_migrate(server, "c"))
+
+    def test_no_trait_stands_for_what_is_bad(self):
+        self.start(a="6", b="6")
+        self.set_devices("a", gpu("6", version="1.1"))
+        self.set_devices("b", gpu("6", version="1.2"))
+        self.settle()
+        server = self.boot("a", VGPU)
+        self.assertIn("GPU__VERSION__1_0", self.our_traits("b"))
+        self.assertNotIn("GPU__VERSION__1_1", self.our_traits("b"))
+        self.assert_bad(server, "b", "version-1.1-to-6")
+        # A flavor may pin it: a guest that starts comes with nothing.
+        pinned = self.boot("b", {**VGPU, "devcompat:gpu.version": "1.1"})
+        self.assertEqual("b", self.host_of(pinned))
+
+        # The list is emptied of it, on paper first; then the services see it.
+        content = {"meta": {"schema_version": "1.0"}, "known_bad": LIST[:2]}
+        self.list_file.write_text(yaml.safe_dump(content))
+        files = [str(self.catalog_file), "--known-bad", str(self.list_file)]
+        self.assertEqual(0, main(["catalog", "validate", *files]))
+        self.settle()
+        self.run_periodic()
+        self.assert_moved("b", self.live_migrate(server, "b"))
+
+
+class PoliciesTest(DeviceCompatFleet):
+    """Off and on again by two lines, in services that run on."""
+
+    MDEV_TYPES = {"nvidia-11": ()}
+
+    def test_off_and_on(self):
+        self.start_gpu_hosts(a="1.2", b="1.0")
+        server = self.boot("a", VGPU)
+        self.assert_stays("a", self.live_migrate(server), server)
+
+        with self.logs.during() as lines:
+            self.set_policies({"*": {"mode": "report"}})
+            moved = self.live_migrate(server)
+        self.assert_moved("b", moved)
+        self.assertTrue(lines.find("In force: gpu: report today, on_unknown reject; from .*polic"))
+        self.assertTrue(lines.find("Report mode: this host would refuse"))
+        self.assert_moved("a", self.live_migrate(server))
+
+        self.set_families(self.FAMILIES)
+        with self.logs.during() as lines:
+            self.assert_stays("a", self.live_migrate(server), server)
+        self.assertTrue(lines.find("In force: gpu: enforce today, on_unknown reject; from "))
+        # One attribute alone, which placement is not asked for then.
+        self.set_policies({"gpu": {"rules": {"version": {"mode": "report"}}}})
+        self.assert_moved("b", self.live_migrate(server))
