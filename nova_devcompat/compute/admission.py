@@ -24,6 +24,7 @@ from nova_devcompat.compat.ruling import (
     Guest,
     doubt_of_pin,
     rule,
+    unreadable_pins,
 )
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.compute import admit, departures, hooks, moves, refusals
@@ -48,6 +49,9 @@ def _not_told(error: Exception, code: str = Code.DEVICE_UNKNOWN) -> Reason:
         detail=f"nova-compute's log has the error: {type(error).__name__}",
     )
 
+
+# What stands in place of the pins of a flavor that were not even looked at.
+_PINS_NOT_READ = unreadable_pins("nova-compute's log has the error")
 
 # A guest that does not run on; its pins are for the catalog to read.
 _INITIALISED_ANEW = Guest(keeps_devices=False)
@@ -277,11 +281,14 @@ class Admission(Shared):
         :param flavor: has these
         """
         policies = self._devcompat_host.policies()
+        specs = flavor.extra_specs or {}
+        if has_pins(specs):
+            guest = dataclasses.replace(guest, bad_pins=(_PINS_NOT_READ,))  # until they are
         try:
             # Read anew: the version may have changed since the scheduler chose this host.
             devices = self._devcompat_host.devices(nodename)
             policies = self._devcompat_host.policies(devices.catalog)
-            pins, bad = devices.catalog.read_pins(flavor.extra_specs or {})
+            pins, bad = devices.catalog.read_pins(specs)
             guest = dataclasses.replace(guest, pins=pins, bad_pins=tuple(map(doubt_of_pin, bad)))
             would_get = given(guest, devices)
         except Exception as error:

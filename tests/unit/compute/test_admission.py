@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""What fails while nova-compute finds out what a guest is given: UNKNOWN, and never a way in."""
+
+import types
+
+import pytest
+from nova import exception
+
+from nova_devcompat.compat import words
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
+from nova_devcompat.compute.admission import Admission
+from nova_devcompat.compute.host import ThisHost
+from nova_devcompat.host.inventory import HostDevice, HostDevices
+from nova_devcompat.stores.assigned import Assigned
+from tests.fuzz.consumers import CATALOG, FAMILIES
+from tests.unit.providers import uuid_of
+
+REJECT = Policy()
+ACCEPT = Policy(on_unknown=OnUnknown.ACCEPT)
+REPORT = Policy(mode=Mode.REPORT)
+PINNED = {"devcompat:gpu.version": "1.2"}
+
+
+class Fails(RuntimeError):
+    """What nobody expects."""
+
+
+class Host(ThisHost):
+    """This host, with a device at a version; one thing fails when it is asked for.
+
+    :param fails: which, or none
+    """
+
+    def __init__(self, fails, policy, version="1.3"):
+        super().__init__(inventory=None)
+        self._fails = fails
+        self._policies = Policies(policy, {"gpu": policy})
+        offer = FAMILIES["gpu"].offer({"version": version, "caps": ["p2p"]})
+        self._device = HostDevice("0000:81:00.0", offer)
+
+    def policies(self, catalog=None):
+        if catalog is not None:
+            self._fail("policies")
+        return self._policies
+
+    def devices(self, nodename):
+        self._fail("devices")
+        catalog = types.SimpleNamespace(read_pins=self._read_pins)
+        return HostDevices(catalog, [self._device])
+
+    def assigned(self, *args):
+        self._fail("assigned")
+        return [Assigned("rc:VGPU", self._device.address, self._device)]
+
+    def _read_pins(self, extra_specs):
+        self._fail("pins")
+        return CATALOG.read_pins(extra_specs)
+
+    def _fail(self, what):
+        if self._fails == what:
+            raise Fails(what)
+
+
+class Reports:
+    """Refusals that are only reported."""
+
+    def __init__(self):
+        self.reasons = []
+
+    def add(self, context, instance, reasons):
+        self.reasons += reasons
+
+
+def spawned(host, extra_specs):
+    """What admission reports of a guest that is spawned there; it raises what it refuses with."""
+    admission = object.__new__(Admission)
+    admission._devcompat_host = host
+    admission._devcompat_reports = Reports()
+    admission.get_available_nodes = lambda: ["cmp1"]
+    flavor = types.SimpleNamespace(extra_specs=extra_specs)
+    instance = types.SimpleNamespace(
+        uuid=uuid_of("guest"), node="cmp1", task_state="spawning", flavor=flavor
+    )
+    admission._check_pins(None, instance, {})
+    return admission._devcompat_reports.reasons
+
+
+@pytest.fixture(autouse=True)
+def no_events(monkeypatch):
+    """There are no databases that events could be added to."""
+    monkeypatch.setattr("nova_devcompat.stores.events.add", lambda *args, **values: None)
+
+
+def test_a_device_that_acts_as_pinned():
+    assert spawned(Host(None, REJECT), PINNED) == []
+    with pytest.raises(exception.GroupAffinityViolation):
+        spawned(Host(None, REJECT, version="1.1"), PINNED)
+
+
+@pytest.mark.parametrize("fails", ["devices", "policies", "pins", "assigned"])
+def test_what_cannot_be_found_out_is_unknown(fails, caplog):
+    with pytest.raises(exception.GroupAffinityViolation) as caught:
+        spawned(Host(fails, REJECT), PINNED)
+    assert str(caught.value) == words.CANNOT_ACT  # the owner reads it
+    assert spawned(Host(fails, ACCEPT), PINNED) == []
+    assert spawned(Host(fails, REPORT), PINNED)
+    errors = [record for record in caplog.records if record.exc_info]
+    assert len(errors) == 3
+    assert spawned(Host(fails, REJECT), {}) == []  # nothing is wanted of its devices
