@@ -432,7 +432,7 @@ REFUSED = [
     (catalog_of(family(match=None)), "families.fam: key 'match' is missing"),
     (catalog_of(family(source=None)), "families.fam: key 'source' is missing"),
     (catalog_of(family(rules=None)), "families.fam: key 'rules' is missing"),
-    (catalog_of(family(moed="report")), "families.fam.moed: unknown key 'moed'; allowed: attributes, in_use, match, mode, needs, on_unknown, rules, source, stages, subject; did you mean 'mode'?"),
+    (catalog_of(family(moed="report")), "families.fam.moed: unknown key 'moed'; allowed: attributes, fallback, in_use, match, mode, needs, on_unknown, rules, source, stages, subject; did you mean 'mode'?"),
     (catalog_of(family("Fam-X")), "families.Fam-X: 'Fam-X' is no name: lower-case letters, digits and single underscores"),
     (catalog_of(family("Fam-X5")), "; for example 'fam_x5'"),
     (catalog_of(family("a__b")), "; for example 'a_b'"),

@@ -236,7 +236,8 @@ def validated(tmp_path, capsys, monkeypatch):
 
 def test_the_right_one_is_right(validated):
     status, lines = validated(edited({}).encode())
-    assert (status, lines[0][:3], lines[1]) == (0, "OK:", "mlx5_vf: the mode of [devcompat]")
+    assert (status, lines[0][:3]) == (0, "OK:")
+    assert lines[1].startswith("mlx5_vf: the mode of [devcompat]; from ")
 
 
 @pytest.mark.parametrize(("edits", "expected"), MISTAKES.values(), ids=MISTAKES)

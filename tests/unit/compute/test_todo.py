@@ -89,7 +89,7 @@ def test_nothing_is_given_up():
 
 
 @given(st.lists(st.sets(st.integers(0, 9), max_size=3), min_size=1, max_size=30), st.data())
-@settings(max_examples=scaled(50), deadline=None)
+@settings(max_examples=scaled(50))
 def test_all_have_their_turn(busy, data):
     """However few a cycle has time for, and whoever else comes due meanwhile."""
     todo, devices = Todo(), Devices("version")
