@@ -323,7 +323,7 @@ class BuildTest(PinFleet):
         (line,) = lines.find("The devices cannot act as the flavor wants")
         self.assertRegex(
             line.text,
-            r"gpu\.version: needs 2\.3, offered 2\.1, too old \[semver, minor-too-old; host can",
+            r"gpu\.version: needs 2\.3, offered 2\.1, too old \[semver, minor-too-old; upgrade",
         )
 
 

@@ -81,7 +81,7 @@ class RefusedDestinationTest(WordsFleet):
             self.assertTrue(event["details"].startswith(words.CANNOT_ACT))
             self.assertEqual(
                 f"gpu.version: needs 1.2, offered {version}, too old [semver, minor-too-old; "
-                "upgrade ",
+                "upgrade the host]",
                 event["traceback"],
             )
         (seen, _) = self.last_action(server, self.owner)[events.REFUSED]
