@@ -57,7 +57,15 @@ _CONNECTIONS = 100
 _GARBAGE = (50_000, 20, 50)
 
 #: Loggers of what is not ours that log most.
-_TALKATIVE = ("nova", "placement", "oslo_concurrency", "oslo_messaging", "oslo_service")
+_TALKATIVE = (
+    "nova",
+    "oslo_concurrency",
+    "oslo_messaging",
+    "oslo_service",
+    "placement",
+    # Four lines for each use of a connection: SQLAlchemy logs in the name of the pool's class.
+    __name__,
+)
 
 #: Told of every message, and of every listener that stops.
 _messages = threading.Condition()
