@@ -3,12 +3,16 @@
 
 """Random sequences of operations, after each of which the record equals a model's.
 
-The driver is ours, wrapped around Nova's fake one; its hooks are called as the compute manager
-calls them, over Nova's database and objects and over Placement, which are real.
+The driver is ours, wrapped around Nova's fake one, or that alone where nova-devcompat is not
+installed. Its methods are called as the compute manager calls them, over Nova's database and
+objects and over Placement, which are real.
 """
 
 import dataclasses
+import datetime
+import itertools
 import pathlib
+import types
 
 import fixtures
 import hypothesis
@@ -18,21 +22,24 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 from nova import context as nova_context
 from nova import exception, objects, test
-from nova.compute import power_state, vm_states
+from nova.compute import instance_actions, power_state, task_states, vm_states
 from nova.network import model
+from nova.objects import fields
 from nova.objects import migrate_data as migrate_data_obj
 from nova.scheduler.client import report
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.functional import fixtures as func_fixtures
-from oslo_utils import uuidutils
+from nova.virt import fake
+from oslo_utils import timeutils, uuidutils
 from oslo_utils.fixture import uuidsentinel as uuids
 
 from nova_devcompat import wire
 from nova_devcompat.compute import driver as devcompat_driver
 from nova_devcompat.conf import register_opts
+from nova_devcompat.stores import asked
 from tests import budget
-from tests.functional import base
-from tests.functional.devcompat import CATALOG, GPU, PF, gpu, nic
+from tests.functional import base, devcompat
+from tests.functional.devcompat import CATALOG, GPU, PF
 
 register_opts(test.CONF)
 
@@ -42,6 +49,21 @@ HOSTS = ("a", "b", "c")
 VERSIONS = ("1.2", "1.3", "1.4", "2.0")
 FUNCTIONS = [f"{PF[:-1]}{number}" for number in range(1, 8)]
 SEQUENCES = budget.scaled(40)
+
+#: What is needed of a device that could not be read when it was initialised.
+UNKNOWN = "unknown"
+
+#: What an operation is called in Nova's history of an instance.
+ACTIONS = {
+    "reboot": instance_actions.REBOOT,
+    "power_on": instance_actions.START,
+    "resume": instance_actions.RESUME,
+    "rescue": instance_actions.RESCUE,
+    "unrescue": instance_actions.UNRESCUE,
+    "rebuild": instance_actions.REBUILD,
+    "pause": instance_actions.PAUSE,
+    "unpause": instance_actions.UNPAUSE,
+}
 
 
 def accepts(offered, needed):
@@ -55,8 +77,9 @@ def accepts(offered, needed):
 class Device:
     """What the model holds of one device of the guest.
 
-    :ivar version: what the guest needs of it, None where nothing is recorded
+    :ivar version: what the guest needs of it, UNKNOWN, or None where nothing is recorded
     :ivar port: whether it is a port's, so that a live migration plugs in another one
+    :ivar recorded: its slot and address in the record, where these are of an earlier device
     """
 
     family: str
@@ -65,6 +88,36 @@ class Device:
     version: str | None
     assumed: bool = False
     port: bool = False
+    recorded: tuple[str, str] | None = None
+
+
+class Hypervisor:
+    """The domains of a host, numbered as they are started, as libvirt does it."""
+
+    def __init__(self):
+        self._numbers = itertools.count(1)
+        self._domains = {}
+
+    def start(self, uuid):
+        self._domains[uuid] = next(self._numbers)
+
+    def stop(self, uuid):
+        self._domains.pop(uuid, None)
+
+    def number(self, uuid):
+        return self._domains.get(uuid)
+
+    def get_guest(self, instance):
+        if instance.uuid not in self._domains:
+            raise exception.InstanceNotFound(instance_id=instance.uuid)
+        return guest_of(instance.uuid, self._domains[instance.uuid])
+
+    def list_guests(self, only_running=True):
+        return [guest_of(*each) for each in self._domains.items()]
+
+
+def guest_of(uuid, number):
+    return types.SimpleNamespace(uuid=uuid, id=number)
 
 
 class Cloud(base.UnderPytest, test.TestCase):
@@ -82,8 +135,9 @@ class Cloud(base.UnderPytest, test.TestCase):
             yaml.safe_dump({"meta": {"schema_version": "1.0"}, "families": CATALOG})
         )
         self.inventory_file = folder / "inventory.yaml"
-        self.versions = {host: {"gpu": "1.2", "nic": "1.2"} for host in HOSTS}
-        self.write_inventory()
+        self.time = timeutils.utcnow()
+        self.useFixture(fixtures.MonkeyPatch("oslo_utils.timeutils.utcnow", self.utcnow))
+        self.begin()
         self.flags(
             virt_driver="fake.FakeDriverWithoutFakeNodes",
             catalog=[str(folder / "catalog.yaml")],
@@ -93,28 +147,53 @@ class Cloud(base.UnderPytest, test.TestCase):
         self.admin = nova_context.get_admin_context()
         self.client = report.report_client_singleton()
         self.nodes, self.providers, self.drivers = {}, {}, {}
+        self.hypervisors = {host: Hypervisor() for host in HOSTS}
         for host in HOSTS:
             self.nodes[host] = self.make_node(host)
             self.providers[host] = self.make_providers(host)
             self.start(host)
 
+    def utcnow(self, with_timezone=False):
+        return self.time.replace(tzinfo=datetime.UTC) if with_timezone else self.time
+
+    def begin(self):
+        """All hosts are alike and ours."""
+        self.versions = {host: {"gpu": "1.2", "nic": "1.2"} for host in HOSTS}
+        self.silent = {host: set() for host in HOSTS}
+        self.ours = dict.fromkeys(HOSTS, True)
+        self.write_inventory()
+
     def write_inventory(self):
-        hosts = {
-            host: {"devices": [gpu(versions["gpu"]), nic(versions["nic"])]}
-            for host, versions in self.versions.items()
-        }
+        attributes = {"gpu": (GPU, "version"), "nic": (PF, "fw_version")}
+        hosts = {}
+        for host, versions in self.versions.items():
+            devices = []
+            for family, (address, attribute) in attributes.items():
+                told = {} if family in self.silent[host] else {attribute: versions[family]}
+                devices.append(devcompat.device(address, family, **told))
+            hosts[host] = {"devices": devices}
         self.inventory_file.write_text(
             yaml.safe_dump({"meta": {"schema_version": "1.0"}, "hosts": hosts})
         )
 
     def start(self, host):
         """Start nova-compute's driver: nothing of an earlier one is remembered."""
-        driver = devcompat_driver.DeviceCompatDriver(None)
+        ours = self.ours[host]
+        driver = (
+            devcompat_driver.DeviceCompatDriver(None)
+            if ours
+            else fake.FakeDriverWithoutFakeNodes(None)
+        )
         driver.init_host(host)
         if host in self.drivers:  # the hypervisor is still there
             driver.instances = self.drivers[host].instances
             driver._interfaces = self.drivers[host]._interfaces
+        driver._host = self.hypervisors[host]
         self.drivers[host] = driver
+        # As the resource tracker does with what its first cycle publishes.
+        node = self.nodes[host]
+        node.stats = {wire.STATS_KEY: "published"} if ours else {}
+        node.save()
 
     def make_node(self, host):
         node = objects.ComputeNode(
@@ -154,7 +233,7 @@ class Cloud(base.UnderPytest, test.TestCase):
         self.assertIn(response.status_code, (200, 201, 204), response.text)
 
     def allocate(self, instance, host):
-        """What placement has for an instance with a vGPU on a host."""
+        """Give an instance, or a migration in its place, a vGPU of a host in placement."""
         found = self.client.get("/allocations/" + instance.uuid, version="1.28").json()
         resources = {"resources": {"VGPU": 1}}
         self.call(
@@ -188,35 +267,77 @@ class Cloud(base.UnderPytest, test.TestCase):
             ),
         )
         self.assertGreater(Sequence.steps, SEQUENCES)
+        self.assertGreater(Sequence.accepted, SEQUENCES // 10)
 
 
 class Sequence(stateful.RuleBasedStateMachine):
-    """One guest and what is done to it."""
+    """One guest and what is done to it.
 
-    #: How many operations were done in all sequences.
+    :ivar exists: whether there is a record
+    :ivar of: the host and the number of the domain that the record is of, as the model has it
+    :ivar gone: devices that the guest has no more and that are still recorded
+    :ivar moved: whether it was live migrated since the record was written
+    :ivar disturbed: whether Nova knows of something since that may have started it
+    :ivar behind: whether it was started behind Nova's back since it was last looked at
+    :ivar enforced: whether the destination of the live migration refuses it, or only reports
+    """
+
+    #: How many operations were done in all sequences, and how many migrations were accepted.
     steps = 0
+    accepted = 0
 
     def __init__(self, cloud):
         super().__init__()
         self.cloud = cloud
         self.context = cloud.admin
-        for host in HOSTS:
-            cloud.versions[host] = {"gpu": "1.2", "nic": "1.2"}
-        cloud.write_inventory()
+        others = [host for host in HOSTS if not cloud.ours[host]]
+        cloud.begin()
+        for host in others:
+            cloud.start(host)
         self.host = "a"
         self.before_resize = None
         self.instance = None
         self.devices = []
+        self.gone = []
         self.pci = {}
+        self.of = None
+        self.moved = self.disturbed = self.behind = False
+        self.exists = False
+        self.enforced = True
 
     @property
     def driver(self):
         return self.cloud.drivers[self.host]
 
+    @property
+    def ours(self):
+        return self.cloud.ours[self.host]
+
+    @property
+    def domains(self):
+        return self.cloud.hypervisors[self.host]
+
+    @property
+    def now(self):
+        return self.host, self.domains.number(self.instance.uuid)
+
     def version(self, family, host=None):
-        return self.cloud.versions[host or self.host][family]
+        """What a device initialised now would be recorded as."""
+        host = host or self.host
+        silent = family in self.cloud.silent[host]
+        return UNKNOWN if silent else self.cloud.versions[host][family]
 
     # --- the guest as Nova holds it --------------------------------------------------------------
+
+    def act(self, action):
+        """Begin what a user or an operator asked for."""
+        self.cloud.time += datetime.timedelta(minutes=1)
+        self.context = nova_context.get_admin_context()
+        if action is not None:
+            objects.InstanceAction.action_start(
+                self.context, self.instance.uuid, action, want_result=False
+            )
+        self.reload()
 
     @stateful.initialize()
     def create(self):
@@ -249,16 +370,17 @@ class Sequence(stateful.RuleBasedStateMachine):
             system_metadata={"image_min_disk": "1"},
         )
         self.instance.create()
-        self.request = uuidutils.generate_uuid()
+        request = uuidutils.generate_uuid()
         self.devices = [
             Device("gpu", "rc:VGPU", GPU, None),
-            Device("nic", f"pci:{self.request}", self.take(self.host, self.request), None),
+            Device("nic", f"pci:{request}", self.take(self.host, request), None),
         ]
         allocations = self.cloud.allocate(self.instance, self.host)
-        self.reload()
+        self.act(instance_actions.CREATE)
+        self.domains.start(self.instance.uuid)
         self.driver.spawn(self.context, self.instance, None, [], None, allocations)
         self.saved()
-        self.all_frozen()
+        self.initialised()
 
     def take(self, host, request):
         """Give the guest a virtual function of a host, as Nova's PCI tracker would."""
@@ -290,11 +412,22 @@ class Sequence(stateful.RuleBasedStateMachine):
         device.status = "removed"
         device.save()
 
+    def functions_of(self, devices):
+        return objects.PciDeviceList(
+            objects=[self.pci[self.host, one.address] for one in devices if one.family == "nic"]
+        )
+
     def reload(self):
         self.instance = objects.Instance.get_by_uuid(
             self.context,
             self.instance.uuid,
-            expected_attrs=["system_metadata", "flavor", "pci_devices", "pci_requests"],
+            expected_attrs=[
+                "system_metadata",
+                "flavor",
+                "migration_context",
+                "pci_devices",
+                "pci_requests",
+            ],
         )
 
     def place(self, host):
@@ -307,10 +440,47 @@ class Sequence(stateful.RuleBasedStateMachine):
         self.reload()
         Sequence.steps += 1
 
-    def all_frozen(self):
-        for device in self.devices:
-            device.version = self.version(device.family)
-            device.assumed = False
+    # --- what becomes of the record --------------------------------------------------------------
+
+    def initialised(self):
+        """All devices were, on a host that may be ours."""
+        self.behind = False
+        if not self.ours:
+            self.disturbed = True
+            return
+        self.record(keep=lambda one: False, assumed=False)
+
+    def looked_at(self):
+        """A guest of ours was, to bring its record up to date."""
+        self.behind = False
+        if not self.exists or self.of == self.now:
+            self.record(keep=lambda one: True, assumed=True)
+        elif self.moved and not self.disturbed:
+            self.record(keep=lambda one: not one.port, assumed=True)
+        else:
+            self.record(keep=lambda one: False, assumed=True)
+
+    def record(self, keep, assumed):
+        """Those that are kept stay as they are, if they are known."""
+        fresh = not self.exists or self.of != self.now or not assumed
+        for one in self.devices:
+            if not keep(one) or one.version in (None, UNKNOWN):
+                one.version = self.version(one.family)
+                one.assumed = assumed and one.version != UNKNOWN
+            one.recorded = None
+        self.gone = []
+        self.exists = True
+        self.of = self.now
+        if fresh:
+            self.moved = self.disturbed = False
+
+    def relocate(self, device, slot, address, *, told=True):
+        """A device is replaced by another; whether the record is told."""
+        if told:
+            device.recorded = None
+        elif device.recorded is None:
+            device.recorded = device.slot, device.address
+        device.slot, device.address = slot, address
 
     # --- operations ------------------------------------------------------------------------------
 
@@ -323,10 +493,18 @@ class Sequence(stateful.RuleBasedStateMachine):
         self.cloud.versions[host][family] = version
         self.cloud.write_inventory()
 
+    @stateful.rule(host=st.sampled_from(HOSTS), family=st.sampled_from(["gpu", "nic"]))
+    def source_outage(self, host, family):
+        """A source tells nothing of the devices of a family, or tells it again."""
+        self.cloud.silent[host] ^= {family}
+        self.cloud.write_inventory()
+
     @stateful.rule(
         how=st.sampled_from(["reboot", "power_on", "resume", "rescue", "unrescue", "rebuild"])
     )
     def restart(self, how):
+        self.act(ACTIONS[how])
+        self.domains.start(self.instance.uuid)
         if how == "reboot":
             self.driver.reboot(self.context, self.instance, [], "HARD")
         elif how == "rescue":
@@ -341,130 +519,273 @@ class Sequence(stateful.RuleBasedStateMachine):
         else:
             getattr(self.driver, how)(self.context, self.instance, [])
         self.saved()
-        self.all_frozen()
+        self.initialised()
 
     @stateful.rule(how=st.sampled_from(["pause", "unpause"]))
     def pause(self, how):
+        self.act(ACTIONS[how])
         getattr(self.driver, how)(self.instance)
         self.saved()
 
     @stateful.rule()
     def snapshot(self):
+        self.act(instance_actions.CREATE_IMAGE)
         self.driver.snapshot(self.context, self.instance, "image", lambda **kwargs: None)
         self.saved()
+        # Nova does not say that this one was live.
+        self.disturbed = True
+
+    # Where our driver is not, and Nova is not asked either, nothing tells of it.
+    @stateful.precondition(lambda self: self.ours)
+    @stateful.rule()
+    def virsh_start(self):
+        self.domains.start(self.instance.uuid)
+        self.behind = True
 
     @stateful.precondition(lambda self: self.before_resize is None)
     @stateful.rule(destination=st.sampled_from(HOSTS))
     def cold_migrate(self, destination):
-        if destination == self.host:
-            return
-        self.before_resize = self.host, [(one.slot, one.address) for one in self.devices]
+        """To another host, or a resize on the same one."""
+        self.act(instance_actions.MIGRATE)
+        source = self.host
+        self.before_resize = source, [(one.slot, one.address) for one in self.devices]
+        before = self.functions_of(self.devices)
+        self.domains.stop(self.instance.uuid)
         self.host = destination
+        self.domains.start(self.instance.uuid)
         for device in self.devices:
             if device.family == "nic":
-                device.address = self.take(destination, device.slot.removeprefix("pci:"))
+                # Requests of the flavor are made anew, those of ports stay.
+                request = device.slot.removeprefix("pci:")
+                if destination == source and not device.port:
+                    request = uuidutils.generate_uuid()
+                address = self.take(destination, request)
+                self.relocate(device, f"pci:{request}", address, told=self.ours)
+        self.reload()
+        if destination == source:
+            self.claimed(before)
         allocations = self.cloud.allocate(self.instance, destination)
         self.place(destination)
-        self.instance.save()
-        self.reload()
         self.driver.finish_migration(
             self.context, None, self.instance, None, [], None, False, allocations
         )
+        if destination == source:
+            self.instance.vm_state = vm_states.RESIZED
         self.saved()
-        self.all_frozen()
+        self.initialised()
+
+    def claimed(self, before):
+        """What the resource tracker and the compute manager do on the guest's own host."""
+        requests = self.instance.pci_requests
+        self.instance.migration_context = objects.MigrationContext(
+            self.context,
+            instance_uuid=self.instance.uuid,
+            migration_id=1,
+            old_numa_topology=None,
+            new_numa_topology=None,
+            old_pci_devices=before,
+            new_pci_devices=self.functions_of(self.devices),
+            old_pci_requests=requests,
+            new_pci_requests=requests,
+            old_resources=None,
+            new_resources=None,
+        )
+        self.instance.save()
+        self.instance.apply_migration_context()
 
     @stateful.precondition(lambda self: self.before_resize is not None)
     @stateful.rule()
     def confirm(self):
+        self.act(instance_actions.CONFIRM_RESIZE)
         source, devices = self.before_resize
         self.before_resize = None
         for slot, address in devices:
             if slot.startswith("pci:"):
                 self.give_back(source, address)
-        self.reload()
+        self.instance.migration_context = None
+        self.instance.vm_state = vm_states.ACTIVE
+        self.saved()
 
     @stateful.precondition(lambda self: self.before_resize is not None)
     @stateful.rule()
     def revert(self):
+        self.act(instance_actions.REVERT_RESIZE)
         source, devices = self.before_resize
         self.before_resize = None
+        if self.instance.migration_context is not None:
+            self.instance.revert_migration_context()
         for device in self.devices:
             if device.family == "nic":
                 self.give_back(self.host, device.address)
+        self.domains.stop(self.instance.uuid)
         self.host = source
-        addresses = dict(devices)
-        # A port that came after the move has no device there.
-        self.devices = [one for one in self.devices if one.slot in addresses]
-        for device in self.devices:
-            device.address = addresses[device.slot]
+        self.domains.start(self.instance.uuid)
+        # In the same order; while a resize can be reverted, no port comes or goes.
+        for device, (slot, address) in zip(self.devices, devices, strict=True):
+            self.relocate(device, slot, address, told=self.ours)
         self.cloud.allocate(self.instance, source)
         self.place(source)
-        self.instance.save()
-        self.reload()
+        if self.instance.migration_context is None:
+            self.instance.save()
+            self.reload()
+        self.instance.task_state = task_states.RESIZE_REVERTING
         self.driver.finish_revert_migration(self.context, self.instance, [], None)
+        self.instance.task_state = None
+        self.instance.migration_context = None
+        self.instance.vm_state = vm_states.ACTIVE
         self.saved()
-        self.all_frozen()
+        self.initialised()
+
+    def accepted_by(self, destination):
+        """Whether a host takes the guest with all that stays; one that is not ours asks nobody."""
+        if not self.cloud.ours[destination] or not self.enforced:
+            return True
+        if not self.exists or self.of[0] != self.host or (self.disturbed and not self.ours):
+            return False
+        return all(
+            UNKNOWN not in (one.version, offered)
+            and one.version is not None
+            and accepts(offered, one.version)
+            for one in self.devices
+            if not one.port
+            for offered in [self.version(one.family, destination)]
+        )
 
     @stateful.precondition(lambda self: self.before_resize is None)
     @stateful.rule(
-        destination=st.sampled_from(HOSTS),
-        outcome=st.sampled_from(["arrives", "arrives", "fails", "restart"]),
+        away=st.integers(1, len(HOSTS) - 1),
+        outcome=st.sampled_from(["arrives", "arrives", "arrives", "fails"]),
+        queued=st.one_of(
+            st.none(), st.tuples(st.sampled_from(["gpu", "nic"]), st.sampled_from(VERSIONS))
+        ),
+        restarted=st.sampled_from(["", "", "source", "destination"]),
+        enforced=st.sampled_from([True, True, True, False]),
     )
-    def live_migrate(self, destination, outcome):
-        if destination == self.host:
-            return
+    def live_migrate(self, away, outcome, queued, restarted, enforced):
+        """With what may happen at the destination while it waits for others."""
+        destination = HOSTS[(HOSTS.index(self.host) + away) % len(HOSTS)]
+        self.enforced = enforced
+        self.cloud.flags(mode="enforce" if enforced else "report", group="devcompat")
+        self.act(instance_actions.LIVE_MIGRATION)
         there = self.cloud.drivers[destination]
-        fits = all(
-            one.version is not None and accepts(self.version(one.family, destination), one.version)
-            for one in self.devices
-            if not one.port
-        )
         moves = {
             one.address: self.take(destination, one.slot.removeprefix("pci:"))
             for one in self.devices
             if one.family == "nic"
         }
+        migration = self.migration(destination)
+        self.cloud.allocate(migration, self.host)
         allocations = self.cloud.allocate(self.instance, destination)
         ports = {one.address for one in self.devices if one.port}
         data = migrate_data_obj.LibvirtLiveMigrateData(
             pci_dev_map_src_dst={old: new for old, new in moves.items() if old not in ports},
             vifs=[self.vif(old, moves[old]) for old in ports],
         )
-        # The devices that Nova shows admission are those of the source.
-        try:
-            there.check_source_migrate_data_at_dest(
+        if self.ours and self.exists and self.of != self.now:
+            self.looked_at()
+        self.driver.check_can_live_migrate_source(self.context, self.instance, data)
+        accepted = self.decided(
+            destination,
+            lambda: there.check_source_migrate_data_at_dest(
                 self.context, self.instance, data, None, None, allocations
+            ),
+        )
+        if accepted and queued is not None:
+            self.upgrade(destination, *queued)
+        if accepted:
+            accepted = self.decided(
+                destination,
+                lambda: there.pre_live_migration(
+                    self.context, self.instance, None, [], None, data
+                ),
             )
-            accepted = True
-        except exception.MigrationPreCheckError:
-            accepted = False
-        assert accepted == fits, f"to {destination}: {self.devices}"
         if not accepted or outcome == "fails":
             if accepted:
                 there.rollback_live_migration_at_destination(self.context, self.instance, [], None)
             for address in moves.values():
                 self.give_back(destination, address)
             self.cloud.allocate(self.instance, self.host)
+            self.ended(migration, "error")
             self.reload()
             return
+        Sequence.accepted += 1
+        if restarted:
+            self.cloud.start(self.host if restarted == "source" else destination)
+        self.arrives(destination, moves, data)
+        self.ended(migration, "completed")
+
+    def decided(self, destination, ask):
+        """What the destination says to the guest, which is what the model says."""
+        expected = self.accepted_by(destination)
+        try:
+            ask()
+            accepted = True
+        except exception.MigrationPreCheckError:
+            accepted = False
+        assert accepted == expected, f"to {destination}: {self.devices}, of {self.of}"
+        return accepted
+
+    def migration(self, destination):
+        """Nova's record of a live migration that is about to begin."""
+        made = objects.Migration(
+            self.context,
+            instance_uuid=self.instance.uuid,
+            migration_type=fields.MigrationType.LIVE_MIGRATION,
+            status="preparing",
+            source_compute=self.host,
+            source_node=self.host,
+            dest_compute=destination,
+            dest_node=destination,
+            dest_compute_id=self.cloud.nodes[destination].id,
+        )
+        made.create()
+        return made
+
+    def ended(self, migration, status):
+        migration.status = status
+        migration.save()
+        self.cloud.client.delete(f"/allocations/{migration.uuid}", version="1.28")
+
+    def arrives(self, destination, moves, data):
         self.driver.post_live_migration(self.context, self.instance, None, data)
+        followed = self.ours
+        there = self.of is not None and self.of[0] == self.host
+        current = (there and self.ours) or ((there or self.moved) and not self.disturbed)
         for old in moves:
             self.give_back(self.host, old)
-        if outcome == "restart":
-            self.cloud.start(destination)
+        self.domains.stop(self.instance.uuid)
         self.host = destination
+        self.domains.start(self.instance.uuid)
         self.reload()
         self.driver.post_live_migration_at_destination(self.context, self.instance, [])
         self.place(destination)
         self.saved()
         for device in self.devices:
-            device.address = moves.get(device.address, device.address)
+            address = moves.get(device.address, device.address)
+            self.relocate(device, device.slot, address, told=followed or self.ours)
+        self.behind = False
+        if not self.ours:
+            self.moved = True
+            return
+        if not self.exists:
+            return
+        if not current:
+            self.record(keep=lambda one: False, assumed=True)
+            return
+        for device in self.devices:
             if device.port:
                 device.version, device.assumed = self.version("nic"), False
+        self.gone = []
+        self.of = self.now
+        self.moved = self.disturbed = False
 
-    @stateful.precondition(lambda self: self.before_resize is None and len(self.devices) < 4)
+    # What is attached where a recorded device was would be taken for that, if nobody looked.
+    @stateful.precondition(
+        lambda self: self.before_resize is None and len(self.devices) < 4 and not self.gone
+    )
     @stateful.rule()
     def attach(self):
+        self.act(instance_actions.ATTACH_INTERFACE)
         request = uuidutils.generate_uuid()
         address = self.take(self.host, request)
         self.reload()
@@ -473,12 +794,19 @@ class Sequence(stateful.RuleBasedStateMachine):
                 request_id=request, alias_name=None, count=1, spec=[{"dev_type": "type-VF"}]
             )
         )
+        self.instance.pci_requests = objects.InstancePCIRequests(
+            instance_uuid=self.instance.uuid, requests=self.instance.pci_requests.requests
+        )
         vif = {"id": request, "vnic_type": "direct", "profile": {"pci_slot": address}}
         self.driver.attach_interface(self.context, self.instance, None, vif)
         self.saved()
-        self.devices.append(
-            Device("nic", f"pci:{request}", address, self.version("nic"), port=True)
-        )
+        device = Device("nic", f"pci:{request}", address, None, port=True)
+        if self.ours:
+            if not self.exists:
+                self.of, self.exists = self.now, True
+                self.moved = self.disturbed = False
+            device.version = self.version("nic")
+        self.devices.append(device)
 
     def vif(self, old, new):
         """A port, as Nova tells the destination of a live migration of it."""
@@ -493,7 +821,10 @@ class Sequence(stateful.RuleBasedStateMachine):
     @stateful.precondition(lambda self: self.before_resize is None and len(self.devices) > 2)
     @stateful.rule()
     def detach(self):
+        self.act(instance_actions.DETACH_INTERFACE)
         device = self.devices.pop()
+        if not self.ours:
+            self.gone.append(device)
         # What is taken out of a list is not noticed to have changed.
         self.instance.pci_requests = objects.InstancePCIRequests(
             instance_uuid=self.instance.uuid, requests=self.instance.pci_requests.requests[:-1]
@@ -509,24 +840,37 @@ class Sequence(stateful.RuleBasedStateMachine):
 
     @stateful.rule()
     def forget(self):
-        """What an older nova-compute, or 'need clear', leaves."""
+        """What 'need clear' leaves; 'need backfill' asks nova-compute to look."""
+        self.reload()
         for key in list(self.instance.system_metadata):
             if wire.is_record_key(key):
                 del self.instance.system_metadata[key]
+        asked.ask(self.instance)
         self.saved()
         for device in self.devices:
-            device.version = None
+            device.version = device.recorded = None
             device.assumed = False
+        self.gone = []
+        self.exists = False
 
-    @stateful.rule()
-    def restart_nova_compute(self):
-        self.cloud.start(self.host)
+    @stateful.precondition(lambda self: self.ours)
+    @stateful.rule(restarted=st.booleans())
+    def cycle(self, restarted):
+        self.act(None)
+        if restarted:
+            self.cloud.start(self.host)
         self.driver.get_available_resource(self.host)
         self.reload()
-        for device in self.devices:
-            if device.version is None:
-                device.version = self.version(device.family)
-                device.assumed = True
+        self.looked_at()
+
+    # Who takes our driver away looks once more, since nothing tells later of a start in between.
+    @stateful.precondition(lambda self: not self.behind)
+    @stateful.rule(host=st.sampled_from(HOSTS))
+    def install_or_remove(self, host):
+        self.cloud.ours[host] = not self.cloud.ours[host]
+        self.cloud.start(host)
+        if host == self.host and self.ours:
+            self.cycle(restarted=False)
 
     # --- what must hold --------------------------------------------------------------------------
 
@@ -540,14 +884,14 @@ class Sequence(stateful.RuleBasedStateMachine):
                 one.family,
                 one.slot,
                 one.address,
-                *(",".join(sorted(values)) for _, values in one.values),
+                *(UNKNOWN if v is None else ",".join(sorted(v)) for _, v in one.values),
                 bool(one.assumed),
             )
             for one in (need.devices if need else ())
         )
         expected = sorted(
-            (one.family, one.slot, one.address, one.version, one.assumed)
-            for one in self.devices
+            (one.family, *(one.recorded or (one.slot, one.address)), one.version, one.assumed)
+            for one in (*self.devices, *self.gone)
             if one.version is not None
         )
         assert recorded == expected
@@ -557,5 +901,7 @@ class Sequence(stateful.RuleBasedStateMachine):
             device.status = "removed"
             device.save()
         if self.instance is not None:
+            for host in HOSTS:
+                self.cloud.hypervisors[host].stop(self.instance.uuid)
             self.cloud.client.delete(f"/allocations/{self.instance.uuid}", version="1.28")
             self.instance.destroy()
