@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nova import exception, objects
@@ -48,6 +49,10 @@ def _not_told(error: Exception, code: str = Code.DEVICE_UNKNOWN) -> Reason:
         actor=Actor.OPERATOR,
         detail=f"nova-compute's log has the error: {type(error).__name__}",
     )
+
+
+def _need_not_told(error: Exception) -> Doubt:
+    return Doubt(reason=_not_told(error, Code.NEED_UNKNOWN), always_counts=True)
 
 
 # What stands in place of the pins of a flavor that were not even looked at.
@@ -129,7 +134,8 @@ class Admission(Shared):
         self, call: hooks.Call, context: Any, instance: Any
     ) -> None:
         # Before the wrapped driver, which leaves files behind for the source to look at.
-        self._admit_early(context, instance)
+        with self._letting_in_nobody(context, instance):
+            self._admit_early(context, instance)
         call()
 
     def _around_check_source_migrate_data_at_dest(
@@ -137,7 +143,8 @@ class Admission(Shared):
     ) -> None:
         # Before the wrapped driver, which claims mediated devices in its memory here.
         try:
-            self._admit(ctxt, instance, migrate_data, allocs)
+            with self._letting_in_nobody(ctxt, instance):
+                self._admit(ctxt, instance, migrate_data, allocs)
         except exception.MigrationPreCheckError:
             self._free_claims(ctxt, instance)
             raise
@@ -212,21 +219,19 @@ class Admission(Shared):
     ) -> None:
         # Where the guest is, it is known since when it runs. The destination reads its record
         # after this.
-        doubt: Doubt | None = None
-        with never_failing("look at the instance's record", instance=instance):
-            doubt = self._devcompat_adoption.make_current(
-                context, instance, self._node_of(instance)
-            )
-        if doubt is not None:
-            self._decide(
-                context,
-                instance,
-                self._node_of(instance),
-                lambda guest, devices: Given(),
-                refusals.refuse_migration,
-                guest=Guest(record=doubt, assigned=may_have_staying(instance)),
-                flavor=instance.flavor,
-            )
+        with self._letting_in_nobody(context, instance):
+            nodename = self._node_of(instance)
+            doubt = self._devcompat_adoption.make_current(context, instance, nodename)
+            if doubt is not None:
+                self._decide(
+                    context,
+                    instance,
+                    nodename,
+                    lambda guest, devices: Given(),
+                    refusals.refuse_migration,
+                    guest=Guest(record=doubt, assigned=may_have_staying(instance)),
+                    flavor=instance.flavor,
+                )
         call()
 
     def _around_pre_live_migration(
@@ -235,11 +240,33 @@ class Admission(Shared):
         # The last look, just before the copy: the migration may have waited for hours. Nova rolls
         # back what else was prepared, and the guest stays where it is.
         try:
-            self._admit(context, instance, migrate_data)
+            with self._letting_in_nobody(context, instance):
+                self._admit(context, instance, migrate_data)
         except exception.MigrationPreCheckError:
             self._free_claims(context, instance)
             raise
         call()
+
+    @contextlib.contextmanager
+    def _letting_in_nobody(self, context: Any, instance: Any) -> Iterator[None]:
+        """Have whatever fails on the way to a ruling be UNKNOWN, as all that is not known is.
+
+        Hooks that fail are passed over, which would let in a guest that nothing was decided of.
+
+        :raises MigrationPreCheckError: it is refused
+        """
+        try:
+            yield
+        except exception.MigrationPreCheckError:
+            raise
+        except Exception as error:
+            LOG.exception("What the instance needs could not be told", instance=instance)
+            assigned = True
+            with never_failing("look at the instance's devices", instance=instance):
+                assigned = may_have_staying(instance)
+            guest = Guest(record=_need_not_told(error), assigned=assigned)
+            ruling = rule(guest, Given(), self._devcompat_host.policies())
+            self._act(context, instance, ruling, refusals.refuse_migration)
 
     def _moving(self, context: Any, instance: Any) -> Guest:
         """A guest that runs on, as its record has it; its pins are for the catalog to read.
@@ -255,10 +282,7 @@ class Admission(Shared):
             doubt = departures.doubt_of(context, fresh)
         except Exception as error:
             LOG.exception("What the instance needs could not be told", instance=instance)
-            return Guest(
-                record=Doubt(reason=_not_told(error, Code.NEED_UNKNOWN), always_counts=True),
-                assigned=assigned,
-            )
+            return Guest(record=_need_not_told(error), assigned=assigned)
         return guest if doubt is None else dataclasses.replace(guest, record=doubt)
 
     def _decide(

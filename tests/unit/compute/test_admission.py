@@ -3,6 +3,7 @@
 
 """What fails while nova-compute finds out what a guest is given: UNKNOWN, and never a way in."""
 
+import functools
 import types
 
 import pytest
@@ -73,17 +74,31 @@ class Reports:
         self.reasons += reasons
 
 
-def spawned(host, extra_specs):
-    """What admission reports of a guest that is spawned there; it raises what it refuses with."""
+def admission_of(host):
     admission = object.__new__(Admission)
     admission._devcompat_host = host
     admission._devcompat_reports = Reports()
     admission.get_available_nodes = lambda: ["cmp1"]
+    return admission
+
+
+def instance_of(extra_specs):
     flavor = types.SimpleNamespace(extra_specs=extra_specs)
-    instance = types.SimpleNamespace(
-        uuid=uuid_of("guest"), node="cmp1", task_state="spawning", flavor=flavor
+    return types.SimpleNamespace(
+        uuid=uuid_of("guest"),
+        node="cmp1",
+        task_state="spawning",
+        flavor=flavor,
+        pci_requests=None,
+        pci_devices=(),
+        system_metadata={},
     )
-    admission._check_pins(None, instance, {})
+
+
+def spawned(host, extra_specs):
+    """What admission reports of a guest that is spawned there; it raises what it refuses with."""
+    admission = admission_of(host)
+    admission._check_pins(None, instance_of(extra_specs), {})
     return admission._devcompat_reports.reasons
 
 
@@ -109,3 +124,93 @@ def test_what_cannot_be_found_out_is_unknown(fails, caplog):
     errors = [record for record in caplog.records if record.exc_info]
     assert len(errors) == 3
     assert spawned(Host(fails, REJECT), {}) == []  # nothing is wanted of its devices
+
+
+class Adoption:
+    """Where the guest is: what it says of the record before a guest leaves.
+
+    :param says: raised, if it is an error
+    """
+
+    def __init__(self, says):
+        self._says = says
+
+    def make_current(self, context, instance, nodename):
+        if isinstance(self._says, Exception):
+            raise self._says
+        return self._says
+
+
+@pytest.mark.parametrize("policy", [REJECT, ACCEPT, REPORT])
+@pytest.mark.parametrize("extra_specs", [{"resources:VGPU": "1"}, {}])
+def test_a_record_of_which_it_cannot_be_told_whether_it_is_current(policy, extra_specs):
+    """As where placement does not answer: it may be of another start of the guest."""
+    admission = admission_of(Host(None, policy))
+    left = []
+
+    def leave():
+        admission._around_check_can_live_migrate_source(
+            lambda: left.append(True), None, instance_of(extra_specs)
+        )
+
+    admission._devcompat_adoption = Adoption(None)
+    leave()
+    assert left.pop()
+    admission._devcompat_adoption = Adoption(Fails("placement does not answer"))
+    if policy is REPORT or not extra_specs:  # the guest has nothing that stays with it
+        leave()
+        assert left.pop()
+    else:
+        with pytest.raises(exception.MigrationPreCheckError):
+            leave()
+        assert not left
+
+
+HOOKS = {
+    "check_can_live_migrate_destination": (),
+    "check_source_migrate_data_at_dest": (None, {}),
+    "pre_live_migration": (None,),
+    "check_can_live_migrate_source": (),
+}
+
+
+class _Untold:
+    """An instance of which one thing cannot be read."""
+
+    def __init__(self, instance):
+        self._instance = instance
+
+    def __getattr__(self, name):
+        if name == "pci_devices":
+            raise Fails("no answer")
+        return getattr(self._instance, name)
+
+
+def _no_nodes():
+    raise Fails("no answer")
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("fails", ["node", "devices of the guest"])
+@pytest.mark.parametrize("policy", [REJECT, REPORT])
+def test_whatever_fails_on_the_way_lets_nobody_in(hook, fails, policy):
+    """Hooks that fail are passed over."""
+    admission = admission_of(Host(None, policy))
+    admission._devcompat_adoption = Adoption(Fails("no answer"))
+    admission.virtapi = None
+    instance = instance_of({"resources:VGPU": "1"})
+    if fails == "node":
+        admission.get_available_nodes = _no_nodes
+    else:
+        instance = _Untold(instance)
+    gone_on = []
+    around = functools.partial(
+        getattr(admission, f"_around_{hook}"), lambda: gone_on.append(True), None, instance
+    )
+    if policy is REPORT:
+        around(*HOOKS[hook])
+        assert gone_on and admission._devcompat_reports.reasons
+    else:
+        with pytest.raises(exception.MigrationPreCheckError):
+            around(*HOOKS[hook])
+        assert not gone_on
