@@ -227,6 +227,56 @@ def test_a_worse_input_never_helps_at_admission(data, request_now, policy, pins,
     assert before.accepts or not after.accepts
 
 
+BAD_PINS = [doubt_of_pin(BadPin("key", "why", family=family)) for family in ("gpu", "qemu", None)]
+
+
+@settings(max_examples=scaled(80))
+@given(
+    st.data(),
+    requests(),
+    judging.policies,
+    judging.pinned_values,
+    st.sampled_from([None, NO_RECORD, UNREADABLE, FAILED]),
+    st.lists(st.sampled_from(BAD_PINS), max_size=2),
+)
+def test_the_lines_of_defence_whatever_cannot_be_read(
+    data, request_now, policies, pins, record, bad_pins
+):
+    """Admission accepts => filter accepts => prefilter accepts, on the code of all three."""
+    sizes, need = request_now
+    ours = Policies(ENFORCE, policies, {"qemu": data.draw(st.sampled_from([ENFORCE, LENIENT]))})
+    guest = Guest(record=need if record is None else record, pins=pins, bad_pins=tuple(bad_pins))
+    offers = data.draw(st.lists(judging.gpus | judging.nics, min_size=1, max_size=3))
+    part = data.draw(judging.parts)
+    index = st.integers(0, len(offers) - 1)
+    taken = {
+        slot: data.draw(st.lists(index, min_size=size, max_size=size))
+        for slot, size in sizes.items()
+    }
+
+    claimed = [
+        Assigned(slot, f"d{slot}{place}", HostDevice(f"0000:8{one}:00.0", offers[one]))
+        for slot, indexes in taken.items()
+        for place, one in enumerate(indexes)
+    ]
+    host = {} if part is None else {"qemu": HostDevice("qemu", part)}
+    admitted = rule(guest, admit.given_by_claims(guest, {}, {}, claimed, host), ours).accepts
+
+    known = need.atoms | pins.atoms | atoms_of(*offers) | judging.KNOWN
+    document = document_of(offers, known, part=part, whole=data.draw(st.booleans()))
+    read = wire.StatsReader().read(wire.dump_stats(document))
+    judged = RequestJudge(guest, ours, pci=True).judge(read, [candidate_of(taken)])
+    filtered = judged.candidates is None or bool(judged.candidates)
+
+    root = {
+        atom for one in (*offers, *filter(None, [part])) for atom in one.accept_set(known).atoms
+    }
+    prefiltered = required_atoms(guest, ours) <= root
+
+    assert filtered or not admitted
+    assert prefiltered or not filtered
+
+
 # --- single cases that were wrong once -----------------------------------------------------------
 
 
