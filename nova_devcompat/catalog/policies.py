@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from nova_devcompat.catalog.family import NOTHING_STATED, CatalogFamily, RulePolicy
+from nova_devcompat.catalog.stages import Stages
 from nova_devcompat.compat.policy import Mode, OnUnknown
 from nova_devcompat.kit.section import Section
 from nova_devcompat.kit.text import near
@@ -37,7 +38,8 @@ class StatedPolicy:
 
     def over(self, family: CatalogFamily) -> CatalogFamily:
         """A family under this policy. A mode takes the place of stages, too."""
-        mode, stages = self.own.mode, ()
+        mode = self.own.mode
+        stages: Stages = ()
         if mode is None:
             mode, stages = family.mode, family.stages
         return dataclasses.replace(

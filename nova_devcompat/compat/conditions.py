@@ -37,10 +37,13 @@ class BadCondition(ValueError):
 class Comparer(Protocol):
     """Compares the values of one attribute."""
 
-    #: What it is called between processes.
-    name: str
-    #: Whether one of two values can be more than the other.
-    ordered: bool
+    @property
+    def name(self) -> str:
+        """What it is called between processes."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether one of two values can be more than the other."""
 
     def parse(self, text: str) -> Any:
         """A value.
@@ -115,16 +118,14 @@ TEXT: Comparer = _ByText()
 NUMERIC: Comparer = _ByOrdering("numeric")
 
 #: By the names that they have between processes; those of orderings are the catalog's.
-COMPARERS: Mapping[str, Comparer] = {
-    one.name: one
-    for one in (
-        *map(_ByOrdering, ORDERINGS),
-        _ByNumbers("dotted", 10),
-        _ByNumbers("hexadecimal", 16),
-        _ByInteger(),
-        TEXT,
-    )
-}
+_COMPARERS: tuple[Comparer, ...] = (
+    *map(_ByOrdering, ORDERINGS),
+    _ByNumbers("dotted", 10),
+    _ByNumbers("hexadecimal", 16),
+    _ByInteger(),
+    TEXT,
+)
+COMPARERS: Mapping[str, Comparer] = {one.name: one for one in _COMPARERS}
 
 
 def comparer_of(rule: Rule[Any, Any]) -> Comparer:

@@ -95,7 +95,7 @@ class Bads:
         """
         if not self.entries:
             return None
-        found = self._found.get(value, _NOT_LOOKED)
+        found: tuple[Bad, bool] | None = self._found.get(value, _NOT_LOOKED)
         if found is _NOT_LOOKED:
             found = _first(self.entries, value)
             if len(self._found) >= _MOST_REMEMBERED:
