@@ -18,8 +18,7 @@ LOG = logging.getLogger(__name__)
 
 
 def facts_of(info: Info) -> Facts:
-    """Attributes of what devlink says: see
-    :class:`~nova_devcompat.sources.devlink.source.DevlinkSource`."""
+    """The attributes of a device, of what devlink says."""
     facts = Facts()
     if info.driver:
         facts.attributes["driver"] = info.driver

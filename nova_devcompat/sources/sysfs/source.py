@@ -20,6 +20,7 @@ from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.once import Once
 from nova_devcompat.sources.base import Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
+from nova_devcompat.sources.sysfs.facts import Facts
 from nova_devcompat.sources.sysfs.files import (
     PCI,
     ROOT,
@@ -28,6 +29,7 @@ from nova_devcompat.sources.sysfs.files import (
 )
 from nova_devcompat.sources.sysfs.functions import VIRTUAL
 from nova_devcompat.sources.sysfs.scan import Found, Scan, State
+from nova_devcompat.sources.sysfs.vhost import VhostNet, ask
 
 LOG = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ ATTRIBUTE_TYPES: Mapping[str, AttributeType] = {
             "vf_driver_version",
             "vf_driver_srcversion",
             "kernel_release",
+            "vhost_net_features",
             "component",
         ),
         AttributeType.TEXT,
@@ -133,6 +136,8 @@ class SysfsSource(Source):
     - ``kernel_release``: text, ``6.8.0-45-generic``, of the kernel that runs, the same of all. The
       kernel itself is a device too, a ``component`` of the name and address ``kernel``, for host
       families
+    - ``vhost_net_features``: of the kernel alone, a mask such as ``0x10150008000``: what vhost-net
+      offers, where the driver is there (``/dev/vhost-net``, VHOST_GET_FEATURES)
     - ``vgpu_creatable``: mapping from number to name of the vGPU types that a function of an
       NVIDIA GPU without one can be made now
     - what ``options.attributes`` names: the file's text; of a pattern with wildcards the list of
@@ -155,6 +160,7 @@ class SysfsSource(Source):
 
     :param root: where sysfs is mounted, if not where the options say
     :param seconds: how long :meth:`read` may take
+    :param vhost: asks vhost-net for its features
     :param release: of the kernel whose sysfs it is; by default of the one that runs, and not known
         of a sysfs elsewhere
     :raises SourceError: ``options.attributes`` will not do
@@ -176,6 +182,7 @@ class SysfsSource(Source):
         root: str | os.PathLike[str] | None = None,
         seconds: float = _SECONDS,
         release: str | None = None,
+        vhost: Callable[[], int] = ask,
     ) -> None:
         super().__init__(options)
         named = (*options.attributes.items(), *options.function_attributes.items())
@@ -188,6 +195,7 @@ class SysfsSource(Source):
         self._release = release
         if release is None and self._root == ROOT:
             self._release = os.uname().release
+        self._vhost = VhostNet(vhost)
         self._seconds = seconds
         self._turns = Turns(self.name, seconds)
         self._state = State()
@@ -224,14 +232,19 @@ class SysfsSource(Source):
             found = self._scan()
             self._state = found.state
             self._log(found)
-        return self._with_release(found.devices)
+            if self._release is None:
+                return found.devices
+            vhost = self._bounded(self._vhost.facts, self._seconds / 2)
+        return self._with_kernel(found.devices, self._release, vhost)
 
-    def _with_release(self, devices: Sequence[Device]) -> Sequence[Device]:
+    def _with_kernel(
+        self, devices: Sequence[Device], release: str, vhost: Facts
+    ) -> Sequence[Device]:
         """The devices, and the kernel, with its release."""
-        if self._release is None:
-            return devices
-        told = {"kernel_release": self._release}
-        kernel = Device(KERNEL, {"component": KERNEL, **told})
+        told = {"kernel_release": release}
+        kernel = Device(
+            KERNEL, {"component": KERNEL, **told, **vhost.attributes}, problems=vhost.problems
+        )
         return [
             *(
                 dataclasses.replace(device, attributes={**device.attributes, **told})

@@ -735,6 +735,25 @@ def test_own_rules_for_qat(need, offer, outcome):
 
 
 @pytest.mark.parametrize(
+    ("need", "offer", "outcome"),
+    [
+        ("0x150008000", "0x10150008000", ACCEPT),
+        ("0x10150008000", "0x10150008000", ACCEPT),
+        ("0x10150008000", "0x150008000", REJECT),
+        ("0x10150008000", None, UNKNOWN),
+    ],
+)
+def test_own_rules_for_vhost_net(need, offer, outcome):
+    family = catalog_of("mtty", files=(OWN,)).families["vhost_net"]
+    here = family.family.offer({"vhost_net_features": need})
+    domain = xpaths.parse(f"<domain>{VIRTIO}</domain>")
+    find = functools.partial(xpaths.find, root=domain)
+    frozen = here.freeze_used(uses.used(family.needs, here, {}, find))
+    there = family.family.offer({"vhost_net_features": offer})
+    assert there.judge(frozen).outcome is outcome
+
+
+@pytest.mark.parametrize(
     ("old", "new", "outcome"),
     [
         ("28.39.1002", "28.41.1000", ACCEPT),

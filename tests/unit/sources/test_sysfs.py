@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nova_devcompat.compat.kinds import AtLeast, Equal, OneOf, Superset
 from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources.calls import TimedOut
-from nova_devcompat.sources.sysfs import SysfsSource, check_pattern, files
+from nova_devcompat.sources.sysfs import SysfsSource, check_pattern, files, vhost
 from nova_devcompat.sources.sysfs import source as source_module
 from nova_devcompat.sources.sysfs.facts import Identities, parse_count, parse_id
 from nova_devcompat.sources.sysfs.files import CannotRead, Reader, decode, expand
@@ -66,6 +66,57 @@ def test_the_kernel(tree):
     }
     told = {device.attributes["kernel_release"] for device in devices.values()}
     assert told == {"6.8.0-45-generic"} and len(devices) == 7
+
+
+def test_what_vhost_net_offers(tree):
+    """Asked once each time that the driver has come, and never while it has not."""
+    answers = [OSError(errno.EACCES, "Permission denied"), 0x10150008000, 0x150008000]
+    asked = []
+
+    def ask():
+        asked.append(answers[len(asked)])
+        if isinstance(asked[-1], OSError):
+            raise asked[-1]
+        return asked[-1]
+
+    source = SysfsSource(SourceOptions(), root=tree.root, release="6.8.0", vhost=ask)
+
+    def kernel():
+        (found,) = (device for device in source.read("x") if device.address == "kernel")
+        return found
+
+    assert "vhost_net_features" not in {**kernel().attributes, **kernel().problems}
+    folder = tree.root / "class/misc/vhost-net"
+    folder.mkdir(parents=True)
+    assert "Permission denied; let the user" in kernel().problems["vhost_net_features"]
+    for _ in range(2):
+        assert kernel().attributes["vhost_net_features"] == "0x10150008000"
+    assert len(asked) == 2
+    folder.rename(folder.with_name("gone"))
+    assert "vhost_net_features" not in kernel().attributes
+    folder.mkdir()
+    assert kernel().attributes["vhost_net_features"] == "0x150008000"
+
+
+@pytest.mark.parametrize(
+    ("machine", "number"),
+    [
+        ("x86_64", 0x8008AF00),
+        ("aarch64", 0x8008AF00),
+        ("s390x", 0x8008AF00),
+        ("ppc64le", 0x4008AF00),
+    ],
+)
+def test_the_number_of_an_ioctl(machine, number):
+    assert vhost.request(machine) == number
+
+
+def test_a_device_that_is_none(tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        vhost.ask(str(tmp_path / "vhost-net"))
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Inappropriate ioctl"):
+        vhost.ask(str(tmp_path / "file"))
 
 
 def test_a_parent_of_functions(tree):
