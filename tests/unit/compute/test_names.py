@@ -17,14 +17,18 @@ from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
 from oslo_utils import uuidutils
 
+from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.device import (
     node_device_name,
     normalise_address,
     provider_address,
 )
+from nova_devcompat.compute.host import ThisHost
+from nova_devcompat.host.devices import HostDevices
 from nova_devcompat.sources import SourceOptions
 from nova_devcompat.sources.libvirt_answers import parse_node_device
 from nova_devcompat.sources.sysfs import SysfsSource
+from nova_devcompat.stores.assigned import from_allocations
 from tests.unit.sources import sysfs_trees
 
 # A node's name may have in it what separates it from the device's.
@@ -113,3 +117,25 @@ def test_devices_that_are_not_pci(tmp_path, nodename, name):
 def test_providers_of_no_device():
     for provider in ("cmp1", "cmp1_", "cmp2_pci_0000_81_00_0", "cmp11", "share", "cmp1:NIC:eth0"):
         assert provider_address(provider, "cmp1") is None
+
+
+@pytest.mark.parametrize("nodename", NODES)
+def test_a_device_that_sources_call_otherwise_is_not_one_of_no_family(nodename):
+    """What Nova allocates of a provider with a device that nobody here knows by that name."""
+    names = ["mtty_mtty", "mdpy_mdpy", "pci_0000_81_00_0"]
+    devices = HostDevices(
+        Catalog(families={}, digest="d"), [], fully_read=True, listed={"mtty_mtty"}
+    )
+    here = ThisHost(None)
+    uuids = {uuidutils.generate_uuid(): name for name in names}
+    providers = pgpu_providers(nodename, *names)
+    here._publisher = types.SimpleNamespace(
+        address_of=lambda node, uuid: provider_address(providers[uuids[uuid]], node)
+    )
+    for uuid, name in uuids.items():
+        for resource_class in ("VGPU", "CUSTOM_MTTY"):
+            assigned = from_allocations(
+                {uuid: {"resources": {resource_class: 1}}}, here.behind(nodename, devices)
+            )
+            untold = [one.address for one in assigned if not one.told]
+            assert untold == ([name] if name == "mdpy_mdpy" else []), (name, assigned)
