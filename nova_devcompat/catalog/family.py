@@ -185,7 +185,7 @@ class CatalogFamily:
             mode = mode_at(self.stages, moment)
         modes = {name: mode_at(stages, moment) for name, stages in self.rule_stages.items()}
         modes |= {name: one.mode for name, one in self.rule_policies.items() if one.mode}
-        if modes and len(modes) == len(self.family.rules):
+        if modes and modes.keys() >= self.family.rules.keys():
             # A device that none of whose attributes is enforced is nothing to insist on.
             mode = min(mode, max(modes.values(), key=_strength), key=_strength)
         return Policy(

@@ -99,7 +99,7 @@ def check_policy(stated: StatedPolicy, families: Mapping[str, CatalogFamily | No
     family = families[stated.name]
     if family is None:
         return
-    rules = sorted(family.family.rules)
+    rules = sorted({**family.family.rules, **family.implied})
     for name in stated.rules:
         if name not in rules:
             stated.section.problem(

@@ -163,7 +163,7 @@ def test_a_mode_ends_stages(load):
         ("nic: {}", "policies.nic: is empty"),
         (
             "nic: {rules: {psids: {mode: report}}}",
-            "family nic has no rule 'psids'; it has: fw, psid; d",
+            "family nic has no rule 'psids'; it has: fw, psid, vf_driver_migrates; d",
         ),
         ("'*': {rules: {fw: {mode: report}}}", "names no rules"),
     ],

@@ -8,13 +8,17 @@ The tree is in the shape of sysfs; devlink's part is told by a source of the tes
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import yaml
 
 from nova_devcompat import wire
 from nova_devcompat.catalog import packs
+from nova_devcompat.catalog.stages import now
 from nova_devcompat.cli.main import main
 from nova_devcompat.compat.need import DeviceNeed, pci_slot
+from nova_devcompat.compat.policy import Mode, Policy
 from nova_devcompat.compat.verdict import Code, Outcome
 from nova_devcompat.fleet.matrix import Matrix
 from nova_devcompat.service import load_catalog
@@ -171,6 +175,22 @@ def test_a_rule_of_the_familys_own_counts_alone(tmp_path):
     devices = host.read()
     need = need_of(devices, FUNCTIONS[1])
     assert devices.find(FUNCTIONS[0]).offer.judge(need).outcome is Outcome.ACCEPT
+
+
+def test_a_policy_of_what_holds_of_every_family(tmp_path):
+    """It is a rule like others to policies, and its own only."""
+    host = nic(tmp_path, drivers=["vfio-pci"])
+    content = yaml.safe_load(host.catalog.read_text())
+    content["policies"] = {"mlx5_vf": {"rules": {"vf_driver_migrates": {"mode": "report"}}}}
+    host.catalog.write_text(yaml.safe_dump(content))
+    devices = host.read()
+    policy = devices.catalog.families["mlx5_vf"].policy(Policy(), now())
+    assert policy.mode is Mode.ENFORCE
+    need = need_of(devices, FUNCTIONS[1])
+    plain = devices.find(FUNCTIONS[0], PF).offer
+    assert policy.objection(plain.judge(need)) == 1
+    other = dataclasses.replace(plain, parsed={**plain.parsed, "fw_version": "28.39.1002"})
+    assert policy.objection(other.judge(need)) == 2
 
 
 def test_what_cannot_be_read_is_no_pass(tmp_path):
