@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from nova_devcompat.catalog.model import Catalog
-from nova_devcompat.compat.accepts import AcceptSet
-from nova_devcompat.compat.need import DeviceNeed, Need, resource_slot
 from nova_devcompat.compat.policy import Policies, Ruling
-from nova_devcompat.compat.ruling import NO_RECORD, Doubt, Guest, doubt_of_pin, unreadable_pins
-from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
+from nova_devcompat.compat.ruling import Guest
+from nova_devcompat.compat.verdict import Actor, Code, Reason
+from nova_devcompat.fleet.kinds import Needs
 from nova_devcompat.fleet.model import Alike, Fleet, Place, RunningGuest
 
 #: What of a ruling counts as a refusal.
@@ -34,15 +32,10 @@ class Stranded:
 
     def __init__(self, fleet: Fleet, catalog: Catalog) -> None:
         self._fleet = fleet
-        self._catalog = catalog
-        self._parts: dict[Hashable, DeviceNeed] = {}
-        self._needs: dict[Hashable, Need] = {}
-        # By the identity of both, which live as long as this does.
-        self._verdicts: dict[tuple[int, int], Verdict] = {}
-        self._pins: dict[tuple[tuple[str, str], ...], tuple[Need, tuple[Doubt, ...]]] = {}
+        self._needs = Needs(catalog)
         self._kinds: dict[tuple[Guest, bool], list[RunningGuest]] = {}
         for running in fleet.guests:
-            guest = self.asked(running)
+            guest = self._needs.asked(running)
             if guest is not None:
                 self._kinds.setdefault((guest, running.pci), []).append(running)
 
@@ -71,7 +64,7 @@ class Stranded:
         accepting: set[Place] = set()
         refusing: list[tuple[Alike, Sequence[Reason]]] = []
         for alike in self._fleet.alike:
-            ruling = alike.host.rule(guest, policies, pci=pci, judge=self._judge)
+            ruling = alike.host.rule(guest, policies, pci=pci, judge=self._needs.judge)
             refusal = against(ruling)
             if refusal:
                 refusing.append((alike, refusal))
@@ -87,81 +80,6 @@ class Stranded:
     def looked_at(self) -> int:
         """How many guests are asked about: those that a host can object to."""
         return sum(map(len, self._kinds.values()))
-
-    def asked(self, running: RunningGuest) -> Guest | None:
-        """What nova-scheduler would be asked of a guest that is live migrated.
-
-        Without what differs between guests that need the same. None where no host can object,
-        since the guest has neither devices nor pins, and nothing is needed of hosts.
-        """
-        nothing = running.record in (Need(), NO_RECORD) and not running.assigned
-        if nothing and not running.pins and not self._catalog.has_host_families:
-            return None
-        record = running.record
-        pins, bad_pins = self._pins_of(running.pins)
-        return Guest(
-            record=self._shared(record) if isinstance(record, Need) else record,
-            pins=pins,
-            bad_pins=bad_pins,
-            assigned=running.assigned,
-        )
-
-    def _pins_of(self, specs: tuple[tuple[str, str], ...]) -> tuple[Need, tuple[Doubt, ...]]:
-        if specs not in self._pins:
-            try:
-                pins, bad = self._catalog.read_pins(dict(specs))
-                self._pins[specs] = pins, tuple(map(doubt_of_pin, bad))
-            except Exception as error:  # noqa: BLE001 - a rule of a third party, at most
-                detail = f"reading them failed: {type(error).__name__}"
-                self._pins[specs] = Need(), (unreadable_pins(detail),)
-        return self._pins[specs]
-
-    def _shared(self, need: Need) -> Need:
-        """The need without what differs between guests that need the same: where its devices are,
-        which request each answers, and how many are alike.
-        """
-        groups = frozenset(
-            frozenset(map(self._anywhere, parts)) for parts in need.by_slot().values()
-        )
-        of_host = {part.family: self._anywhere(part) for part in need.host}
-        key = groups, frozenset(of_host.values())
-        shared = self._needs.get(key)
-        if shared is None:
-            shared = self._needs[key] = _need_of(*key)
-        return shared
-
-    def _anywhere(self, part: DeviceNeed) -> DeviceNeed:
-        key = part.family, part.values, part.of_host
-        anywhere = self._parts.get(key)
-        if anywhere is None:
-            anywhere = self._parts[key] = dataclasses.replace(
-                part, slot=part.slot if part.of_host else "", address="", assumed=frozenset()
-            )
-        return anywhere
-
-    def _judge(self, accepts: AcceptSet, need: DeviceNeed) -> Verdict:
-        key = (id(need), id(accepts))
-        verdict = self._verdicts.get(key)
-        if verdict is None:
-            verdict = self._verdicts[key] = accepts.judge(need)
-        return verdict
-
-
-def _need_of(groups: Iterable[Iterable[DeviceNeed]], host: Iterable[DeviceNeed]) -> Need:
-    """One need for all guests that need this of devices, by request, and this of their host."""
-    slots = sorted(
-        (sorted(group, key=str) for group in groups), key=lambda group: [*map(str, group)]
-    )
-    return Need(
-        devices=(
-            *(
-                dataclasses.replace(part, slot=resource_slot(str(index)))
-                for index, group in enumerate(slots)
-                for part in group
-            ),
-            *sorted(host, key=str),
-        )
-    )
 
 
 def _why(place: Place, refusing: Sequence[tuple[Alike, Sequence[Reason]]]) -> str:

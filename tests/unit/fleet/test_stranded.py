@@ -19,6 +19,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt, Guest, doubt_of_pin
 from nova_devcompat.compat.verdict import Actor, Code, Reason
+from nova_devcompat.fleet.kinds import Needs
 from nova_devcompat.fleet.model import Fleet, Host, Place, RunningGuest
 from nova_devcompat.fleet.stranded import Stranded
 from nova_devcompat.scheduler.judge import RequestJudge
@@ -367,7 +368,7 @@ def reasons(ruling):
 @settings(max_examples=scaled(300))
 def test_a_host_rules_as_the_filter_does(guest, said, policies):
     cloud = fleet([guest], said)
-    asked = Stranded(cloud, catalog()).asked(guest)
+    asked = Needs(catalog()).asked(guest)
     assert asked is not None  # there are host families
     ruling = cloud.hosts[0].rule(asked, policies, pci=guest.pci)
     assert reasons(ruling) == reasons(by_the_filter(guest, policies, said))
