@@ -97,15 +97,29 @@ def of(context: Any, spec: RequestSpec, pins_of: PinsOf, hosts: Callable[[], boo
     guest = Guest(keeps_devices=False, assigned=_asks(spec))
     if not utils.request_is_rebuild(spec):
         guest = _look_up(context, spec) or guest
-    nothing = needs_nothing(guest)
-    if not _has_pins(spec) and nothing and not (guest.keeps_devices and hosts()):
-        found = Lookup(spec.instance_uuid, guest, plain=True)
-    else:
-        guest = _with_pins(guest, spec, pins_of)
-        found = Lookup(spec.instance_uuid, guest, pci=asks_for_pci(spec.pci_requests))
+    found = _found(guest, spec, pins_of, hosts)
     # Not a field of the object, so it is neither sent on nor stored.
     setattr(spec, _MEMO, found)
     return found
+
+
+def moving(instance: Any, spec: RequestSpec, pins_of: PinsOf, hosts: Callable[[], bool]) -> Lookup:
+    """What a live migration of a running instance would need, whether or not one is under way.
+
+    :param instance: with what :data:`nova_devcompat.stores.records.RECORD_ATTRIBUTES` names
+    :param spec: the request that it would be
+    :param pins_of: reads the pins of a flavor
+    :param hosts: as of :func:`of`
+    """
+    return _found(_moving_guest(instance, spec), spec, pins_of, hosts)
+
+
+def _found(guest: Guest, spec: RequestSpec, pins_of: PinsOf, hosts: Callable[[], bool]) -> Lookup:
+    nothing = needs_nothing(guest)
+    if not _has_pins(spec) and nothing and not (guest.keeps_devices and hosts()):
+        return Lookup(spec.instance_uuid, guest, plain=True)
+    guest = _with_pins(guest, spec, pins_of)
+    return Lookup(spec.instance_uuid, guest, pci=asks_for_pci(spec.pci_requests))
 
 
 def _asks(spec: RequestSpec) -> bool:
@@ -140,9 +154,7 @@ def _look_up(context: Any, spec: RequestSpec) -> Guest | None:
         instance = _instance(context, spec.instance_uuid)
         if instance is None or instance.task_state != task_states.MIGRATING:
             return None
-        # A port that was attached later stands in no request, nor does its device stay.
-        asks = asks_for_staying(_extra_specs(spec), spec.pci_requests)
-        return moving_guest(instance, assigned=asks)
+        return _moving_guest(instance, spec)
     except Exception as error:
         # Whatever the database layer raises: nothing in Nova catches it here.
         LOG.exception("Looking up instance %s failed", spec.instance_uuid)
@@ -152,6 +164,12 @@ def _look_up(context: Any, spec: RequestSpec) -> Guest | None:
             detail=f"looking up the instance failed: {type(error).__name__}",
         )
         return Guest(record=Doubt(reason=reason, always_counts=True))
+
+
+def _moving_guest(instance: Any, spec: RequestSpec) -> Guest:
+    # A port that was attached later stands in no request, nor does its device stay.
+    asks = asks_for_staying(_extra_specs(spec), spec.pci_requests)
+    return moving_guest(instance, assigned=asks)
 
 
 def _instance(context: Any, uuid: str) -> Any:

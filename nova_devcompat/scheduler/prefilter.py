@@ -29,7 +29,8 @@ from nova_devcompat.stores.placement import Placement, PlacementError
 
 LOG = logging.getLogger(__name__)
 
-_NAME = "devcompat_filter"
+#: What Nova's list has our request filter under.
+NAME = "devcompat_filter"
 
 #: Characters of all names in the request line, with what separates them there: %2C. Nova's own
 #: part is below 1 KiB, and the shortest line that a server in use takes by default has 4 KiB.
@@ -49,7 +50,7 @@ def install(state: SchedulerState) -> None:
         return prefilter(context, request_spec)
 
     filters = request_filter.ALL_REQUEST_FILTERS
-    filters[:] = [one for one in filters if getattr(one, "__name__", "") != _NAME]
+    filters[:] = [one for one in filters if getattr(one, "__name__", "") != NAME]
     filters.append(request_filter.trace_request_filter(devcompat_filter))
 
 
@@ -73,7 +74,7 @@ class Prefilter:
         if not CONF.devcompat.prefilter or not lookup.concerns_us(spec):
             return False
         looked_up = self._state.look_up(context, spec)
-        names = self._make_exist(context, self._names(looked_up))
+        names = self._make_exist(context, self.names(looked_up))
         if not names:
             return False
         spec.root_required.update(names)
@@ -85,7 +86,7 @@ class Prefilter:
         watch.watch(watch.Watched(self._state, spec, looked_up, names, self.forget))
         return True
 
-    def _names(self, looked_up: lookup.Lookup) -> frozenset[str]:
+    def names(self, looked_up: lookup.Lookup) -> frozenset[str]:
         """The traits to ask for, as many as fit; which they are does not depend on the request."""
         names = {}
         for atom in required_atoms(looked_up.guest, self._state.policies()):

@@ -104,6 +104,10 @@ class SchedulerState:
         """What a request needs, its pins by the catalog as it is now; looked up once."""
         return lookup.of(context, spec, self._pins_of, self._has_host_families)
 
+    def look_up_moving(self, instance: Any, spec: Any) -> lookup.Lookup:
+        """The same for a live migration that nobody has asked for; see :func:`lookup.moving`."""
+        return lookup.moving(instance, spec, self._pins_of, self._has_host_families)
+
     def _pins_of(self, extra_specs: Mapping[str, str]) -> tuple[Need, tuple[BadPin, ...]]:
         return self._keeper.current().read_pins(extra_specs)
 

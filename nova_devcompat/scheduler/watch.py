@@ -37,7 +37,8 @@ LOG = logging.getLogger(__name__)
 _FIRST_LOOK = 10
 _AT_A_TIME = 100
 
-_NOT_PUBLISHED = Reason(
+#: Why placement leaves out a host that the filter would take.
+NOT_PUBLISHED = Reason(
     code=Code.NOT_EVALUATED,
     actor=Actor.HOST,
     detail="its traits in placement do not say so yet; nova-compute's next cycle will tell",
@@ -152,7 +153,7 @@ class Watched:
             self._forget(self.names)
             return
         request = Request.of(context, self._spec, self.looked_up)
-        roots = list(_by_root(answer[0], answer[1]))
+        roots = list(by_root(answer[0], answer[1]))
         if len(roots) > len(request.ignored) and request.cell is None:
             return
         wide = copy.copy(resources)
@@ -168,19 +169,19 @@ class Watched:
             return
         without = ask(request.context, wide)
         if without is not None and without[0]:
-            self._refused(request, _by_root(without[0], without[1]))
+            self._refused(request, by_root(without[0], without[1]))
 
-    def _refused(self, request: Request, by_root: ByRoot) -> None:
+    def _refused(self, request: Request, with_room: ByRoot) -> None:
         """Say why hosts that have room for a guest cannot take it."""
         judge = self._state.request(request.looked_up)
         refusals = explain.Refusals()
-        left = list(by_root)
+        left = list(with_room)
         while left and refusals.count < explain.HOSTS_NAMED:
             some, left = left[:_AT_A_TIME], left[_AT_A_TIME:]
             for node in request.nodes(some):
-                judged = self._state.judge(judge, node.stats, by_root[node.uuid])
+                judged = self._state.judge(judge, node.stats, with_room[node.uuid])
                 host = types.SimpleNamespace(host=node.host, nodename=node.hypervisor_hostname)
-                reasons = judged.ruling.refused or (_NOT_PUBLISHED,)
+                reasons = judged.ruling.refused or (NOT_PUBLISHED,)
                 refusals.add(host, reasons, self._state.other_catalog(node.stats))
         if refusals.count:
             # The rest is only counted: no more rows are read than are told of.
@@ -201,13 +202,17 @@ def _leaves_one(request: Request, roots: list[str]) -> bool:
     return False
 
 
-def _by_root(candidates: Iterable[Any], summaries: dict[str, Any]) -> ByRoot:
-    by_root: dict[str, list[Any]] = {}
+def by_root(candidates: Iterable[Any], summaries: Mapping[str, Any]) -> ByRoot:
+    """Allocation candidates by their host.
+
+    :param summaries: placement's of the providers in them
+    """
+    found: dict[str, list[Any]] = {}
     for candidate in candidates:
         roots = {summaries[uuid]["root_provider_uuid"] for uuid in candidate["allocations"]}
         for root in roots:
-            by_root.setdefault(root, []).append(candidate)
-    return by_root
+            found.setdefault(root, []).append(candidate)
+    return found
 
 
 # --- Nova's question -----------------------------------------------------------------------------

@@ -26,6 +26,8 @@ LOG = logging.getLogger(__name__)
 _TRAITS_VERSION = "1.6"
 _NESTED_VERSION = "1.14"
 _ALLOCATIONS_VERSION = "1.12"
+# GET /resource_providers?required=
+_REQUIRED_VERSION = "1.18"
 
 # Characters of names in one request: servers refuse a request line of 4 KiB and more.
 _MOST_NAMES = 2_048
@@ -98,6 +100,24 @@ class Placement:
             return None
         url = f"/resource_providers/{provider}/allocations"
         return self._get(url, _ALLOCATIONS_VERSION, _read_allocations)
+
+    def providers_with(self, trait: str) -> frozenset[str] | None:
+        """UUIDs of the providers that have a trait of ours; None where that is not known.
+
+        :param trait: one that exists
+        """
+        if traits.decode(trait) is None:
+            return None
+        return self._providers(f"required={trait}")
+
+    def providers_with_room(self, resource_class: str, units: int) -> frozenset[str] | None:
+        """UUIDs of the providers that have so many units free; None where that is not known."""
+        name = urllib.parse.quote(resource_class, safe="")
+        return self._providers(f"resources={name}:{units}")
+
+    def _providers(self, query: str) -> frozenset[str] | None:
+        found = self._get(f"/resource_providers?{query}", _REQUIRED_VERSION, _read_providers)
+        return None if found is None else frozenset(found)
 
     def missing(self, names: Iterable[str]) -> set[str]:
         """The traits of these that do not exist; all of them where that is not known."""

@@ -18,7 +18,8 @@ ROOT = pathlib.Path(importlib.util.find_spec(PACKAGE).origin).parent
 #: on one floor import nothing of each other.
 LAYERS = [
     {"cli"},
-    {"fleet", "compute", "scheduler", "api"},
+    {"fleet"},
+    {"compute", "scheduler", "api"},
     {"host", "stores", "service"},
     {"sources", "catalog", "wire", "conf"},
     {"compat", "kit"},

@@ -41,7 +41,7 @@ class _State(SchedulerState):
 def asked_for(state, *needs):
     """The atoms that placement is asked for."""
     found = Lookup("an-instance", Guest(record=Need(devices=needs)))
-    names = Prefilter(state)._names(found)
+    names = Prefilter(state).names(found)
     line = urlencode([("root_required", ",".join(sorted(names)))])
     assert len(line) - len("root_required=") <= LONGEST
     return {traits.decode(name) for name in names}

@@ -227,3 +227,22 @@ def test_providers_and_consumers_of_others_are_left_alone():
     allocations = {"-" * 36: {"resources": {"VGPU": 1}}, UUID: {"resources": {"VGPU": 2}}}
     found = Placement(Client({"allocations": allocations})).allocations_from(UUID)
     assert found == allocations
+
+
+def test_providers_are_found_by_trait_and_by_room():
+    client = Client({"resource_providers": [{"uuid": UUID, "name": "a"}]})
+    placement = Placement(client)
+    trait = "CUSTOM_DEVCOMPAT_GPU__VERSION__1_2"
+    assert placement.providers_with(trait) == {UUID}
+    assert placement.providers_with_room("VGPU", 2) == {UUID}
+    assert client.asked == [
+        f"/resource_providers?required={trait}",
+        "/resource_providers?resources=VGPU:2",
+    ]
+    for odd in ("HW_CPU_X86_VMX", f"{trait}&x=", ""):
+        assert placement.providers_with(odd) is None
+    assert placement.providers_with_room("V&x=", 1) == {UUID}
+    assert client.asked[2:] == ["/resource_providers?resources=V%26x%3D:1"]
+    for down in (Client({}, status=500), Client({"resource_providers": 1})):
+        assert Placement(down).providers_with(trait) is None
+        assert Placement(down).providers_with_room("VGPU", 2) is None

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""``nova-devcompat explain``: on a controller, with the nova.conf of nova-scheduler."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+
+from nova_devcompat.cli import controller
+from nova_devcompat.cli.question import LOG, Question
+
+
+class Explain(Question):
+    """Tell of every host whether a server could be live migrated to it, and why not.
+
+    Nothing is migrated and nothing is written. Hosts that take the server come first, then those
+    of which the least is in the way. The exit status is 0 where one of the hosts takes it, 3 where
+    none does, 2 for bad input, and 1 where it could not be asked, or not of all hosts.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("server", metavar="SERVER", help="UUID of a server")
+        parser.add_argument(
+            "--host",
+            metavar="HOST",
+            action="append",
+            default=[],
+            help="only this host; can be repeated",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
+        # Of a catalog that is wrong, all is told that is wrong with it, before it is used.
+        controller.catalog_of(None)
+        from nova.scheduler.client import report
+
+        from nova_devcompat.fleet import explain
+        from nova_devcompat.scheduler.state import SchedulerState
+
+        question = explain.Explain(
+            self.cells, SchedulerState(), report.report_client_singleton, parsed_args.server
+        )
+        answers = question.answers(parsed_args.host)
+        for objection in question.against_guest:
+            LOG.warning("Nova does not migrate it as it is: %s", objection)
+        LOG.info("Not judged: %s", "; ".join(question.not_judged))
+        taken = any(answer.takes_it for answer in answers) and not question.against_guest
+        self.in_the_way = not taken
+        return explain.Row._fields, [answer.row for answer in answers]

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""What the commands share that ask something of the whole cloud, and answer in a list."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import TYPE_CHECKING
+
+from nova_devcompat.cli import controller
+from nova_devcompat.cli.controller import nova
+from nova_devcompat.cli.formatters import FastLister
+
+if TYPE_CHECKING:
+    from nova_devcompat.stores.cells import Cells
+
+#: Whose INFO lines are for the console.
+LOG = logging.getLogger("nova_devcompat.cli")
+
+#: The exit status where something is in the way.
+IN_THE_WAY = 3
+_INCOMPLETE = 1
+
+
+class Question(FastLister):
+    """A question about the cloud, on a controller, with the nova.conf of nova-scheduler.
+
+    The exit status is 0 where nothing is in the way, 3 where something is, 2 for bad input, and 1
+    where it could not be asked, or not of all.
+    """
+
+    cells: Cells
+    #: Whether something is in the way, as far as could be asked.
+    in_the_way = False
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        controller.add_config_file_option(parser, "the configuration of nova-scheduler")
+        return parser
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        with nova(parsed_args.config_file):
+            from nova import context
+
+            from nova_devcompat.stores.cells import Cells
+
+            self.cells = Cells(context.get_admin_context())
+            status = int(super().run(parsed_args) or 0)
+            if status or self.cells.incomplete:
+                return status or _INCOMPLETE
+            return IN_THE_WAY if self.in_the_way else 0

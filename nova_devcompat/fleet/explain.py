@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Why a guest can be moved to a host or not, for each host of the cloud. Nothing is moved."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from keystoneauth1 import exceptions as ks_exc
+from nova import objects
+
+from nova_devcompat.compat import traits
+from nova_devcompat.compat.ruling import any_of
+from nova_devcompat.compat.verdict import Actor, Reason
+from nova_devcompat.fleet.model import Place
+from nova_devcompat.fleet.nearness import Distance, distance
+from nova_devcompat.kit.text import printable
+from nova_devcompat.scheduler import preview
+from nova_devcompat.scheduler.beside import UNTOLD, Nova, Objection
+from nova_devcompat.scheduler.judge import Judged
+from nova_devcompat.scheduler.state import SchedulerState
+from nova_devcompat.scheduler.watch import NOT_PUBLISHED
+from nova_devcompat.stores.cells import (
+    BadRequest,
+    Cells,
+    Refused,
+    brief,
+    compute_nodes,
+    label_of,
+)
+from nova_devcompat.stores.placement import Placement
+
+LOG = logging.getLogger(__name__)
+
+# Objections that no upgrade and no patience takes away.
+_NEVER = frozenset({"another-cell", "other-hypervisor"})
+
+# Characters of a reason, at most: a need can have thousands of values.
+_LINE_SIZE = 1_000
+
+
+class Says(enum.StrEnum):
+    """What a line of defence says of a host."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    #: It cannot be told beforehand.
+    UNKNOWN = "unknown"
+    #: It is not asked, or there is none.
+    NONE = "none"
+
+
+class Row(NamedTuple):
+    """A host, and what became of the guest there.
+
+    :param host: of its service
+    :param node: the compute node
+    :param cell: where it is
+    :param verdict: of ours: accept, reject, or unknown where only the host can tell
+    :param prefilter: what placement is made to say by our traits
+    :param filter: what nova-scheduler's filter says
+    :param admission: what the host itself says, as far as it is known
+    :param reasons: why ours reject it, or would
+    :param act: who can change that
+    :param nova: what of Nova itself stands against it
+    """
+
+    host: str
+    node: str
+    cell: str
+    verdict: str
+    prefilter: str
+    filter: str
+    admission: str
+    reasons: str
+    act: str
+    nova: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What is known of a guest on a host.
+
+    :param place: the host
+    :param uuid: of its compute node, which is its root provider in placement
+    :param cell: the name of its cell
+    :param filter: what the filter says
+    :param admission: what nova-compute says there
+    :param refused: why the filter refuses the host
+    :param reported: what is only reported
+    :param nova: what of Nova itself stands against it
+    :param prefilter: what placement says by our traits
+    """
+
+    place: Place
+    uuid: str
+    cell: str
+    filter: Says
+    admission: Says
+    refused: tuple[Reason, ...] = ()
+    reported: tuple[Reason, ...] = ()
+    nova: tuple[Objection, ...] = ()
+    prefilter: Says = Says.NONE
+
+    @property
+    def verdict(self) -> Says:
+        """What all lines of defence come to."""
+        lines = (self.prefilter, self.filter, self.admission)
+        if Says.REJECT in lines:
+            return Says.REJECT
+        return Says.UNKNOWN if Says.UNKNOWN in lines else Says.ACCEPT
+
+    @property
+    def takes_it(self) -> bool:
+        """Whether nothing is known to stand in the way."""
+        return self.verdict is not Says.REJECT and not self.nova
+
+    @property
+    def order(self) -> tuple[bool, bool, int, Distance, Place]:
+        """Hosts that take it come first, then the nearest miss; last those that never can."""
+        never = any(one.code in _NEVER for one in self.nova)
+        much = len(self.refused) + len(self.nova)
+        return not self.takes_it, never, much, distance(self.refused), self.place
+
+    @property
+    def row(self) -> Row:
+        """As it is shown."""
+        host = _short(self.place.host)
+        reasons = [_short(reason.of(host)) for reason in self.refused]
+        reasons += [f"only reported: {_short(reason.of(host))}" for reason in self.reported]
+        actors = {reason.actor for reason in (*self.refused, *self.reported)}
+        return Row(
+            host=self.place.host,
+            node=self.place.node,
+            cell=self.cell,
+            verdict=self.verdict,
+            prefilter=self.prefilter,
+            filter=self.filter,
+            admission=self.admission,
+            reasons="; ".join(reasons),
+            act=", ".join(actor for actor in Actor if actor in actors),
+            nova="; ".join(map(str, self.nova)),
+        )
+
+
+class Explain:
+    """Asks all lines of defence, and Nova, about one guest.
+
+    :param cells: all cells
+    :param state: what nova-scheduler would decide by
+    :param client: makes Nova's report client
+    :param uuid: of the guest's instance
+    :raises BadRequest: there is no such instance, or it is on no host
+    :raises Refused: its cell does not answer
+    """
+
+    def __init__(
+        self, cells: Cells, state: SchedulerState, client: Callable[[], Any], uuid: str
+    ) -> None:
+        self._cells = cells
+        self._state = state
+        self._instance, self._cell = cells.instance(uuid, preview.ATTRIBUTES)
+        if not self._instance.host:
+            raise BadRequest(f"instance {uuid} is on no host")
+        try:
+            # Its own context, which is that of its cell.
+            self._spec = preview.request_of(
+                self._instance._context, self._instance, self._cell, cells.pass_over
+            )
+        except Exception as error:
+            raise Refused(f"the request cannot be made: {brief(error)}") from error
+        self._preview = preview.Preview(state, self._instance, self._spec)
+        # None where there is no placement; the rest is answered all the same.
+        self._client: Any = None
+        try:
+            self._client = client()
+        except ks_exc.ClientException as error:
+            cells.pass_over("Placement cannot be reached: %s", brief(error))
+        #: What stands against moving the guest anywhere, of Nova itself.
+        self.against_guest: tuple[Objection, ...] = ()
+        #: What was not judged, each in a few words.
+        self.not_judged: list[str] = []
+
+    def answers(self, hosts: Sequence[str] = ()) -> list[Answer]:
+        """Each host but the guest's own: those that take it first, then the nearest miss.
+
+        :param hosts: only these
+        :raises BadRequest: there is no such host, or it is the guest's own
+        :raises Refused: the API database does not answer
+        """
+        wanted = list(dict.fromkeys(hosts))
+        cells = {label_of(cell): cell for cell in self._cells_of(wanted)}
+        room = self._room()
+        nova = Nova(self._spec)
+        nodes = self._nodes(cells.values(), wanted)
+        source = self._source(nova)
+        aggregates = self._aggregates()
+        answers = [
+            self._answer(node, service, cell, source, aggregates, room, nova)
+            for node, service, cell in nodes
+        ]
+        self._say_what_was_not_judged(nova, room)
+        return sorted(self._with_prefilter(answers), key=lambda answer: answer.order)
+
+    # --- what is read ----------------------------------------------------------------------------
+
+    def _cells_of(self, hosts: Sequence[str]) -> Iterator[Any]:
+        if not hosts:
+            yield from self._cells.select()
+        for host in hosts:
+            if host == self._instance.host:
+                raise BadRequest(f"the server is on {host} already")
+            yield from self._cells.select(host=host)
+
+    def _nodes(self, cells: Any, hosts: Sequence[str]) -> Iterator[tuple[Any, Any, Any]]:
+        """Compute nodes with their services and cells, page by page."""
+        for cell in cells:
+
+            def of_cell(context: Any, cell: Any = cell) -> Iterator[tuple[Any, Any, Any]]:
+                found = objects.ServiceList.get_by_binary(
+                    context, "nova-compute", include_disabled=True
+                )
+                services = {service.host: service for service in found}
+                for host in hosts or [None]:
+                    for node in compute_nodes(context, host):
+                        # Ironic's nodes are never the destination of a live migration.
+                        if node.hypervisor_type != "ironic" and node.host != self._instance.host:
+                            yield node, services.get(node.host), cell
+
+            yield from self._cells.each([cell], of_cell)
+
+    def _source(self, nova: Nova) -> Any:
+        """The guest's own compute node; None where it is not known."""
+
+        def ask(context: Any) -> Iterator[tuple[Any, Any]]:
+            found = objects.ServiceList.get_by_binary(
+                context, "nova-compute", include_disabled=True
+            )
+            services = {service.host: service for service in found}
+            for node in compute_nodes(context, self._instance.host):
+                if node.hypervisor_hostname == self._instance.node:
+                    yield node, services.get(node.host)
+
+        node, service = next(self._cells.each([self._cell], ask), (None, None))
+        self.against_guest = tuple(nova.against_guest(self._instance, service))
+        return node
+
+    def _aggregates(self) -> Mapping[str, list[Any]]:
+        by_host: dict[str, list[Any]] = {}
+        try:
+            for aggregate in objects.AggregateList.get_all(self._instance._context):
+                for host in aggregate.hosts:
+                    by_host.setdefault(host, []).append(aggregate)
+        except Exception as error:  # noqa: BLE001 - whatever the database layer raises
+            self._cells.pass_over("Aggregates are left out: %s", brief(error))
+        return by_host
+
+    def _room(self) -> preview.Room | None:
+        if self._client is None:
+            return None
+        context = self._instance._context
+        hosts = len(objects.HostMappingList.get_all(context))
+        try:
+            room = preview.room_for(context, self._client, self._spec, hosts)
+        except ks_exc.ClientException as error:
+            LOG.debug("Placement does not answer: %s", error)
+            room = None
+        if room is None:
+            self._cells.pass_over("Placement does not tell which hosts have room")
+        return room
+
+    # --- what is made of it ----------------------------------------------------------------------
+
+    def _answer(
+        self,
+        node: Any,
+        service: Any,
+        cell: Any,
+        source: Any,
+        aggregates: Mapping[str, Sequence[Any]],
+        room: preview.Room | None,
+        nova: Nova,
+    ) -> Answer:
+        candidates = room.candidates.get(node.uuid, []) if room is not None else []
+        judged = self._preview.judge(node, candidates)
+        passes = judged.candidates != []
+        objections = list(nova.against_service(service))
+        if cell.uuid != self._cell.uuid:
+            objections.append(Objection("another-cell", label_of(cell)))
+        objections += nova.against_hypervisor(node, source)
+        if candidates and service is not None:
+            objections += nova.against_host(
+                node, service, aggregates.get(node.host, ()), judged.candidates or candidates
+            )
+        elif room is not None and not any(one.code == "disabled" for one in objections):
+            objections += _without_room(node, room)
+        return Answer(
+            place=Place(node.host, node.hypervisor_hostname),
+            uuid=node.uuid,
+            cell=label_of(cell),
+            filter=Says.ACCEPT if passes else Says.REJECT,
+            admission=self._admission(node, judged, candidates),
+            refused=() if passes else judged.ruling.refused,
+            reported=judged.ruling.reported,
+            nova=tuple(objections),
+        )
+
+    def _admission(self, node: Any, judged: Judged, candidates: Sequence[Any]) -> Says:
+        """What nova-compute would say, which decides by its own catalog on what is claimed."""
+        said = self._state.document_of(node)
+        if isinstance(said, Reason):
+            return Says.NONE  # it has no admission of ours, or none that is heard of
+        if judged.candidates == []:
+            return Says.REJECT
+        if not self._preview.looked_up.decides:
+            return Says.ACCEPT
+        if self._state.other_catalog(node.stats) or self._depends(said, candidates):
+            return Says.UNKNOWN
+        return Says.ACCEPT
+
+    def _depends(self, said: Any, candidates: Sequence[Any]) -> bool:
+        """Whether nobody can tell beforehand which of a host's unlike devices is claimed."""
+        found = self._preview.looked_up
+        tracked = candidates and any(
+            suffix for candidate in candidates for suffix in candidate.get("mappings", {})
+        )
+        if not found.pci or tracked:
+            return False
+        policies = self._state.policies()
+        devices = [device.accepts for device in said.devices]
+        return any(
+            len(
+                {
+                    policies(need.family).rule(accepts.judge(need)).accepts
+                    for accepts in any_of(devices, (need.family,))
+                }
+            )
+            > 1
+            for need in found.guest.need.assigned
+        )
+
+    def _with_prefilter(self, answers: Sequence[Answer]) -> Iterator[Answer]:
+        names = self._preview.traits()
+        if not names:
+            yield from answers
+            return
+        having = None
+        if self._client is not None:
+            having = preview.having(Placement(self._client), names)
+        if having is None:
+            self._cells.pass_over("Placement does not tell which hosts have our traits")
+            yield from (dataclasses.replace(one, prefilter=Says.UNKNOWN) for one in answers)
+            return
+        for answer in answers:
+            lacks = [name for name in sorted(names) if answer.uuid not in having[name]]
+            if not lacks:
+                yield dataclasses.replace(answer, prefilter=Says.ACCEPT)
+                continue
+            refused = answer.refused or tuple(map(_not_published, lacks))
+            yield dataclasses.replace(answer, prefilter=Says.REJECT, refused=refused)
+
+    def _say_what_was_not_judged(self, nova: Nova, room: preview.Room | None) -> None:
+        self.not_judged = [*UNTOLD, *(f"filter {name}" for name in nova.left_out)]
+        if not nova.has_ours:
+            self.not_judged.append(
+                "that DeviceCompatFilter is not among the enabled_filters of the configuration "
+                "that was read, so name nova-scheduler's with --config-file if it is there"
+            )
+        if room is not None and not room.whole:
+            self._cells.pass_over(
+                "Placement has more allocation candidates than it was asked for, so it is not "
+                "known of all hosts whether they have room"
+            )
+
+
+def _without_room(node: Any, room: preview.Room) -> Iterator[Objection]:
+    if node.uuid in room.left_out:
+        yield Objection("left-out", "it lacks a trait or an aggregate that Nova asks for")
+    elif room.whole:
+        yield Objection("no-room", "placement has no room, or no free device, for the guest")
+    else:
+        yield Objection("not-judged", "whether placement has room")
+
+
+def _not_published(name: str) -> Reason:
+    atom = traits.decode(name)
+    if atom is None:
+        return NOT_PUBLISHED
+    return dataclasses.replace(
+        NOT_PUBLISHED, family=atom.family, attribute=atom.attribute, needed=atom.value
+    )
+
+
+def _short(text: str) -> str:
+    return printable(text, _LINE_SIZE)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""What a live migration that nobody has asked for would meet on its way through the scheduler.
+
+The request is made as nova-conductor makes it, and asked of placement as nova-scheduler asks it.
+What our prefilter and our filter say of it is said by the very objects that do so there. Nothing
+is written, to Nova's databases or to placement.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nova import exception, objects
+from nova.compute import utils as compute_utils
+from nova.network import neutron
+from nova.scheduler import request_filter, utils
+
+from nova_devcompat.scheduler import prefilter, watch
+from nova_devcompat.scheduler.judge import ACCEPTED, Judged, RequestJudge
+from nova_devcompat.scheduler.lookup import Lookup
+from nova_devcompat.scheduler.state import CONF, SchedulerState
+from nova_devcompat.stores.placement import Placement
+
+#: What is joined to an instance that is asked about, beside what its record needs.
+ATTRIBUTES = ("system_metadata", "pci_requests", "pci_devices", "flavor", "info_cache")
+
+#: Told of what could not be asked: a message and what stands in it, as for a log.
+PassOver = Callable[..., None]
+
+# Allocation candidates for each host, at most, if Nova's own limit is not above that.
+_CANDIDATES = 10
+
+
+# --- the request ---------------------------------------------------------------------------------
+
+
+def request_of(context: Any, instance: Any, cell: Any, pass_over: PassOver) -> Any:
+    """The request that a live migration to whichever host would be.
+
+    As nova/conductor/tasks/live_migrate.py makes it (_get_request_spec_for_select_destinations),
+    but nothing of it is saved.
+
+    :param context: of the instance's cell
+    :param instance: with :data:`ATTRIBUTES`
+    :param cell: the instance's
+    :param pass_over: told where Neutron does not say what ports ask for
+    :raises Exception: whatever Nova's databases raise; RequestSpecNotFound where there is none
+    """
+    spec = objects.RequestSpec.get_by_instance_uuid(context, instance.uuid)
+    spec.reset_forced_destinations()
+    spec.requested_resources, spec.request_level_params = [], objects.RequestLevelParams()
+    if instance.info_cache is not None and instance.info_cache.network_info:
+        try:
+            spec.requested_resources, spec.request_level_params = (
+                neutron.API().get_requested_resource_for_instance(context, instance.uuid)
+            )
+        except Exception as error:  # noqa: BLE001 - Neutron's, keystone's and requests' errors
+            pass_over("What its ports ask of placement is left out: %s", error)
+    spec.generate_request_groups_from_pci_requests()
+    utils.setup_instance_group(context, spec)
+    spec.requested_destination = objects.Destination(cell=cell)
+    spec.ignore_hosts = [instance.host]
+    spec.ensure_project_and_user_id(instance)
+    spec.ensure_network_information(instance)
+    if "is_bfv" not in spec:
+        spec.is_bfv = compute_utils.is_volume_backed_instance(context, instance)
+    return spec
+
+
+# --- placement -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """Which hosts placement has a guest's resources on, our traits aside.
+
+    :param candidates: allocation candidates by host, that is by root provider
+    :param left_out: hosts that have the resources, and lack a trait or an aggregate that Nova asks
+        for
+    :param whole: whether a host that is in neither has no room: not if there were more candidates
+        than can be asked for
+    """
+
+    candidates: watch.ByRoot
+    left_out: frozenset[str] = frozenset()
+    whole: bool = True
+
+
+def room_for(context: Any, client: Any, spec: Any, hosts: int) -> Room | None:
+    """Ask placement where there is room. Two requests, four where CPUs are pinned.
+
+    :param client: Nova's report client
+    :param spec: of :func:`request_of`; Nova's request filters are applied to it
+    :param hosts: how many there are
+    :returns: None where placement does not tell
+    """
+    most = max(CONF.scheduler.max_placement_results, hosts * _CANDIDATES)
+    try:
+        for one in request_filter.ALL_REQUEST_FILTERS:
+            # Ours is asked by itself, to tell its answer from Nova's.
+            if getattr(one, "__name__", "") != prefilter.NAME:
+                one(context, spec)
+    except exception.RequestFilterFailed:
+        found: watch.ByRoot | None = {}
+    else:
+        found = _candidates(context, client, spec, most)
+    anywhere = _candidates(context, client, spec, most, change=_only_resources)
+    if found is None or anywhere is None:
+        return None
+    return Room(
+        candidates=found,
+        left_out=frozenset(anywhere.keys() - found.keys()),
+        whole=max(_count(found), _count(anywhere)) < most,
+    )
+
+
+def _candidates(
+    context: Any,
+    client: Any,
+    spec: Any,
+    most: int,
+    change: Callable[[Any], None] = lambda resources: None,
+) -> watch.ByRoot | None:
+    found: dict[str, list[Any]] = {}
+    # As nova/scheduler/manager.py: hosts may have VCPU where PCPU is asked for.
+    for translated in (True, False):
+        resources = utils.resources_from_request_spec(
+            context, spec, None, enable_pinning_translate=translated
+        )
+        resources._limit = most
+        change(resources)
+        answer = client.get_allocation_candidates(context, resources)
+        if answer is None or answer[0] is None:
+            return None
+        for root, candidates in watch.by_root(answer[0], answer[1]).items():
+            found.setdefault(root, []).extend(candidates)
+        if not _is_asked_again(resources):
+            break
+    return found
+
+
+def _is_asked_again(resources: Any) -> bool:
+    return bool(
+        resources.cpu_pinning_requested and not CONF.workarounds.disable_fallback_pcpu_query
+    )
+
+
+def _only_resources(resources: Any) -> None:
+    """Take away what Nova asks for beside room, as far as it is asked of the compute node."""
+    resources._root_required = set()
+    resources._root_forbidden = set()
+    group = resources.get_request_group(None)
+    group.required_traits = set()
+    group.forbidden_traits = set()
+    group.aggregates = []
+    group.forbidden_aggregates = set()
+
+
+def _count(by_root: watch.ByRoot) -> int:
+    return sum(map(len, by_root.values()))
+
+
+# --- ours ----------------------------------------------------------------------------------------
+
+
+class Preview:
+    """What our prefilter and our filter would say to a live migration, host by host.
+
+    :param state: as the scheduler's
+    :param instance: with :data:`ATTRIBUTES`
+    :param spec: of :func:`request_of`
+    """
+
+    def __init__(self, state: SchedulerState, instance: Any, spec: Any) -> None:
+        self.looked_up: Lookup = state.look_up_moving(instance, spec)
+        self._state = state
+        self._request: RequestJudge = state.request(self.looked_up)
+
+    def judge(self, node: Any, candidates: Sequence[Any]) -> Judged:
+        """What the filter would say of a host.
+
+        :param node: Nova's ComputeNode
+        :param candidates: placement's for it; none to hear of any of its devices
+        """
+        if not self.looked_up.decides:
+            return ACCEPTED
+        return self._state.judge(self._request, node.stats, list(candidates))
+
+    def traits(self) -> frozenset[str]:
+        """The traits that the prefilter would require, once all hosts have been judged."""
+        if not CONF.devcompat.prefilter or not self.looked_up.decides:
+            return frozenset()
+        return prefilter.Prefilter(self._state).names(self.looked_up)
+
+
+def having(placement: Placement, names: frozenset[str]) -> Mapping[str, frozenset[str]] | None:
+    """For each trait the hosts that have it. A request for each, of which there are few.
+
+    :returns: UUIDs of root providers by trait; None where placement does not tell
+    """
+    missing = placement.missing(names) if names else set()
+    found: dict[str, frozenset[str]] = {name: frozenset() for name in missing}
+    for name in sorted(names - missing):
+        providers = placement.providers_with(name)
+        if providers is None:
+            return None
+        found[name] = providers
+    return found

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""``nova-devcompat explain`` says of every host what a live migration to it then meets."""
+
+import contextlib
+import io
+import json
+import random
+import re
+
+import fixtures
+
+from nova_devcompat.cli.main import main
+from tests.functional import base
+from tests.functional.base import VF_BY_CLASS, VF_SPEC
+from tests.functional.devcompat import CATALOG, VF, VGPU, DeviceCompatFleet, gpu, nic
+from tests.functional.test_host_families import family, libvirt
+from tests.functional.test_need_command import nova_devcompat
+
+CODE = re.compile(r"\[(?:[a-z_]+, )?([a-z-]+); ")
+
+
+class ExplainFleet(DeviceCompatFleet):
+    """Hosts with a GPU and VFs, and an operator."""
+
+    MDEV_TYPES = {"nvidia-11": ()}
+    DEVICE_SPEC = [{**VF_SPEC, "resource_class": "CUSTOM_VF"}]
+    ALIASES = [VF_BY_CLASS]
+    FAMILIES = {**CATALOG, "libvirt": {**family("libvirt"), "on_unknown": "accept"}}
+
+    def setUp(self):
+        super().setUp()
+        # Nova is set up here already, by its own fixtures.
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova_devcompat.cli.question.nova", lambda files: contextlib.nullcontext()
+            )
+        )
+
+    def ask(self, *argv, status=None):
+        """Rows by host in their order, and what was said beside."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            ended = main(["explain", *argv, "-f", "json"])
+        self.assertNotIn("Traceback", err.getvalue())
+        if status is not None:
+            self.assertEqual(status, ended, out.getvalue() + err.getvalue())
+        rows = json.loads(out.getvalue()) if out.getvalue() else []
+        return {row["host"]: row for row in rows}, err.getvalue()
+
+
+class ExplainTest(ExplainFleet):
+    """Fleets that are drawn."""
+
+    HOSTS = ("home", "one", "two", "bare", "mute", "evil")
+    VERSIONS = ("1.0", "1.2", "1.4", "2.0")
+
+    def setUp(self):
+        super().setUp()
+        for name in self.HOSTS:
+            self.equip(name, "1.2", "1.2", "10.0.0")
+            pfs = [] if name == "bare" else [base.Pf()]
+            self.start_host(name, gpus=[base.Gpu()], pfs=pfs)
+        self.settle()
+
+    def equip(self, name, gpu_version, nic_version, libvirt_version):
+        parts = [gpu(gpu_version), libvirt(libvirt_version)]
+        self.set_devices(name, *parts, *([] if name == "bare" else [nic(nic_version)]))
+
+    def test_what_is_said_is_what_happens(self):
+        wants = [{**VGPU, **VF}, {**VGPU, "devcompat:gpu.version": "1.2"}, VF]
+        seen = set()
+        for seed, specs in enumerate(wants):
+            draw = random.Random(seed)
+            server = self.boot("home", specs)
+            for name in self.HOSTS[1:]:
+                self.equip(
+                    name,
+                    draw.choice(self.VERSIONS),
+                    draw.choice(self.VERSIONS),
+                    draw.choice(("9.0.0", "10.0.0", "11.0.0")),
+                )
+            # One host can always take it.
+            self.equip(draw.choice(("one", "two")), "1.4", "1.4", "10.0.0")
+            self.settle()
+            self.set_stats("mute", None)
+            self.set_stats("evil", self.stats_of("evil")["devcompat"][:-40])
+            with self.placement_log.during() as calls:
+                rows, told = self.ask(server["id"], status=0)
+            self.assertEqual([], calls.writes)
+            self.assertLessEqual(len(calls), 3 + len(calls.candidates[0].required) + 8)
+            self.assertIn("Not judged: ", told)
+            self.assertEqual(set(self.HOSTS[1:]), set(rows))
+            for name, row in rows.items():
+                seen.add(self.compare(server, name, row))
+            self.api.delete_server(server["id"])
+            self._wait_until_deleted(server)
+            self.run_periodic("mute", "evil")
+        # Not all hosts, nor all lines of defence, had the same to say.
+        self.assertLessEqual({"moved", "prefilter", "filter", "both"}, seen)
+
+    def compare(self, server, name, row):
+        """That a migration to a host ends as the row has it; what decided."""
+        with self.placement_log.during() as calls, self.logs.during() as lines:
+            moved = self.live_migrate(server, name)
+        if row["verdict"] == "accept" and not row["nova"]:
+            self.assert_moved(name, moved)
+            self.assertEqual(("", ""), (row["reasons"], row["act"]))
+            self.assert_moved("home", self.live_migrate(server, "home"))
+            return "moved"
+        self.assertEqual("home", moved.host, row)
+        # The scheduler has it, and no destination was tried; by which line, placement tells.
+        self.assertEqual([], moved.tried)
+        asked = calls.candidates[0]
+        offered = name in self.offered_hosts(asked)
+        if row["nova"]:
+            self.assertFalse(offered)
+            return "both"
+        self.assertEqual(offered, row["prefilter"] != "reject", row)
+        said = " ".join(map(str, lines.find("No host accepts instance")))
+        self.assertEqual(set(CODE.findall(row["reasons"])), set(CODE.findall(said)), row)
+        return "filter" if offered else "prefilter"
+
+    def test_what_nova_has_against_it(self):
+        server = self.boot("home", VGPU)
+        rows, _ = self.ask(server["id"], status=0)
+        self.assertEqual({""}, {row["nova"] for row in rows.values()})
+        services = {each["host"]: each for each in self.api.get_services(binary="nova-compute")}
+        self.api.put_service(
+            services["one"]["id"], {"status": "disabled", "disabled_reason": "new firmware"}
+        )
+        self.api.put_service(services["two"]["id"], {"forced_down": True})
+        rows, _ = self.ask(server["id"], status=0)
+        self.assertEqual("disabled: new firmware", rows["one"]["nova"])
+        self.assertIn("down", rows["two"]["nova"])
+        self.assertEqual(["one", "two"], sorted(list(rows)[-2:]))
+        only, _ = self.ask(server["id"], "--host", "one", status=3)
+        self.assertEqual(["one"], list(only))
+        self.assertEqual("accept", only["one"]["verdict"])
+        for name in ("one", "two"):
+            moved = self.live_migrate(server, name)
+            self.assertEqual(("home", []), (moved.host, moved.tried))
+        self.assertIn("no cell has the host", self.ask(server["id"], "--host", "x", status=2)[1])
+        self.assertIn("is on home already", self.ask(server["id"], "--host", "home", status=2)[1])
+        self.assertIn("there is no instance", self.ask(base.IMAGE, status=2)[1])
+        self.api.put_service(services["one"]["id"], {"status": "enabled"})
+        self.api.put_service(services["two"]["id"], {"forced_down": False})
+
+        # The nearest miss comes first, whatever the hosts are called.
+        for name, version in (("one", "0.9"), ("two", "1.1"), ("mute", "1.0")):
+            self.equip(name, version, "1.2", "10.0.0")
+        self.settle()
+        rows, _ = self.ask(server["id"], status=0)
+        self.assertEqual(["two", "mute", "one"], list(rows)[-3:])
+        self.assertEqual("host", rows["two"]["act"])
+        self.assertRegex(rows["two"]["reasons"], r"needs 1\.2, offered 1\.1, too old")
+        self.api.post_server_action(server["id"], {"pause": None})
+        self.ask(server["id"], status=0)
+        self.api.post_server_action(server["id"], {"unpause": None})
+        self.api.post_server_action(server["id"], {"os-stop": None})
+        self.progress.wait_until(
+            lambda: self.api.get_server(server["id"])["status"] == "SHUTOFF", "the guest to stop"
+        )
+        _, told = self.ask(server["id"], status=3)
+        self.assertIn("Nova does not migrate it as it is: not-running: the server is stop", told)
+
+
+def test_no_database(tmp_path):
+    (tmp_path / "nova.conf").touch()
+    done = nova_devcompat("explain", base.IMAGE, "--config-file", str(tmp_path / "nova.conf"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no connection is configured in [api_database]" in done.stderr
