@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import nova.conf
 from keystoneauth1 import exceptions as ks_exc
 from nova.scheduler.client import report
 
@@ -17,6 +18,7 @@ from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import is_pin
 from nova_devcompat.compat.verdict import Code, Reason
 from nova_devcompat.fleet.model import Fleet, Host, Place, RunningGuest
+from nova_devcompat.fleet.room import asks_of
 from nova_devcompat.stores import records
 from nova_devcompat.stores.assigned import (
     asks_for_pci,
@@ -28,6 +30,8 @@ from nova_devcompat.stores.cells import Cells, Refused, brief, compute_nodes, ho
 from nova_devcompat.stores.instances import VM_STATES, runs
 from nova_devcompat.stores.placement import Placement
 from nova_devcompat.stores.published import published
+
+CONF = nova.conf.CONF
 
 #: What is joined to an instance whose devices are looked at.
 ATTRIBUTES = (*records.RECORD_ATTRIBUTES, "pci_devices", "flavor", "migration_context")
@@ -56,6 +60,13 @@ class Cloud:
             else:
                 guests.append(entry)
         return Fleet(hosts=hosts, guests=guests)
+
+    def survey(self, cell: Any) -> Iterator[Host | RunningGuest]:
+        """All hosts of a cell that could publish, then all its running guests, as they are read.
+
+        Where the cell does not answer, what follows is left out, and that is said.
+        """
+        return self.cells.each([cell], self._survey)
 
     def hosts(self, context: Any) -> Iterator[Host]:
         """The hosts of one cell that could be the destination of a live migration."""
@@ -177,6 +188,11 @@ def guest_of(instance: Any) -> RunningGuest:
         pins=tuple(sorted(item for item in specs.items() if is_pin(item[0]))),
         assigned=guest.assigned,
         pci=asks_for_pci(instance.pci_requests),
+        asks=asks_of(
+            specs,
+            instance.pci_requests,
+            pci_in_placement=CONF.filter_scheduler.pci_in_placement,
+        ),
     )
 
 

@@ -94,6 +94,14 @@ class Host:
         devices = self._by_provider.get(provider, ())
         return Provided(devices[0].address, devices) if devices else Provided()
 
+    def with_devices(self, devices: Sequence[PublishedDevice]) -> Host:
+        """The host as it would be with these of its devices alone."""
+        if self.document is None:
+            return self
+        return dataclasses.replace(
+            self, said=dataclasses.replace(self.document, devices=tuple(devices), shape=None)
+        )
+
     # --- one need --------------------------------------------------------------------------------
 
     def answering(self, need: DeviceNeed) -> tuple[AcceptSet, ...]:
@@ -194,6 +202,7 @@ class RunningGuest:
     :param pins: the extra specs of its flavor that are pins, right or wrong, sorted
     :param assigned: whether it has assigned devices, or may have
     :param pci: whether it asks for devices that placement need not know
+    :param asks: units of devices by resource class that it asks placement for, sorted
     """
 
     uuid: str
@@ -202,6 +211,7 @@ class RunningGuest:
     pins: tuple[tuple[str, str], ...] = ()
     assigned: bool = True
     pci: bool = False
+    asks: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.uuid} on {self.place.host}"

@@ -38,7 +38,8 @@ class Cells:
     """
 
     def __init__(self, context: Any) -> None:
-        self._context = context
+        #: An administrator's, of no cell.
+        self.context = context
         #: Whether anything had to be passed over; each was logged as a WARNING.
         self.incomplete = False
 
@@ -84,7 +85,7 @@ class Cells:
         """
         for cell in cells:
             try:
-                with nova_context.target_cell(self._context, cell) as context:
+                with nova_context.target_cell(self.context, cell) as context:
                     yield from answers(context)
             except Exception as error:  # whatever the database layer raises
                 LOG.debug("Cell %s failed", label_of(cell), exc_info=True)
@@ -107,7 +108,7 @@ class Cells:
             mapping = self._ask_api(objects.InstanceMapping.get_by_instance_uuid, uuid)
             if mapping.cell_mapping is None:
                 raise Refused(f"instance {uuid} has not been scheduled yet")
-            with nova_context.target_cell(self._context, mapping.cell_mapping) as context:
+            with nova_context.target_cell(self.context, mapping.cell_mapping) as context:
                 instance = objects.Instance.get_by_uuid(
                     context, uuid, expected_attrs=list(attributes)
                 )
@@ -122,7 +123,7 @@ class Cells:
 
     def _ask_api(self, question: Callable[..., T], *args: Any) -> T:
         try:
-            return question(self._context, *args)
+            return question(self.context, *args)
         except (exception.NotFound, exception.HostMappingNotFound):
             raise
         except Exception as error:

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Which guests of a cell fit nowhere, only where they are, or on one other host.
+
+Guests are asked about by kind of need and hosts by kind of offers, so what it costs is kinds by
+kinds. Of a guest only its name and its place are kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+
+from nova_devcompat.catalog.model import Catalog
+from nova_devcompat.compat.policy import Policies, Ruling
+from nova_devcompat.compat.ruling import Guest
+from nova_devcompat.compat.verdict import Actor, Reason
+from nova_devcompat.fleet.kinds import Needs
+from nova_devcompat.fleet.model import Alike, Fleet, Host, Place, RunningGuest
+from nova_devcompat.fleet.nearness import distance
+from nova_devcompat.fleet.room import Asks, Room
+
+#: Why a host that would take a guest does not.
+NO_FREE_DEVICE = Reason(
+    code="no-free-device",
+    actor=Actor.OPERATOR,
+    detail="none of its devices that would take the guest is free",
+)
+
+#: How many hosts a group of guests with the same cause names.
+_NAMED = 3
+
+
+class Standing(enum.StrEnum):
+    """How many hosts there are for a guest."""
+
+    NOWHERE = "nowhere"
+    ONLY_HERE = "only here"
+    ONE_LEFT = "one other left"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Named:
+    """A guest, as far as it is kept.
+
+    :param uuid: of its instance
+    :param place: where it runs
+    """
+
+    uuid: str
+    place: Place
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """A guest that few hosts take.
+
+    :param guest: which
+    :param families: of which it needs something
+    :param standing: how few
+    :param other: the one other host that takes it
+    :param nearest: hosts that come nearest to taking it, of those that do not: the first few
+    :param reasons: what stands against these
+    """
+
+    guest: Named
+    families: frozenset[str]
+    standing: Standing
+    other: Place | None = None
+    nearest: tuple[Place, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclasses.dataclass(slots=True)
+class _Kind:
+    """Guests that need the same, and ask for as many devices."""
+
+    guest: Guest
+    pci: bool
+    asks: Asks
+    running: list[Named] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What hosts that are alike say to guests of a kind."""
+
+    alike: Alike
+    ruling: Ruling
+
+
+class Outlook:
+    """The guests and the hosts of one cell.
+
+    :param catalog: whose rules read flavors' pins
+    :param policies: of one moment
+    """
+
+    def __init__(self, catalog: Catalog, policies: Policies) -> None:
+        self._policies = policies
+        self._needs = Needs(catalog)
+        self._kinds: dict[tuple[Guest, bool, Asks], _Kind] = {}
+        self._hosts: list[Host] = []
+        #: How many guests there are.
+        self.guests = 0
+
+    def read(self, entries: Iterable[Host | RunningGuest]) -> None:
+        """Take hosts and guests, in any order."""
+        for entry in entries:
+            if isinstance(entry, Host):
+                self._hosts.append(entry)
+            else:
+                self._add(entry)
+
+    def _add(self, running: RunningGuest) -> None:
+        self.guests += 1
+        guest = self._needs.asked(running)
+        if guest is None:
+            return  # every host will do
+        key = guest, running.pci, running.asks
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = _Kind(*key)
+        kind.running.append(Named(running.uuid, running.place))
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts there are."""
+        return len(self._hosts)
+
+    @property
+    def asks(self) -> frozenset[Asks]:
+        """What the guests ask for of devices."""
+        return frozenset(kind.asks for kind in self._kinds.values())
+
+    def findings(self, room: Room | None = None) -> Iterator[Finding]:
+        """The guests that few hosts take, those that need the same after one another.
+
+        :param room: which devices are free; None to count no devices
+        """
+        alike = Fleet(hosts=self._hosts).alike
+        for kind in self._kinds.values():
+            yield from self._of_kind(kind, alike, room)
+
+    def _of_kind(
+        self, kind: _Kind, alike: Sequence[Alike], room: Room | None
+    ) -> Iterator[Finding]:
+        accepting: set[Place] = set()
+        full: set[Place] = set()
+        refusing: list[_Verdict] = []
+        for hosts in alike:
+            ruling = self._rule(kind, hosts.host)
+            if not ruling.accepts:
+                refusing.append(_Verdict(hosts, ruling))
+                continue
+            accepting |= hosts.places
+            if room is not None and kind.asks:
+                full |= self._full(kind, hosts, room)
+            # Each of the guests has two others than its own then.
+            if len(accepting) - len(full) > 2:
+                return
+        families = kind.guest.need.families | kind.guest.pins.families
+        nearest: list[_Verdict] | None = None
+        for guest in kind.running:
+            others = accepting - full - {guest.place}
+            if len(others) > 1:
+                continue
+            if nearest is None:
+                nearest = sorted(refusing, key=lambda one: distance(one.ruling.refused))
+            standing = Standing.ONE_LEFT
+            if not others:
+                here = guest.place in accepting
+                standing = Standing.ONLY_HERE if here else Standing.NOWHERE
+            places, reasons = _miss(guest.place, full, nearest)
+            yield Finding(
+                guest=guest,
+                families=families,
+                standing=standing,
+                other=next(iter(others), None),
+                nearest=places,
+                reasons=reasons,
+            )
+
+    def _rule(self, kind: _Kind, host: Host) -> Ruling:
+        return host.rule(kind.guest, self._policies, pci=kind.pci, judge=self._needs.judge)
+
+    def _full(self, kind: _Kind, hosts: Alike, room: Room) -> set[Place]:
+        """Those of hosts that take a guest which have none of these devices free."""
+        full = set()
+        known: dict[frozenset[int], bool] = {}
+        for host in self._at(hosts.places):
+            free = room.free_devices(host, kind.asks)
+            if free is None:
+                continue
+            accepts = frozenset(id(device.accepts) for device in free)
+            if accepts not in known:
+                left = host.with_devices(free)
+                known[accepts] = self._rule(kind, left).accepts
+            if not known[accepts]:
+                full.add(host.place)
+        return full
+
+    def _at(self, places: frozenset[Place]) -> Iterator[Host]:
+        return (host for host in self._hosts if host.place in places)
+
+
+def _miss(
+    place: Place, full: set[Place], refusing: Sequence[_Verdict]
+) -> tuple[tuple[Place, ...], tuple[Reason, ...]]:
+    """The other hosts that come nearest, and what stands against them."""
+    if full - {place}:
+        return tuple(sorted(full - {place})[:_NAMED]), (NO_FREE_DEVICE,)
+    for one in refusing:
+        others = one.alike.places - {place}
+        if others:
+            return tuple(sorted(others)[:_NAMED]), one.ruling.refused
+    return (), ()

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""``nova-devcompat stranded`` on real Nova and Placement."""
+
+import contextlib
+import io
+import json
+
+import fixtures
+
+from nova_devcompat.cli.main import main
+from tests.functional import base
+from tests.functional.devcompat import VGPU, DeviceCompatFleet, gpu
+from tests.functional.test_need_command import controller, nova_devcompat
+
+
+class StrandedTest(DeviceCompatFleet):
+    """Three hosts, of which few take each other's guests."""
+
+    MDEV_TYPES = {"nvidia-12": ()}
+
+    def setUp(self):
+        super().setUp()
+        # Nova is set up here already, by its own fixtures.
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova_devcompat.cli.question.nova", lambda files: contextlib.nullcontext()
+            )
+        )
+        self.start_gpu_hosts(a="1.2", b="1.2", c="1.0")
+
+    def ask(self, *argv, status):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            ended = main(["stranded", *argv, "-f", "json"])
+        self.assertNotIn("Traceback", err.getvalue())
+        self.assertEqual(status, ended, out.getvalue() + err.getvalue())
+        return json.loads(out.getvalue()) if out.getvalue() else err.getvalue()
+
+    def test_it_all(self):
+        self.assertEqual([], self.ask(status=0))
+        server = self.boot("a", VGPU)
+        self.boot("c", VGPU)
+        (row,) = self.ask(status=3)
+        self.assertEqual("one other left", row["standing"])
+        self.assertEqual("upgrade c", row["remedy"])
+        self.assertRegex(row["cause"], r"needs 1\.2, offered 1\.0")
+        self.assertEqual(f"{server['id']} on a", row["instances"])
+        (guest,) = self.ask("--guests", "--host", "a", "--family", "gpu", status=3)
+        self.assertEqual(
+            (server["id"], "a", "b"), (guest["instance"], guest["host"], guest["other"])
+        )
+        for nobody in (("--host", "c"), ("--family", "nic")):
+            self.assertEqual([], self.ask(*nobody, status=0))
+        # The other host takes it indeed, and the third does not.
+        self.assert_stays("a", self.live_migrate(server, "c"), server)
+        self.assert_moved("b", self.live_migrate(server))
+        self.assert_moved("a", self.live_migrate(server))
+
+        # A GPU of this type has room for eight.
+        for _ in range(8):
+            self.boot("b", VGPU)
+        with self.placement_log.during() as calls:
+            rows = {row["instance"]: row for row in self.ask("--guests", "--with-room", status=3)}
+        self.assertEqual("only here", rows[server["id"]]["standing"])
+        self.assertEqual("free a device on b", rows[server["id"]]["remedy"])
+        self.assertEqual(["resources"], [name for call in calls for name in call.query])
+        self.assert_stays("a", self.live_migrate(server), server)
+
+        aggregate = self.api.post_aggregate(
+            {"aggregate": {"name": "rack 1", "availability_zone": None}}
+        )
+        self.api.add_host_to_aggregate(aggregate["id"], "a")
+        (row,) = self.ask("--aggregate", "rack 1", status=3)
+        self.assertEqual("1", row["guests"])
+        self.assertIn("there is no aggregate 'rack'", self.ask("--aggregate", "rack", status=2))
+        self.assertIn("no cell has the host 'x'", self.ask("--host", "x", status=2))
+        self.set_devices("c", gpu("1.2"))
+        self.settle()
+        self.assertEqual([], self.ask(status=0))
+
+
+def test_a_cell_that_is_down(tmp_path):
+    """It is named, the others are answered, and the status tells."""
+    controller(tmp_path)
+    catalog = base.__file__.replace("functional/base.py", "unit/recorded/catalog-1.0.yaml")
+    path = tmp_path / "nova.conf"
+    path.write_text(f"{path.read_text()}\n[devcompat]\ncatalog = {catalog}\n")
+    done = nova_devcompat("stranded", "--config-file", str(path), "-f", "json")
+    assert (done.returncode, json.loads(done.stdout)) == (1, []), done.stderr
+    assert "Cell down is left out, all of it or from here on: " in done.stderr

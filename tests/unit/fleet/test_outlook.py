@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""How many hosts a guest has left, that it is what nova-scheduler's filter leaves, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nova.objects.instance_pci_requests import InstancePCIRequest
+
+from nova_devcompat.compat.ruling import NO_RECORD
+from nova_devcompat.compat.verdict import Actor, Reason
+from nova_devcompat.fleet import census
+from nova_devcompat.fleet.model import Place
+from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Outlook, Standing
+from nova_devcompat.fleet.room import MOST_QUESTIONS, Room, asks_of
+from tests.budget import scaled
+from tests.unit.fleet.test_stranded import (
+    ENFORCE,
+    GUESTS,
+    POLICIES,
+    SAID,
+    by_the_filter,
+    catalog,
+    document,
+    every,
+    fleet,
+    part,
+    running,
+)
+
+
+def outlook(guests, *said, policies=None):
+    found = Outlook(catalog(), policies or every(ENFORCE))
+    cloud = fleet(guests, *said)
+    found.read([*cloud.guests, *cloud.hosts])
+    return found
+
+
+def standings(guests, *said, room=None, policies=None):
+    return list(outlook(guests, *said, policies=policies).findings(room))
+
+
+# --- against nova-scheduler's filter -------------------------------------------------------------
+
+
+@given(st.lists(GUESTS, min_size=1, max_size=4), st.lists(SAID, max_size=4), POLICIES)
+@settings(max_examples=scaled(150))
+def test_those_that_the_filter_leaves(guests, said, policies):
+    named = [dataclasses.replace(one, uuid=str(index)) for index, one in enumerate(guests)]
+    cloud = fleet(named, *said)
+    expected = {}
+    for guest in named:
+        accepting = {
+            host.place
+            for host in cloud.hosts
+            if not by_the_filter(guest, policies, host.said).refused
+        }
+        others = accepting - {guest.place}
+        if len(others) == 1:
+            expected[guest.uuid] = Standing.ONE_LEFT, *others
+        elif not others:
+            here = guest.place in accepting
+            expected[guest.uuid] = (Standing.ONLY_HERE if here else Standing.NOWHERE), None
+    found = standings(named, *said, policies=policies)
+    assert {one.guest.uuid: (one.standing, one.other) for one in found} == expected
+    for one in found:
+        assert one.guest.place not in one.nearest
+        assert bool(one.reasons) is bool(one.nearest)
+
+
+# --- causes --------------------------------------------------------------------------------------
+
+
+def test_the_cause_is_that_of_the_nearest_host():
+    hosts = [document(("gpu", version)) for version in ("1.2", "2.0", "1.0")]
+    (one,) = standings([running(part("gpu", "1.2"))], *hosts)
+    assert (one.standing, one.nearest) == (Standing.ONLY_HERE, (Place("h2", "h2"),))
+    assert census.cause_of(one).startswith("gpu.version: needs 1.2, offered 1.0")
+    assert census.remedy_of(one) == "upgrade h2"
+
+
+def test_guests_of_one_cause_are_one_row():
+    hosts = [document(("gpu", version)) for version in ("1.2", "1.0", "1.2", "1.0")]
+    far = document(("gpu", "1.0"))
+    need = part("gpu", "1.2")
+    guests = [dataclasses.replace(running(need), uuid=f"vm{index}") for index in range(12)]
+    odd = running(record=NO_RECORD)
+    rows = list(census.by_cause(standings([*guests, odd], *hosts)))
+    assert [(row.standing, row.guests) for row in rows] == [
+        ("nowhere", "1"),
+        ("one other left", "12"),
+    ]
+    assert rows[0].remedy == "have the need recorded: need backfill"
+    assert rows[1].instances.endswith("vm9 on h0, and 2 more")
+    by_guest = list(census.by_guest(standings(guests[:1], hosts[0], far)))
+    assert [(row.instance, row.host, row.standing, row.other) for row in by_guest] == [
+        ("vm0", "h0", "only here", "")
+    ]
+    (alone,) = standings(guests[:1], hosts[0])
+    assert (census.cause_of(alone), census.remedy_of(alone)) == (
+        "there is no other host in its cell",
+        "add a host",
+    )
+
+
+def test_which_guests():
+    (one,) = standings([running(part("gpu", "1.2"))], document(("gpu", "1.2")))
+    for wanted, is_in in (
+        (census.Which(), True),
+        (census.Which(hosts=frozenset({"h0"}), family="gpu"), True),
+        (census.Which(hosts=frozenset({"h1"})), False),
+        (census.Which(family="nic"), False),
+    ):
+        assert (one in wanted) is is_in
+    against = Reason(code="x", actor=Actor.HOST, family="nic")
+    assert dataclasses.replace(one, reasons=(against,)) in census.Which(family="nic")
+
+
+# --- free devices --------------------------------------------------------------------------------
+
+VGPU = (("VGPU", 1),)
+
+
+def test_a_fitting_device_must_be_free():
+    here, both, third = (
+        document(("gpu", "1.2")),
+        document(("gpu", "1.0"), ("gpu", "1.2")),
+        document(("gpu", "1.2")),
+    )
+    guest = dataclasses.replace(running(part("gpu", "1.2")), asks=VGPU)
+    assert standings([guest], here, both, third) == []
+
+    def left(*providers):
+        return standings([guest], here, both, third, room=Room({VGPU[0]: frozenset(providers)}))
+
+    # document() calls the providers of all hosts alike: the second GPU of h1 is gpu1.
+    assert left("gpu0", "gpu1") == []
+    (one,) = left("gpu0")
+    assert (one.standing, one.other) == (Standing.ONE_LEFT, Place("h2", "h2"))
+    assert one.reasons == (NO_FREE_DEVICE,)
+    assert census.remedy_of(one) == "free a device on h1"
+    (one,) = left()
+    assert one.standing is Standing.ONLY_HERE
+    # Of a guest that asks placement for no device, none is counted.
+    assert standings([running(part("gpu", "1.2"))], here, both, third, room=Room({})) == []
+
+
+def test_what_guests_ask_for():
+    def request(source, **spec):
+        return types.SimpleNamespace(source=source, spec=[spec])
+
+    port, alias = InstancePCIRequest.NEUTRON_PORT, InstancePCIRequest.FLAVOR_ALIAS
+    requests = types.SimpleNamespace(
+        requests=[
+            request(port, physical_network="x"),
+            request(alias, resource_class="vf"),
+            request(alias, vendor_id="15b3", product_id="101e"),
+        ]
+    )
+    specs = {"resources:VGPU": "2", "resources_a:CUSTOM_X": "1", "resources:VCPU": "4"}
+    ours = (("CUSTOM_X", 1), ("VGPU", 2))
+    assert asks_of(specs, None, pci_in_placement=True) == ours
+    assert asks_of(specs, requests, pci_in_placement=False) == ours
+    assert asks_of(specs, requests, pci_in_placement=True) == tuple(
+        sorted([*ours, ("CUSTOM_VF", 1), ("CUSTOM_PCI_15B3_101E", 1)])
+    )
+    assert asks_of({"resources:VGPU": "many"}, None, pci_in_placement=True) == ()
+
+
+class Answering:
+    """Placement with one GPU free."""
+
+    def __init__(self, answer=frozenset({"gpu0"})):
+        self.asked = []
+        self.answer = answer
+
+    def providers_with_room(self, resource_class, units):
+        self.asked.append((resource_class, units))
+        return self.answer
+
+
+def test_placement_is_asked_once_for_each_kind_of_request():
+    placement = Answering()
+    room = Room.ask(placement, [VGPU, VGPU, (("VGPU", 2), *VGPU), ()])
+    assert placement.asked == [("VGPU", 1), ("VGPU", 2)]
+    assert room is not None
+    assert Room.ask(Answering(None), [VGPU]) is None
+    many = Answering()
+    assert Room.ask(many, [((f"CUSTOM_{n}", 1),) for n in range(MOST_QUESTIONS + 1)]) is None
+    assert many.asked == []
+
+
+@pytest.mark.parametrize("asks", [VGPU, ()])
+def test_nothing_is_known_of_devices_of_a_silent_host(asks):
+    guest = dataclasses.replace(running(part("gpu", "1.2")), asks=asks)
+    cloud = fleet([guest], document(("gpu", "1.2")))
+    silent = dataclasses.replace(cloud.hosts[0], said=Reason(code="x", actor=Actor.HOST))
+    assert Room({}).free_devices(silent, asks) is None
