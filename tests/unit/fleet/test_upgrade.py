@@ -142,7 +142,7 @@ def test_all_is_well(capsys):
     assert checks(cloud).check() is Code.SUCCESS
     assert cloud.asked == 1
     out = capsys.readouterr().out
-    assert out.count("Result: Success") == len(upgrade.UpgradeChecks._upgrade_checks) == 10
+    assert out.count("Result: Success") == len(upgrade.UpgradeChecks._upgrade_checks) == 11
 
 
 def test_shim(monkeypatch):
