@@ -9,7 +9,7 @@ from nova_devcompat.compat import judging
 from nova_devcompat.compat.accepts import Accepts, AcceptSet
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.judging import no_offer
-from nova_devcompat.compat.kinds import Semver, Superset
+from nova_devcompat.compat.kinds import Floor, Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy, Ruling
 from nova_devcompat.compat.ruling import Guest, required_atoms
@@ -340,3 +340,26 @@ def test_of_placement_only_what_is_enforced_is_asked(mode):
     policy = Policy(attributes=(("caps", mode),))
     asked = {atom.attribute for atom in required_atoms(Guest(record=need), Policies(policy))}
     assert asked == {"fw"}
+
+
+# --- rules that hold for devices of any family --------------------------------------------------
+
+
+def test_implied_rules():
+    """Only what is known to fail is said, of the guest's own device as of another."""
+    family = Family(
+        name="vf",
+        rules={"fw": Semver()},
+        implied={"migratable": Floor(at="1"), "other": Floor(at="1")},
+    )
+    met, unmet = {"fw": "2.4", "migratable": "1"}, {"fw": "2.4", "migratable": "0"}
+    assert family.fails(met) == family.fails({"migratable": "?"}) == {}
+    assert set(family.fails(unmet)) == {"migratable"}
+    stuck, free = family.offer(unmet).freeze(), family.offer(met).freeze()
+    assert family.offer(met).judge(free).outcome is Outcome.ACCEPT
+    for offer, need, code in (
+        (family.offer(met), stuck, Code.UNMET),
+        (family.offer(unmet), free, Code.BELOW_FLOOR),
+    ):
+        verdict = offer.judge(need)
+        assert (verdict.outcome, verdict.reasons[0].code) == (Outcome.REJECT, code)

@@ -295,3 +295,14 @@ def test_a_thousand_entries_are_compared_once():
         assert family.offer(facts("1001.0")).accept_set(ATOMS) == first
     again = (time.process_time() - began) / 10
     assert again < max(took / 5, 0.01)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    """And right, whatever was forgotten."""
+    monkeypatch.setattr("nova_devcompat.compat.knownbad._MOST_REMEMBERED", 2)
+    family = with_entries(known_bad())
+    for fw in (*VERSIONS, *VERSIONS):
+        found = family.offer(facts(fw)).accept_set(ATOMS).judge(need_of("1.2"))
+        again = with_entries(known_bad()).offer(facts(fw)).accept_set(ATOMS)
+        assert found == again.judge(need_of("1.2"))
+    assert len(family.known_bad._known) <= 2

@@ -5,7 +5,7 @@
 
 import pytest
 
-from nova_devcompat.compat.policy import Mode, OnUnknown, Policy, Ruling
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy, Ruling, unlike
 from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason, Verdict
 
 LACK = Reason(code=Code.TOO_OLD, actor=Actor.HOST, family="f", attribute="a")
@@ -203,3 +203,46 @@ def test_ruling_by_attribute(policy, verdict, refused, reported):
     assert policy.objection(verdict) == (2 if refused else int(bool(reported)))
     assert policy.refuses(verdict) is bool(refused or reported)
     assert policy.rule(ACCEPT) == Ruling()
+
+
+# --- what processes make of verdicts ------------------------------------------------------------
+
+
+def test_what_a_policy_makes_of_single_attributes():
+    policy = Policy(
+        attributes=(("a", Mode.REPORT),),
+        unknowns=(("b", OnUnknown.ACCEPT),),
+        unasked=frozenset("c"),
+    )
+    assert policy.tells_apart and not Policy().tells_apart
+    assert [name for name in "abcd" if policy.asks_of(name)] == ["d"]
+    assert policy.as_enforced().mode_of("a") is Mode.ENFORCE
+
+
+def test_policies_as_texts():
+    policies = Policies(
+        Policy(),
+        {
+            "gpu": Policy(mode=Mode.REPORT),
+            "nic": Policy(
+                attributes=(("fw", Mode.REPORT),), unknowns=(("psid", OnUnknown.ACCEPT),)
+            ),
+        },
+        {"qemu": Policy()},
+    )
+    told = policies.told
+    assert told == {
+        "": "enforce reject",
+        "gpu": "report reject",
+        "nic.fw": "report reject",
+        "nic.psid": "enforce accept",
+    }
+    assert unlike(told, told) == {}
+    assert unlike(told, {"": "enforce reject", "nic": "report reject"}) == {
+        "gpu": ("report reject", "enforce reject"),
+        "nic": ("enforce reject", "report reject"),
+        "nic.psid": ("enforce accept", "report reject"),
+    }
+    enforced = policies.as_enforced()
+    assert {enforced(name).mode for name in ("gpu", "nic", "qemu", "none")} == {Mode.ENFORCE}
+    assert (enforced.of_devices, enforced.of_hosts) == (policies.of_devices, policies.of_hosts)
