@@ -108,6 +108,27 @@ Related options:
 """,
     ),
     cfg.StrOpt(
+        "accepted_risks",
+        default="/etc/nova/devcompat-risks.yaml",
+        help="""
+The risks that are accepted for hosts, as ``nova-devcompat risk accept --host`` writes them. Give
+it to nova-scheduler and to the hosts that it names; it need not be there. Those of guests are kept
+with the guests.
+
+Possible values:
+
+* the path of a file. It is read again when it changes; one that is wrong lets nothing pass
+""",
+    ),
+    cfg.IntOpt(
+        "accepted_risk_days",
+        default=90,
+        min=1,
+        help="""
+For how long ``nova-devcompat risk accept`` accepts a risk, at most.
+""",
+    ),
+    cfg.StrOpt(
         "inventory",
         default="/etc/nova/devcompat-inventory.yaml",
         help="""

@@ -87,9 +87,9 @@ def overriding(catalog: Catalog) -> list[str]:
 def log(catalog: Catalog, default: Policy, moment: Moment) -> None:
     """Say in the log of a service what is in force."""
     for line in told(catalog, default, moment):
-        LOG.info("In force: %s", line)
+        LOG.info("In force now: %s", line)
     for line in overriding(catalog):
-        LOG.warning("%s", line)
+        LOG.warning("Overridden as a whole: %s", line)
 
 
 def _policy(

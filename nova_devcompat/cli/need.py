@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nova_devcompat.stores.cells import Cells
 
 
-class _OnController(Command):
+class OnController(Command):
     """A command that asks Nova's databases.
 
     Nova is imported when such a command runs: the others, and --help, need none.
@@ -47,7 +47,7 @@ class _OnController(Command):
             return status or int(self.cells.incomplete)
 
 
-class _WithCatalog(_OnController):
+class _WithCatalog(OnController):
     """A command that reads values by the catalog's rules."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -68,7 +68,7 @@ class _WithCatalog(_OnController):
         return controller.catalog_of(parsed_args.catalog)
 
 
-class NeedList(_OnController, FastLister):
+class NeedList(OnController, FastLister):
     """List what instances need: a row for each assigned device of a family.
 
     Deleted instances are not listed. Cells that do not answer are named on standard error, and the
@@ -118,7 +118,7 @@ class NeedList(_OnController, FastLister):
         )
 
 
-class NeedShow(_OnController, SafeShowOne):
+class NeedShow(OnController, SafeShowOne):
     """Show what one instance needs, and what its own host makes of that now.
 
     The verdict is that of the host the instance is on: after an upgrade in place it tells whether
@@ -176,7 +176,7 @@ class NeedSet(_WithCatalog, FastLister):
         )
 
 
-class NeedClear(_OnController, FastLister):
+class NeedClear(OnController, FastLister):
     """Drop the record of an instance, and print the entries of system_metadata that it was.
 
     Without a record the guest's need is not known, which on_unknown decides.

@@ -11,12 +11,12 @@ but by what the host did not know yet.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from nova_devcompat.compat.kinds.floor import MET, UNMET, Floor
-from nova_devcompat.compat.knownbad import NONE_BAD, Bads
+from nova_devcompat.compat.knownbad import NONE_BAD, Bad, Bads
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
@@ -89,25 +89,6 @@ class Accepts:
             and all(needed.isdisjoint(values) for values in named)
             and not any(map(self.bad.match, needed))
         )
-
-    def why_rejected(self, value: str) -> tuple[str, Actor, str] | None:
-        """Why a value is not met: code, actor and detail; None where it may be."""
-        bad = self.bad.match(value)
-        if value in self.rejected:
-            code, actor = self.rejected[value]
-            named = code == Code.KNOWN_BAD and bad is not None
-            return code, actor, bad[0].detail if named and bad else ""
-        if self.open_world and not self.unknown and bad is not None and bad[1]:
-            return Code.KNOWN_BAD, Actor.HOST, bad[0].detail
-        return None
-
-    def why_doubtful(self, value: str) -> str:
-        """The entry that may be about a value, '' for none."""
-        code, _ = self.doubtful.get(value, ("", None))
-        if code != Code.KNOWN_BAD and not self.open_world:
-            return ""
-        bad = self.bad.match(value)
-        return "" if bad is None else bad[0].detail
 
     def within(self, values: frozenset[str]) -> Accepts:
         """The same as if no other values had been evaluated; what a guest needs of the device is
@@ -282,16 +263,22 @@ class AcceptSet:
             return Verdict.unknown(
                 self._reason(code, Actor.OPERATOR, attribute, needed=text, detail=detail)
             )
-        refusals: dict[tuple[str, Actor, str], list[str]] = {}
+        if accepts.bad:
+            # What the rule says is there beside what is known, whichever of them is let pass.
+            by_rule = self._by_rule(attribute, accepts.by_rule, needed)
+            return Verdict.all_of([*self._known_bad(attribute, accepts, needed), by_rule])
+        return self._by_rule(attribute, accepts, needed)
+
+    def _by_rule(self, attribute: str, accepts: Accepts, needed: frozenset[str]) -> Verdict:
+        refusals: dict[tuple[str, Actor], list[str]] = {}
         for value in needed:
-            why = accepts.why_rejected(value)
-            if why is not None:
-                refusals.setdefault(why, []).append(value)
+            if value in accepts.rejected:
+                refusals.setdefault(accepts.rejected[value], []).append(value)
         if refusals:
             return Verdict.reject(
                 *[
-                    self._reason(code, actor, attribute, needed=_listed(values), detail=detail)
-                    for (code, actor, detail), values in sorted(refusals.items())
+                    self._reason(code, actor, attribute, needed=_listed(values))
+                    for (code, actor), values in sorted(refusals.items())
                 ]
             )
         if accepts.meets(needed):
@@ -306,24 +293,38 @@ class AcceptSet:
             return Verdict.reject(self._reason(Code.BELOW_FLOOR, Actor.HOST, attribute, MET))
         return Verdict.unknown(self._reason(Code.NEED_MISSING, Actor.OPERATOR, attribute))
 
+    def _known_bad(
+        self, attribute: str, accepts: Accepts, needed: frozenset[str]
+    ) -> Iterator[Verdict]:
+        """A verdict for each entry that is about one of some values, or may be."""
+        for bad in accepts.bad.entries:
+            matches = {value: bad.matches(value) for value in sorted(needed)}
+            sure = [value for value, match in matches.items() if match and bad.certain]
+            if sure:
+                yield Verdict.reject(self._bad_reason(attribute, bad, sure, bad.detail))
+                continue
+            maybe = [value for value, match in matches.items() if match is not False]
+            if maybe:
+                detail = f"or may not be, which cannot be told here: {bad.detail}"
+                yield Verdict.unknown(self._bad_reason(attribute, bad, maybe, detail))
+
+    def _bad_reason(self, attribute: str, bad: Bad, values: Iterable[str], detail: str) -> Reason:
+        reason = self._reason(
+            Code.KNOWN_BAD, Actor.HOST, attribute, needed=_listed(values), detail=detail
+        )
+        return dataclasses.replace(reason, risk=bad.name)
+
     def _doubt(self, attribute: str, accepts: Accepts, missing: frozenset[str]) -> Verdict:
         """The verdict on values of which it is not known whether they are met."""
         doubtful = sorted(missing & accepts.doubtful.keys())
         unreadable = missing & accepts.unreadable
-        detail = ""
-        bad = {value: why for value in missing if (why := accepts.why_doubtful(value))}
-        if bad:
-            code, actor, missing = Code.KNOWN_BAD, Actor.HOST, frozenset(bad)
-            detail = f"or may not be, which cannot be told here: {min(bad.values())}"
-        elif doubtful:
+        if doubtful:
             (code, actor), missing = accepts.doubtful[doubtful[0]], frozenset(doubtful)
         elif unreadable:
             code, actor, missing = Code.NEED_UNREADABLE, Actor.OPERATOR, unreadable
         else:
             code, actor = Code.NOT_EVALUATED, Actor.HOST
-        return Verdict.unknown(
-            self._reason(code, actor, attribute, needed=_listed(missing), detail=detail)
-        )
+        return Verdict.unknown(self._reason(code, actor, attribute, needed=_listed(missing)))
 
     def _reason(
         self, code: str, actor: Actor, attribute: str, needed: str = "", detail: str = ""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin
+from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.verdict import Actor, Code, Reason
 
 _NOTHING = Need()
@@ -67,6 +68,7 @@ class Guest:
         says nothing is UNKNOWN; otherwise its devices are initialised anew, and only pins count
     :param assigned: whether it has assigned devices, or may have; of a guest that runs on, devices
         that stay
+    :param risks: accepted ones that hold now, of the guest or of the host that is asked
     """
 
     record: Need | Doubt = _NOTHING
@@ -74,6 +76,7 @@ class Guest:
     bad_pins: tuple[Doubt, ...] = ()
     keeps_devices: bool = True
     assigned: bool = True
+    risks: tuple[Risk, ...] = ()
 
     @property
     def need(self) -> Need:

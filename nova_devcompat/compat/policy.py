@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from nova_devcompat.compat.risks import Risk, waive
 from nova_devcompat.compat.verdict import Outcome, Reason, Verdict
 
 
@@ -145,22 +146,33 @@ class Ruling:
 
     :param refused: reasons that speak against the host and are acted on
     :param reported: reasons that speak against it and are only reported
+    :param waived: reasons that do not count because of an accepted risk, each with that
     """
 
     refused: tuple[Reason, ...] = ()
     reported: tuple[Reason, ...] = ()
+    waived: tuple[tuple[Reason, Risk], ...] = ()
 
     @classmethod
-    def of(cls, verdicts: Iterable[tuple[Policy, Verdict]]) -> Ruling:
-        """The ruling on verdicts, each with the policy that applies to it."""
+    def of(cls, verdicts: Iterable[tuple[Policy, Verdict]], risks: Sequence[Risk] = ()) -> Ruling:
+        """The ruling on verdicts, each with the policy that applies to it.
+
+        :param risks: accepted ones that hold now
+        """
         refused: dict[Reason, None] = {}
         reported: dict[Reason, None] = {}
+        waived: dict[Reason, Risk] = {}
         for policy, verdict in verdicts:
-            if verdict.reasons:
-                ruling = policy.rule(verdict)
-                refused.update(dict.fromkeys(ruling.refused))
-                reported.update(dict.fromkeys(ruling.reported))
-        return cls(refused=tuple(refused), reported=tuple(reported))
+            if not verdict.reasons:
+                continue
+            left = verdict
+            if risks and policy.refuses(verdict):
+                left, passed = waive(verdict, risks)
+                waived.update(passed)
+            ruling = policy.rule(left)
+            refused.update(dict.fromkeys(ruling.refused))
+            reported.update(dict.fromkeys(ruling.reported))
+        return cls(refused=tuple(refused), reported=tuple(reported), waived=tuple(waived.items()))
 
     @property
     def accepts(self) -> bool:

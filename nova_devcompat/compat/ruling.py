@@ -38,6 +38,7 @@ from nova_devcompat.compat.guest import (
 )
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import OnUnknown, Policies, Policy, Ruling
+from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Reason, Verdict
 
@@ -78,7 +79,7 @@ def rule(
 
     :param judge: what holds a need against an accept-set
     """
-    return Ruling.of(verdicts(guest, given, policies, judge))
+    return Ruling.of(verdicts(guest, given, policies, judge), guest.risks)
 
 
 def verdicts(
@@ -114,16 +115,25 @@ def judge_part(
     return judging.judge_each([need], [device.judge for device in devices], _STRICT)[0]
 
 
-def required_atoms(guest: Guest, policies: Policies) -> frozenset[Atom]:
+def required_atoms(
+    guest: Guest, policies: Policies, risks: Sequence[Risk] = ()
+) -> frozenset[Atom]:
     """The atoms that a host must accept for the guest to have a chance: what placement is asked.
 
-    None of a family or attribute whose policy leaves the decision to the filter.
+    None of a family or attribute whose policy leaves the decision to the filter, nor of one of
+    which a risk is accepted.
+
+    :param risks: accepted ones of hosts, which may be those that are found
     """
+    waived = {risk.family for risk in (*guest.risks, *risks)}
     needed = frozenset(
         atom
         for part in guest.need.devices
         for atom in part.atoms
-        if policies(part.family).asks_of(atom.attribute)
+        if (policy := policies(part.family)).asks_of(atom.attribute)
+        and part.family not in waived
+        # '' stands for entries of known-bad lists.
+        and ("" not in waived or atom.attribute not in policy.known_bad)
     )
     pinned = frozenset(
         atom

@@ -144,6 +144,7 @@ class Reason:
     :param needed: what the guest needs, as text, '' where that is not known
     :param offered: what the device offers, as text, '' where that is not known
     :param detail: what else helps, such as the text that could not be read
+    :param risk: the name by which it can be accepted as a risk, '' for none
     """
 
     code: str
@@ -154,6 +155,7 @@ class Reason:
     needed: str = ""
     offered: str = ""
     detail: str = ""
+    risk: str = ""
 
     @property
     def subject(self) -> str:

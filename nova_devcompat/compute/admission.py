@@ -313,7 +313,12 @@ class Admission(Shared):
             devices = self._devcompat_host.devices(nodename)
             policies = self._devcompat_host.policies(devices.catalog)
             pins, bad = devices.catalog.read_pins(specs)
-            guest = dataclasses.replace(guest, pins=pins, bad_pins=tuple(map(doubt_of_pin, bad)))
+            guest = dataclasses.replace(
+                guest,
+                pins=pins,
+                bad_pins=tuple(map(doubt_of_pin, bad)),
+                risks=(*guest.risks, *self._devcompat_host.risks()),
+            )
             would_get = given(guest, devices)
         except Exception as error:
             LOG.exception("What the instance is given could not be told", instance=instance)
@@ -325,6 +330,7 @@ class Admission(Shared):
         if ruling.reported:
             self._devcompat_reports.add(context, instance, ruling.reported)
         if ruling.accepts:
+            refusals.tell_waived(context, instance, ruling, self._devcompat_host.name)
             return
         reasons = list(map(str, ruling.refused))
 

@@ -18,12 +18,14 @@ from nova_devcompat import conf as devcompat_conf
 from nova_devcompat.catalog import stages
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.policy import Policies
+from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compute.publish import Publisher
 from nova_devcompat.host.devices import HostDevice, HostDevices
 from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.stores.assigned import Assigned, Behind, from_instance
 from nova_devcompat.stores.placement import Placement, PlacementError
 from nova_devcompat.stores.provided import Provided
+from nova_devcompat.stores.risks import HostRisks
 
 CONF = nova.conf.CONF
 
@@ -40,6 +42,7 @@ class ThisHost:
         self.name: str = CONF.host
         self._lock = threading.Lock()
         self._publisher: Publisher | None = None
+        self._risks = HostRisks(CONF.devcompat.accepted_risks)
 
     @property
     def publisher(self) -> Publisher:
@@ -117,6 +120,10 @@ class ThisHost:
         """
         catalog = catalog or self.inventory.catalog
         return catalog.policies(devcompat_conf.default_policy(CONF), stages.now())
+
+    def risks(self) -> tuple[Risk, ...]:
+        """The risks that are accepted for this host and hold now."""
+        return self._risks.holding().get(self.name, ())
 
     def parent_of(self, context: Any, nodename: str, address: str) -> str | None:
         """The physical function of a PCI address, None where Nova knows none."""

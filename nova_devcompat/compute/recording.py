@@ -9,11 +9,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from nova import exception
+from nova import exception, objects
 from nova.compute import task_states
 
 from nova_devcompat.compute import admit, hooks
 from nova_devcompat.compute.shared import Shared, never_failing
+from nova_devcompat.stores import risks
 from nova_devcompat.stores.instances import RUNNING
 
 
@@ -168,3 +169,10 @@ class Recording(Shared):
                 self._devcompat_usage.forget(instance.uuid)
                 self._devcompat_adoption.look_again(instance.uuid)
                 self._devcompat_guests.arrived(context, instance, self._nodename())
+            with never_failing("end the risks of the move", instance=instance):
+                risks.end_moves(
+                    lambda: objects.Instance.get_by_uuid(
+                        context, instance.uuid, expected_attrs=["system_metadata"]
+                    ),
+                    self._devcompat_host.name,
+                )

@@ -12,11 +12,33 @@ from nova import exception
 from oslo_log import log as logging
 
 from nova_devcompat.compat import words
+from nova_devcompat.compat.policy import Ruling
+from nova_devcompat.stores import events
 
 LOG = logging.getLogger(__name__)
 
 #: Logs why an instance is refused, has whoever else should know told, and raises what Nova wants.
 Refuse = Callable[[Any, str, Callable[[], None]], NoReturn]
+
+
+def tell_waived(context: Any, instance: Any, ruling: Ruling, host: str) -> None:
+    """Say what was let pass because of accepted risks, if anything was.
+
+    :param host: this one
+    """
+    if not ruling.waived:
+        return
+    lines = [f"{reason.of(host)}: {risk}" for reason, risk in ruling.waived]
+    LOG.info("Let pass because of accepted risks: %s", "; ".join(lines), instance=instance)
+    events.add(
+        context,
+        instance.uuid,
+        events.RISK,
+        summary=f"let pass on {host} because of accepted risks",
+        lines=lines,
+        host=host,
+        result="Success",
+    )
 
 
 def refuse_migration(instance: Any, reasons: str, tell: Callable[[], None]) -> NoReturn:

@@ -193,6 +193,7 @@ def guest_of(instance: Any) -> RunningGuest:
             instance.pci_requests,
             pci_in_placement=CONF.filter_scheduler.pci_in_placement,
         ),
+        risks=guest.risks,
     )
 
 

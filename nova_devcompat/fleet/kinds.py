@@ -46,6 +46,7 @@ class Needs:
             pins=pins,
             bad_pins=bad_pins,
             assigned=running.assigned,
+            risks=running.risks,
         )
 
     def _pins_of(self, specs: tuple[tuple[str, str], ...]) -> tuple[Need, tuple[Doubt, ...]]:

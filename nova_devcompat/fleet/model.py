@@ -17,6 +17,7 @@ from typing import NamedTuple
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Ruling
+from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import Doubt, Given, Guest, JudgeBy, any_of, judge_part, rule
 from nova_devcompat.compat.verdict import Reason, Verdict
 from nova_devcompat.stores.provided import Provided
@@ -203,6 +204,7 @@ class RunningGuest:
     :param assigned: whether it has assigned devices, or may have
     :param pci: whether it asks for devices that placement need not know
     :param asks: units of devices by resource class that it asks placement for, sorted
+    :param risks: accepted ones of it that hold now
     """
 
     uuid: str
@@ -212,6 +214,7 @@ class RunningGuest:
     assigned: bool = True
     pci: bool = False
     asks: tuple[tuple[str, int], ...] = ()
+    risks: tuple[Risk, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.uuid} on {self.place.host}"

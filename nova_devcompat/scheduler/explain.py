@@ -200,6 +200,31 @@ def reported(looked_up: Lookup, refusals: Refusals, hosts: int, so_far: int) -> 
     )
 
 
+def waived(context: Any, looked_up: Lookup, host: Any, ruling: Ruling) -> None:
+    """Say that a host is left because of accepted risks: in the log now, to the action later.
+
+    :param context: of the request
+    :param host: whatever has ``host`` and ``nodename``
+    """
+    name = name_of(host)
+    lines = [f"{line(reason.of(name))}: {line(risk)}" for reason, risk in ruling.waived]
+    LOG.info(
+        "%(host)s is left for instance %(uuid)s because of accepted risks: %(lines)s",
+        {"host": name, "uuid": looked_up.instance_uuid, "lines": "; ".join(lines)},
+    )
+    add = functools.partial(
+        events.add_in_cell,
+        context,
+        looked_up.instance_uuid,
+        events.RISK,
+        summary=f"{name} is left because of accepted risks",
+        lines=lines,
+        host=CONF.host,
+        result="Success",
+    )
+    later(context, looked_up, add, costs=False)
+
+
 def doubts(looked_up: Lookup, *, left: int, of: int) -> None:
     """Say what is not known of a guest that should be, and what followed.
 

@@ -64,24 +64,32 @@ class DeviceCompatFilter(filters.BaseHostFilter):
         # of a text of that length.
         goes: dict[str, tuple[Callable[[Any], None], int]] = {}
         head = wire.HEAD
+        risks = self._state.host_risks()
         for host, text in zip(hosts, state.texts_of(hosts), strict=True):
             try:
                 to, size = goes[text[head]]
-                if len(text) == size:
+                # One of which a risk is accepted is judged by itself.
+                if len(text) == size and not (risks and host.host in risks):
                     to(host)
                     continue
             except (KeyError, TypeError):
                 pass
-            judged = self._state.judge_host(request, host)
+            asked = request
+            if risks and host.host in risks:
+                asked = self._state.request(looked_up, risks[host.host])
+            judged = self._state.judge_host(asked, host)
             if judged is ACCEPTED or judged.candidates == []:
                 to = left.append if judged is ACCEPTED else rejected.append
                 to(host)
                 # Not where it was judged by something else: a document that cannot be read may
                 # begin as those of other hosts do.
                 shape = text[wire.SHAPE] if isinstance(text, str) else ""
-                if request.settled.get(shape) is judged and wire.says_its_length(text):
+                settled = asked is request and request.settled.get(shape) is judged
+                if settled and wire.says_its_length(text):
                     goes[text[head]] = to, len(text)
                 continue
+            if judged.waived is not None:
+                explain.waived(context, looked_up, host, judged.waived)
             if judged.ruling.reported:
                 catalog = self._state.other_catalog(host.stats)
                 reported.add(host, judged.ruling.reported, catalog)

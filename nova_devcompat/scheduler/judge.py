@@ -50,10 +50,12 @@ class Judged:
 
     :param candidates: the allocation candidates that are left, None where all are
     :param ruling: why the host, or the first candidate that was dropped, was refused or would be
+    :param waived: the ruling on a candidate that is left because of accepted risks; None for none
     """
 
     candidates: list[Candidate] | None
     ruling: Ruling
+    waived: Ruling | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ class RequestJudge:
         extras = self._strangers(candidates[0], None) if candidates else ()
         given = Given(silent=reason, extras=extras)
         ruling = rule(self._guest, given, self._policies)
-        return Judged(None if ruling.accepts else [], ruling)
+        waived = ruling if ruling.accepts and ruling.waived else None
+        return Judged(None if ruling.accepts else [], ruling, waived)
 
     def judge(self, document: wire.HostDocument, candidates: Sequence[Candidate]) -> Judged:
         """What a host's document says of its candidates.
@@ -307,7 +310,7 @@ def _takes_unnamed(document: wire.HostDocument, candidate: Candidate) -> bool:
 def _judged(candidates: Sequence[Candidate], rulings: Sequence[Ruling]) -> Judged:
     """What is left of candidates, and the first ruling against one."""
     # A plain loop: done for each host, generators would take twice as long.
-    against = reported = None
+    against = reported = waived = None
     left = []
     for index, ruling in enumerate(rulings):
         if ruling.refused:
@@ -316,9 +319,12 @@ def _judged(candidates: Sequence[Candidate], rulings: Sequence[Ruling]) -> Judge
             left.append(candidates[index])
         if ruling.reported and reported is None:
             reported = ruling
+        if ruling.waived and waived is None and not ruling.refused:
+            waived = ruling
     if against is not None:
-        return Judged(left, against)
-    return ACCEPTED if reported is None else Judged(None, reported)
+        return Judged(left, against, waived)
+    told = reported or waived
+    return ACCEPTED if told is None else Judged(None, told, waived)
 
 
 def _allocated(resource_class: str, candidate: Candidate) -> list[str]:

@@ -89,7 +89,9 @@ class Prefilter:
     def names(self, looked_up: lookup.Lookup) -> frozenset[str]:
         """The traits to ask for, as many as fit; which they are does not depend on the request."""
         names = {}
-        for atom in required_atoms(looked_up.guest, self._state.policies()):
+        # A host of which a risk is accepted may be one that has no trait.
+        of_hosts = [one for risks in self._state.host_risks().values() for one in risks]
+        for atom in required_atoms(looked_up.guest, self._state.policies(), of_hosts):
             try:
                 names[atom] = traits.encode(atom)
             except traits.TraitTooLong as error:

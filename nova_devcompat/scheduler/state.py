@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,12 +20,14 @@ from nova_devcompat.catalog import stages
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.policy import Policies
+from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.scheduler import lookup
 from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
 from nova_devcompat.service import catalog_keeper, problem_at_start
 from nova_devcompat.stores.published import published
+from nova_devcompat.stores.risks import HostRisks
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -58,6 +61,11 @@ class SchedulerState:
             LOG.critical("nova-devcompat: %s", problem)
             sys.exit(1)
         self._reader = wire.StatsReader()
+        self._host_risks = HostRisks(CONF.devcompat.accepted_risks)
+
+    def host_risks(self) -> Mapping[str, tuple[Risk, ...]]:
+        """The accepted risks of hosts that hold now, by host; mostly none."""
+        return self._host_risks.holding()
 
     def policies(self) -> Policies:
         """The policies of all families, as they are now."""
@@ -114,9 +122,15 @@ class SchedulerState:
     def _has_host_families(self) -> bool:
         return self._keeper.current().has_host_families
 
-    def request(self, found: lookup.Lookup) -> RequestJudge:
-        """A judge for one request."""
-        return RequestJudge(found.guest, self.policies(), pci=found.pci)
+    def request(self, found: lookup.Lookup, risks: Sequence[Risk] = ()) -> RequestJudge:
+        """A judge for one request.
+
+        :param risks: accepted ones of the only host that it is asked about
+        """
+        guest = found.guest
+        if risks:
+            guest = dataclasses.replace(guest, risks=(*guest.risks, *risks))
+        return RequestJudge(guest, self.policies(), pci=found.pci)
 
 
 _shared: tuple[tuple[tuple[str, ...], ...], SchedulerState] | None = None

@@ -27,6 +27,8 @@ LOG = logging.getLogger(__name__)
 
 #: A host refused an instance.
 REFUSED = "devcompat_refused"
+#: Something was let pass because of an accepted risk.
+RISK = "devcompat_risk"
 #: No host was left for an instance.
 NO_HOST = "devcompat_no_host"
 
@@ -44,8 +46,9 @@ def add(
     summary: str,
     lines: Iterable[str],
     host: str,
+    result: str = "Error",
 ) -> None:
-    """Add a failed event to the action that the request of a context is. Never raises.
+    """Add a finished event to the action that the request of a context is. Never raises.
 
     Nothing is added where there is no such action.
 
@@ -54,6 +57,7 @@ def add(
     :param summary: its ``details``, of which 255 characters are kept
     :param lines: its ``traceback``, of which 16,000 characters are kept
     :param host: the host that says so, as Nova calls it; the API shows no event without one
+    :param result: ``Error``, or ``Success`` where nothing failed
     """
     now = timeutils.utcnow()
     try:
@@ -62,7 +66,7 @@ def add(
             event=event,
             start_time=now,
             finish_time=now,
-            result="Error",
+            result=result,
             details=_cut(_plain(summary), _DETAILS),
             traceback=_cut("\n".join(map(_plain, lines)), _TRACEBACK),
             host=host,

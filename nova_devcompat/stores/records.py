@@ -15,7 +15,7 @@ from nova_devcompat.compat.need import InMigration, Need
 from nova_devcompat.compat.record import Incarnation, Record
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt, Guest
 from nova_devcompat.compat.verdict import Actor, Code, Reason
-from nova_devcompat.stores import ports
+from nova_devcompat.stores import ports, risks
 from nova_devcompat.wire import checks
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def moving_guest(instance: Instance, *, assigned: bool) -> Guest:
     """
     record = read(instance)
     recorded = isinstance(record, Need) and bool(record.required.assigned)
-    return Guest(record=record, assigned=assigned or recorded)
+    return Guest(record=record, assigned=assigned or recorded, risks=risks.of_instance(instance))
 
 
 def needs_nothing(guest: Guest) -> bool:

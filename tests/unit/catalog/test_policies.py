@@ -249,4 +249,4 @@ def test_services_log_it_whenever_they_read_it(load, tmp_path, caplog):
     inforce.log(load(OWN.replace("nic:\n", "mlx5_vf:\n"), pack=["mlx5_vf"]), Policy(), NOW)
     told = [(one.levelname, one.getMessage()) for one in caplog.records]
     assert [level for level, _ in told] == ["INFO", "INFO", "WARNING"]
-    assert told[0][1].startswith("In force: gpu: enforce today, on_unknown reject; from ")
+    assert told[0][1].startswith("In force now: gpu: enforce today, on_unknown reject; from ")

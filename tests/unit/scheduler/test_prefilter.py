@@ -37,6 +37,9 @@ class _State(SchedulerState):
     def policies(self):
         return Policies(Policy())
 
+    def host_risks(self):
+        return {}
+
 
 def asked_for(state, *needs):
     """The atoms that placement is asked for."""

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Accepted risks: those that are kept with an instance, and those of hosts, in a file."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from nova_devcompat.compat.risks import Risk
+from nova_devcompat.kit.document import META_SCHEMA, Schema
+from nova_devcompat.kit.keeper import Keeper
+from nova_devcompat.kit.problems import DocumentError
+from nova_devcompat.kit.section import Section, read_sections
+from nova_devcompat.kit.yamlfile import read
+from nova_devcompat.wire.risks import (
+    RISK_PREFIX,
+    AcceptedRisk,
+    dump_risk,
+    holding,
+    load_risks,
+)
+
+LOG = logging.getLogger(__name__)
+
+VERSIONS = ("1.0",)
+
+_TEXT = {"type": "string", "minLength": 1}
+_SCHEMA = Schema(
+    {
+        "type": "object",
+        "required": ["meta", "risks"],
+        "additionalProperties": False,
+        "properties": {
+            "meta": META_SCHEMA,
+            "risks": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["name", "host", "until", "who", "reason", "accepted"],
+                    "additionalProperties": False,
+                    "properties": dict.fromkeys(
+                        ("name", "host", "until", "who", "reason", "accepted"), _TEXT
+                    ),
+                },
+            },
+        },
+    }
+)
+
+_TRIES = 3
+
+
+class NotKept(Exception):
+    """What was saved was not there afterwards, time and again."""
+
+
+def now() -> datetime.datetime:
+    """The time it is, in UTC."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+# --- of instances --------------------------------------------------------------------------------
+
+
+def of_instance(instance: Any) -> tuple[Risk, ...]:
+    """The risks that are accepted for an instance and hold now, where it is now."""
+    return holding(load_risks(instance.system_metadata), now(), instance.host or "")
+
+
+def write(read_instance: Callable[[], Any], risk: AcceptedRisk) -> None:
+    """Keep a risk with an instance.
+
+    :param read_instance: reads it from the database, with its system_metadata
+    :raises RiskTooLong: it does not fit
+    :raises NotKept: somebody else writes the metadata all the time
+    """
+    key, text = dump_risk(risk)
+    _set(read_instance, key, text)
+
+
+def remove(read_instance: Callable[[], Any], name: str) -> bool:
+    """Take a risk away from an instance.
+
+    :returns: whether there was one of that name
+    :raises NotKept: see :func:`write`
+    """
+    return _set(read_instance, f"{RISK_PREFIX}{name}", None)
+
+
+def end_moves(read_instance: Callable[[], Any], host: str) -> None:
+    """Take away the risks that were for the move that has brought an instance to a host.
+
+    :raises NotKept: see :func:`write`
+    """
+    for risk in load_risks(read_instance().system_metadata):
+        if risk.host and risk.host != host:
+            remove(read_instance, risk.name)
+            LOG.info("A risk for one move has ended with it: %s", risk.risk)
+
+
+def _set(read_instance: Callable[[], Any], key: str, text: str | None) -> bool:
+    changed = False
+    for _ in range(_TRIES):
+        # Nova's own saves write all of the metadata, so it is looked at again afterwards.
+        instance = read_instance()
+        if instance.system_metadata.get(key) == text:
+            return changed
+        if text is None:
+            del instance.system_metadata[key]
+        else:
+            instance.system_metadata[key] = text
+        changed = True
+        instance.save()
+    if read_instance().system_metadata.get(key) != text:
+        raise NotKept("the instance is written by somebody else all the time; try again")
+    return changed
+
+
+# --- of hosts ------------------------------------------------------------------------------------
+
+
+def read_file(path: str | os.PathLike[str]) -> list[AcceptedRisk]:
+    """The risks of hosts; none where there is no such file.
+
+    :raises DocumentError: it cannot be read
+    """
+    if not os.path.lexists(path):
+        return []
+    document = read(path)
+    found, problems = read_sections(document, VERSIONS, _SCHEMA, _risks)
+    if problems:
+        raise DocumentError(problems)
+    return found or []
+
+
+def _risks(root: Section) -> list[AcceptedRisk]:
+    risks = []
+    for row in root.rows("risks"):
+        until, accepted = (_moment(row.at(key)) for key in ("until", "accepted"))
+        if until is not None and accepted is not None:
+            risks.append(
+                AcceptedRisk(
+                    name=row.text("name"),
+                    host=row.text("host"),
+                    until=until,
+                    accepted=accepted,
+                    who=row.text("who"),
+                    reason=row.text("reason"),
+                )
+            )
+    return risks
+
+
+def _moment(stated: Section) -> datetime.datetime | None:
+    if not isinstance(stated.value, str):
+        return None  # the schema says so
+    try:
+        return parse_moment(stated.value)
+    except ValueError as error:
+        stated.problem(str(error))
+        return None
+
+
+def parse_moment(text: str) -> datetime.datetime:
+    """A time as ``2026-12-01T18:00``, in UTC where it names no zone; a day is its first moment.
+
+    :raises ValueError: it is none
+    """
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time such as '2026-12-01T18:00'") from None
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=datetime.UTC)
+    return moment.astimezone(datetime.UTC)
+
+
+def write_file(path: str | os.PathLike[str], risks: Sequence[AcceptedRisk]) -> None:
+    """Write the risks of hosts, all or nothing.
+
+    :raises OSError: it cannot be written
+    """
+    content = {
+        "meta": {"schema_version": VERSIONS[-1]},
+        "risks": [
+            {
+                "name": one.name,
+                "host": one.host,
+                "until": f"{one.until:%Y-%m-%dT%H:%M}",
+                "who": one.who,
+                "reason": one.reason,
+                "accepted": f"{one.accepted:%Y-%m-%dT%H:%M}",
+            }
+            for one in risks
+        ],
+    }
+    beside = pathlib.Path(f"{os.fspath(path)}.new")
+    beside.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    os.replace(beside, path)
+
+
+class HostRisks:
+    """The accepted risks of hosts, as they follow their file.
+
+    A file that is wrong lets nothing pass that was not let pass before.
+
+    :param path: the file, which need not be there
+    """
+
+    def __init__(self, path: str, *, min_interval: float = 1.0) -> None:
+        self._keeper = Keeper(
+            [path], lambda: read_file(path), what="file of risks", min_interval=min_interval
+        )
+        self._path = path
+        self._failed = ""
+
+    def holding(self) -> Mapping[str, tuple[Risk, ...]]:
+        """Those that hold now, by host."""
+        try:
+            risks = self._keeper.current()
+        except DocumentError as error:
+            if self._failed != str(error):
+                self._failed = str(error)
+                LOG.error("The file of accepted risks is wrong, so none is: %s", error)
+            return {}
+        if not risks:
+            return {}
+        moment = now()
+        return {
+            host: holding((one for one in risks if one.host == host), moment)
+            for host in {one.host for one in risks if one.holds(moment)}
+        }

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Accepted risks as they are kept: with an instance, and in a file."""
+
+from __future__ import annotations
+
+import datetime
+import types
+
+import pytest
+
+from nova_devcompat.catalog import packs
+from nova_devcompat.fleet.risks import check_name, check_until
+from nova_devcompat.kit.problems import DocumentError
+from nova_devcompat.service import load_catalog
+from nova_devcompat.stores import risks
+from nova_devcompat.stores.cells import BadRequest
+from nova_devcompat.stores.records import moving_guest
+from nova_devcompat.wire.risks import (
+    RISK_PREFIX,
+    AcceptedRisk,
+    RiskTooLong,
+    dump_risk,
+    holding,
+    load_risks,
+)
+
+NOW = datetime.datetime(2027, 1, 1, 12, 0, tzinfo=datetime.UTC)
+
+
+def risk(name="one", *, hours=1, host="", **others):
+    return AcceptedRisk(
+        name=name,
+        until=NOW + datetime.timedelta(hours=hours),
+        accepted=NOW,
+        host=host,
+        **{"who": "ann", "reason": "tested on cmp1", **others},
+    )
+
+
+@pytest.fixture(autouse=True)
+def noon(monkeypatch):
+    """It is noon."""
+    monkeypatch.setattr(risks, "now", lambda: NOW)
+
+
+# --- with an instance ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kept", [risk(), risk("nic:unknown", host="cmp1"), risk(reason='say "x"', hours=24 * 90)]
+)
+def test_what_is_kept_is_what_was_accepted(kept):
+    key, text = dump_risk(kept)
+    assert key == f"devcompat:risk:{kept.name}"
+    assert len(text) <= 255
+    assert load_risks({key: text, "devcompat:need": "x", "other": text}) == [kept]
+
+
+def test_words_that_do_not_fit():
+    with pytest.raises(RiskTooLong, match="give a shorter reason"):
+        dump_risk(risk(reason="\u00e4" * 110))
+    _, text = dump_risk(risk(reason="x" * 500, who="y" * 500))
+    assert len(text) <= 255
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"v":2}', '{"v":1,"u":"soon"}'])
+def test_what_cannot_be_read_lets_nothing_pass(text):
+    _, good = dump_risk(risk())
+    broken = {f"{RISK_PREFIX}one": text, f"{RISK_PREFIX}two": good}
+    assert [one.name for one in load_risks(broken)] == ["two"]
+    assert load_risks({f"{RISK_PREFIX}": good}) == []
+    assert load_risks({f"{RISK_PREFIX}a\nb": good}) == []
+
+
+def test_it_ends_by_itself_and_with_the_move_that_it_is_for():
+    kept = [risk("ends", hours=1), risk("ended", hours=0), risk("once", host="a")]
+    assert [one.name for one in holding(kept, NOW, "a")] == ["ends", "once"]
+    assert [one.name for one in holding(kept, NOW, "b")] == ["ends"]
+    later = NOW + datetime.timedelta(hours=2)
+    assert holding(kept, later, "a") == ()
+    (told,) = holding(kept[:1], NOW)
+    assert str(told) == "ends, accepted by ann until 2027-01-01 13:00 UTC: tested on cmp1"
+
+
+def instance(**kept):
+    return types.SimpleNamespace(
+        host="a",
+        node="a",
+        system_metadata=dict(dump_risk(one) for one in kept.values()),
+        saved=[],
+    )
+
+
+def test_a_guest_brings_its_own():
+    found = moving_guest(instance(one=risk(), two=risk("two", hours=-1)), assigned=True)
+    assert [one.name for one in found.risks] == ["one"]
+
+
+def test_writing_it_bears_with_others_that_write():
+    """Nova saves all of the metadata at once, as it had read it."""
+    stored = {"devcompat:need": "x"}
+    lost = [True, False]
+
+    def read():
+        def save():
+            if lost.pop(0):
+                return  # somebody else has written what it was before
+            stored.clear()
+            stored.update(own.system_metadata)
+
+        own = types.SimpleNamespace(system_metadata=dict(stored), save=save)
+        return own
+
+    risks.write(read, risk())
+    assert load_risks(stored) == [risk()] and stored["devcompat:need"] == "x"
+    lost[:] = [False]
+    assert risks.remove(read, "one") is True
+    assert stored == {"devcompat:need": "x"}
+    assert risks.remove(read, "one") is False
+    lost[:] = [True] * 9
+    with pytest.raises(risks.NotKept):
+        risks.write(read, risk())
+
+
+def test_a_risk_for_one_move_ends_with_it():
+    """And does not come back with the guest."""
+    stored = dict(dump_risk(one) for one in (risk("once", host="a"), risk("many")))
+
+    def read():
+        own = types.SimpleNamespace(system_metadata=dict(stored))
+        own.save = lambda: (stored.clear(), stored.update(own.system_metadata))
+        return own
+
+    risks.end_moves(read, "a")
+    assert len(stored) == 2
+    risks.end_moves(read, "b")
+    assert [one.name for one in load_risks(stored)] == ["many"]
+
+
+# --- of hosts ------------------------------------------------------------------------------------
+
+
+def test_a_file(tmp_path):
+    path = tmp_path / "risks.yaml"
+    of_hosts = risks.HostRisks(str(path), min_interval=0)
+    assert risks.read_file(path) == [] and of_hosts.holding() == {}
+    kept = [risk(host="a"), risk("nic:unknown", host="b"), risk("two", host="b", hours=-1)]
+    risks.write_file(path, kept)
+    assert risks.read_file(path) == kept
+    names = {host: [one.name for one in some] for host, some in of_hosts.holding().items()}
+    assert names == {"a": ["one"], "b": ["nic:unknown"]}
+    path.unlink()
+    assert of_hosts.holding() == {}
+
+
+def test_a_file_that_is_wrong_lets_nothing_pass(tmp_path, caplog):
+    path = tmp_path / "risks.yaml"
+    path.write_text("meta: {schema_version: '1.0'}\nrisks: [{name: one, hots: a, until: soon}]\n")
+    with pytest.raises(DocumentError) as caught:
+        risks.read_file(path)
+    for told in ("unknown key 'hots'", "did you mean 'host'", "'soon' is no time such as"):
+        assert told in str(caught.value) or "key 'accepted' is missing" in str(caught.value)
+    assert "unknown key 'hots'" in str(caught.value)
+    of_hosts = risks.HostRisks(str(path), min_interval=0)
+    assert of_hosts.holding() == {} and of_hosts.holding() == {}
+    assert caplog.text.count("The file of accepted risks is wrong, so none is") == 1
+    # Once it was right, what was let pass then goes on to be, and nothing more.
+    risks.write_file(path, [risk(host="a")])
+    assert set(of_hosts.holding()) == {"a"}
+    path.write_text("{")
+    assert set(of_hosts.holding()) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2027-01-02", datetime.datetime(2027, 1, 2, tzinfo=datetime.UTC)),
+        ("2027-01-02T18:00", datetime.datetime(2027, 1, 2, 18, tzinfo=datetime.UTC)),
+        ("2027-01-02T18:00+02:00", datetime.datetime(2027, 1, 2, 16, tzinfo=datetime.UTC)),
+    ],
+)
+def test_times(text, moment):
+    assert risks.parse_moment(text) == moment
+    with pytest.raises(ValueError, match="is no time such as"):
+        risks.parse_moment(f"{text}x")
+
+
+# --- what can be accepted ------------------------------------------------------------------------
+
+
+def test_only_what_has_a_name():
+    catalog = load_catalog(packs.catalog_paths(["qemu", "mlx5_vf"]))
+    for name in ("qemu-s390-css-9.1", "qemu:unknown", "mlx5_vf:unknown"):
+        check_name(name, catalog)
+    for name in ("too-old", "qemu", "known-bad", "mlx5:unknown", "qemu-s390-css-9.2", ""):
+        with pytest.raises(BadRequest, match="neither an entry of a known-bad list nor FAMILY"):
+            check_name(name, catalog)
+    with pytest.raises(BadRequest, match=r"did you mean 'qemu-s390-css-9\.1'"):
+        check_name("qemu-s390-css-9.2", catalog)
+
+
+def test_only_for_a_while():
+    check_until(NOW + datetime.timedelta(days=90), NOW, 90)
+    for until, told in (
+        (NOW, "has passed"),
+        (NOW + datetime.timedelta(days=90, hours=1), "more than 90 days ahead"),
+    ):
+        with pytest.raises(BadRequest, match=told):
+            check_until(until, NOW, 90)
