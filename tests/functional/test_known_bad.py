@@ -3,11 +3,17 @@
 
 """Known-bad pairs, and policies that an operator changes in a hurry, on real Nova."""
 
+import contextlib
+import datetime
+import io
+import time
 from unittest import mock
 
+import fixtures
 import yaml
 
 from nova_devcompat.cli.main import main
+from nova_devcompat.compute.admission import Admission
 from nova_devcompat.scheduler.filters import DeviceCompatFilter
 from tests.functional import base
 from tests.functional.devcompat import VGPU, DeviceCompatFleet, device
@@ -194,3 +200,127 @@ class PoliciesTest(DeviceCompatFleet):
         # One attribute alone, which placement is not asked for then.
         self.set_policies({"gpu": {"rules": {"version": {"mode": "report"}}}})
         self.assert_moved("b", self.live_migrate(server))
+
+
+class RisksTest(KnownBadTest):
+    """Of the pairs above, some are let pass, and nothing else is."""
+
+    def setUp(self):
+        super().setUp()
+        # Nova is set up here already, by its own fixtures.
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova_devcompat.cli.need.nova", lambda files: contextlib.nullcontext()
+            )
+        )
+
+    def configure(self):
+        super().configure()
+        risks = self.catalog_file.with_name("risks.yaml")
+        self.flags(accepted_risks=str(risks), group="devcompat")
+
+    def risk(self, *argv, status=0):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            ended = main(["risk", *argv])
+        self.assertEqual(status, ended, out.getvalue() + err.getvalue())
+        return out.getvalue() + err.getvalue()
+
+    def accept(self, name, server, *argv, until=None, **others):
+        until = (
+            until or f"{datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1):%FT%R}"
+        )
+        options = ["--until", until, "--reason", "tested", "--who", "ann", *argv]
+        return self.risk("accept", name, "--server", server["id"], *options, **others)
+
+    def test_pairs(self):
+        """One guest, one entry, no other, and not after its end."""
+        self.start(a="4", b="5")
+        server, other = self.boot("a", VGPU), self.boot("a", VGPU)
+        name = "driver-4-to-5"
+        self.assertIn("did you mean", self.accept("driver-4-to-6", server, status=2))
+        self.assertIn("neither an entry", self.accept("not-the-same", server, status=2))
+        self.assertIn("90 days", self.accept(name, server, until="2099-01-01", status=2))
+        self.accept("driver-7-to-7", server)
+        self.assert_bad(server, "b", name)
+        self.accept(name, server, "--once")
+        self.assertEqual(2, self.risk("list", "-f", "value").count("holds"))
+
+        with self.logs.during() as lines:
+            moved = self.live_migrate(server, "b")
+        self.assert_moved("b", moved)
+        told = r"driver-4-to-5, accepted by ann until .*: tested"
+        self.assertTrue(lines.find(f"b is left for instance .* because of accepted.*{told}"))
+        self.assertTrue(lines.find(f"Let pass because of accepted risks: .*{told}"))
+        told = [one for one in self.events_of(server) if one["event"] == "devcompat_risk"]
+        self.assertTrue(told and all("accepted by ann" in one["traceback"] for one in told))
+        self.assertEqual({"Success"}, {one["result"] for one in told})
+        # Not for another guest; nor for this one again, once it has moved.
+        self.assert_bad(other, "b", name)
+        self.assert_moved("a", self.live_migrate(server, "a"))
+        self.assertNotIn(name, self.risk("list", "--all", "-f", "value"))
+        self.assert_bad(server, "b", name)
+
+        # It ends by itself.
+        self.accept(name, other)
+        with mock.patch(
+            "nova_devcompat.stores.risks.now",
+            lambda: datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=2),
+        ):
+            self.assert_bad(other, "b", name)
+        # What the owner writes into the metadata of a guest does not count.
+        self.risk("revoke", name, "--server", other["id"])
+        self.api.api_put(
+            f"/servers/{other['id']}/metadata/devcompat:risk:{name}",
+            {"meta": {f"devcompat:risk:{name}": "x"}},
+        )
+        self.assert_bad(other, "b", name)
+
+    def test_until_the_host_is_mended(self):
+        """A host of which a risk is accepted takes what it names; revoked in mid-migration."""
+        self.start(a="4", b="5", c="5")
+        server = self.boot("a", VGPU)
+        name = "driver-4-to-5"
+        until = f"{datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1):%F}"
+        options = ("--until", until, "--reason", "tested", "--who", "ann")
+        self.risk("accept", name, "--host", "b", *options)
+        time.sleep(1.1)  # the services look at the file once a second
+        self.assert_bad(server, "c", name)
+        self.assert_moved("b", self.live_migrate(server))
+        self.assert_moved("a", self.live_migrate(server, "a"))
+        self.risk("revoke", name, "--host", "b")
+        time.sleep(1.1)
+        self.assert_bad(server, "b", name)
+
+        self.accept(name, server)
+        admit = Admission._admit
+        looks = []
+
+        def revoked(*args, **kwargs):
+            looks.append(args)
+            admit(*args, **kwargs)
+            if len(looks) == 1:
+                self.risk("revoke", name, "--server", server["id"])
+
+        with mock.patch.object(Admission, "_admit", revoked):
+            with self.logs.during() as lines:
+                moved = self.live_migrate(server, "b")
+        # The last look is the one that refuses, just before the copy.
+        self.assertEqual((2, "a", ["b"]), (len(looks), moved.host, moved.tried))
+        self.assertTrue(lines.find(f"Live migration to this host refused: .*{name}"))
+
+    def test_bad_to_itself(self):
+        """Another reason that is there, too, refuses as before."""
+        self.start(a="7", b="7")
+        server = self.boot("a", VGPU)
+        self.set_devices("b", gpu("7", version="0.9"))
+        self.settle()
+        self.accept("driver-7-to-7", server)
+        with self.logs.during() as lines:
+            moved = self.migrate_unfiltered(server, "b")
+        self.assert_stays("a", moved, server)
+        (line,) = lines.find("Live migration to this host refused")
+        self.assertIn("major-differs", line.text)
+        self.assertNotIn("known-bad", line.text)
+
+    test_no_trait_stands_for_what_is_bad = None
