@@ -176,3 +176,8 @@ def test_no_refusal_of_a_rule_becomes_an_acceptance(listed, names, guest, host, 
     assert set(every.refused) == set(by_rules.refused)
     assert every.accepts is by_rules.accepts
     assert none.accepts <= by_rules.accepts
+
+
+def test_as_people_read_it():
+    assert str(Risk(name="one", told="accepted by ann")) == "one, accepted by ann"
+    assert str(Risk(name="one")) == "one"
