@@ -95,6 +95,11 @@ class Host:
         devices = self._by_provider.get(provider, ())
         return Provided(devices[0].address, devices) if devices else Provided()
 
+    @property
+    def devices(self) -> tuple[PublishedDevice, ...]:
+        """Those that it published."""
+        return () if self.document is None else self.document.devices
+
     def with_devices(self, devices: Sequence[PublishedDevice]) -> Host:
         """The host as it would be with these of its devices alone."""
         if self.document is None:
@@ -163,10 +168,14 @@ class Host:
             self.accepts,
             complete=self.said.whole and not pci,
             host=self.said.by_family,
-            unreadable=guest.concerned_by(
-                self.said.problems, hosts=policies.of_hosts, devices=guest.assigned
-            ),
+            unreadable=self._concerning(guest, self.said, policies),
         )
+
+    @staticmethod
+    def _concerning(guest: Guest, said: HostDocument, policies: Policies) -> Mapping[str, Reason]:
+        if not said.unreadable:  # asked of all hosts for all guests
+            return {}
+        return guest.concerned_by(said.problems, hosts=policies.of_hosts, devices=guest.assigned)
 
     @property
     def kind(self) -> Hashable:

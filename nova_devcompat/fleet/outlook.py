@@ -102,7 +102,9 @@ class Outlook:
         self._policies = policies
         self._needs = Needs(catalog)
         self._kinds: dict[tuple[Guest, bool, Asks], _Kind] = {}
-        self._hosts: list[Host] = []
+        self._hosts: dict[Place, Host] = {}
+        # What is left of hosts, by what is asked for.
+        self._free: dict[tuple[Place, Asks], Host | None] = {}
         #: How many guests there are.
         self.guests = 0
 
@@ -110,7 +112,7 @@ class Outlook:
         """Take hosts and guests, in any order."""
         for entry in entries:
             if isinstance(entry, Host):
-                self._hosts.append(entry)
+                self._hosts[entry.place] = entry
             else:
                 self._add(entry)
 
@@ -140,7 +142,8 @@ class Outlook:
 
         :param room: which devices are free; None to count no devices
         """
-        alike = Fleet(hosts=self._hosts).alike
+        self._free.clear()
+        alike = Fleet(hosts=list(self._hosts.values())).alike
         for kind in self._kinds.values():
             yield from self._of_kind(kind, alike, room)
 
@@ -190,20 +193,27 @@ class Outlook:
         """Those of hosts that take a guest which have none of these devices free."""
         full = set()
         known: dict[frozenset[int], bool] = {}
-        for host in self._at(hosts.places):
-            free = room.free_devices(host, kind.asks)
-            if free is None:
+        for place in hosts.places:
+            left = self._left(place, kind.asks, room)
+            if left is None:
                 continue
-            accepts = frozenset(id(device.accepts) for device in free)
+            accepts = frozenset(map(id, left.accepts))
             if accepts not in known:
-                left = host.with_devices(free)
                 known[accepts] = self._rule(kind, left).accepts
             if not known[accepts]:
-                full.add(host.place)
+                full.add(place)
         return full
 
-    def _at(self, places: frozenset[Place]) -> Iterator[Host]:
-        return (host for host in self._hosts if host.place in places)
+    def _left(self, place: Place, asks: Asks, room: Room) -> Host | None:
+        """A host with the devices that are free; None where all are, or it is not known."""
+        key = place, asks
+        if key not in self._free:
+            host = self._hosts[place]
+            free = room.free_devices(host, asks)
+            self._free[key] = None
+            if free is not None and len(free) < len(host.devices):
+                self._free[key] = host.with_devices(free)
+        return self._free[key]
 
 
 def _miss(
