@@ -219,6 +219,7 @@ class Explain:
 
     def _nodes(self, cells: Any, hosts: Sequence[str]) -> Iterator[tuple[Any, Any, Any]]:
         """Compute nodes with their services and cells, page by page."""
+        names: Sequence[str | None] = hosts or [None]
         for cell in cells:
 
             def of_cell(context: Any, cell: Any = cell) -> Iterator[tuple[Any, Any, Any]]:
@@ -226,7 +227,7 @@ class Explain:
                     context, "nova-compute", include_disabled=True
                 )
                 services = {service.host: service for service in found}
-                for host in hosts or [None]:
+                for host in names:
                     for node in compute_nodes(context, host):
                         # Ironic's nodes are never the destination of a live migration.
                         if node.hypervisor_type != "ironic" and node.host != self._instance.host:
