@@ -104,7 +104,9 @@ class Accepts:
 
     def without_refusals(self) -> Accepts:
         """The same with nothing said of values that are not met, or may not be."""
-        return self._with_less(rejected={}, doubtful={}, bad=NONE_BAD)
+        # Of what meets all that is not named, no name can be left out.
+        bad = self.bad.without_words() if self.open_world else NONE_BAD
+        return self._with_less(rejected={}, doubtful={}, bad=bad)
 
     def _with_less(self, **changes: Any) -> Accepts:
         """The same with some values left out. Those are not evaluated, and none is met because

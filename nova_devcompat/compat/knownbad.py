@@ -55,6 +55,8 @@ class Bad:
     @property
     def detail(self) -> str:
         """It in a line."""
+        if not self.message:
+            return self.name  # there was no room for more in what the host published
         return f"{self.name}: {self.message} ({self.url})"
 
 
@@ -87,6 +89,10 @@ class Bads:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def without_words(self) -> Bads:
+        """The same with nothing said of what goes wrong and who says so."""
+        return Bads(tuple(dataclasses.replace(bad, message="", url="") for bad in self.entries))
 
     def match(self, value: str) -> tuple[Bad, bool] | None:
         """The entry that a value falls under, and whether that is certain; None for no entry.

@@ -298,8 +298,8 @@ def _read_attribute(entry: Mapping[str, Any], place: str) -> Accepts:
 def _read_bad(entry: Mapping[str, Any], place: str) -> Bad:
     """An entry of a known-bad list. One that cannot be read makes the attribute UNKNOWN."""
 
-    def text(key: str) -> str:
-        return checks.text_of(checks.member(entry, key, place), f"{place}.{key}")
+    def text(key: str, *, empty: bool = False) -> str:
+        return checks.text_of(checks.member(entry, key, place), f"{place}.{key}", empty=empty)
 
     by = COMPARERS.get(text("o"))
     if by is None:
@@ -310,8 +310,8 @@ def _read_bad(entry: Mapping[str, Any], place: str) -> Bad:
         raise Malformed(f"{place}.c", str(error)) from None
     return Bad(
         name=text("i"),
-        message=text("m"),
-        url=text("l"),
+        message=text("m", empty=True),
+        url=text("l", empty=True),
         condition=condition,
         by=by.name,
         equal=text("e") if "e" in entry else "",

@@ -208,6 +208,22 @@ def test_an_entry_that_cannot_be_read_makes_its_attribute_unknown():
         assert device.accepts.attributes["psid"].accepted == {"x"}
 
 
+def test_many_entries_that_do_not_fit():
+    """Words are left out first; of origins no entry ever is, and all else stays known."""
+    listed = tuple(
+        known_bad(need=f"<{n}.1", offer=">=2", attribute="started") for n in range(3, 700)
+    )
+    family = with_entries(*listed)
+    device = wire.PublishedDevice(address="0000:81:00.0", accepts=accepts(family, "2.0"))
+    fitted = wire.fit_stats(wire.HostDocument(catalog="d", devices=(device,)))
+    assert set(fitted.shortened) == {"nic"}
+    (read,) = wire.load_stats(fitted.text).devices
+    assert read.accepts.judge(need_of("2.0", started="700")).outcome is Outcome.ACCEPT
+    verdict = read.accepts.judge(need_of("2.0", started="699"))
+    assert {reason.detail for reason in verdict.reasons} == {"pair"}
+    assert verdict.outcome is Outcome.REJECT
+
+
 # --- properties ---------------------------------------------------------------------------------
 
 texts = st.one_of(
