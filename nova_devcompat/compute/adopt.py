@@ -257,8 +257,8 @@ class Adoption:
             todo.completed += 1
         asked.answered(context, instance)
         guest.devices = told(_places(instance, found), devices)
-        if found.untold:
-            return True
+        if found.untold or not all(one.address for one in found.devices):
+            return True  # its provider is not known yet
         return any(values is None for one in found.host for _, values in one.values)
 
     def make_current(self, context: Any, instance: Any, nodename: str) -> Doubt | None:
