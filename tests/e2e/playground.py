@@ -297,6 +297,35 @@ class Cloud:
         answer = self._compute("GET", "/servers?all_tenants=1", None, "2.74")
         return [one["id"] for one in answer.json()["servers"]]
 
+    def reboot(self, server: str) -> None:
+        self.act(server, {"reboot": {"type": "HARD"}})
+
+    def cold_migrate(self, server: str) -> None:
+        """To wherever the scheduler wants, and confirm it."""
+        self.act(server, {"migrate": None})
+        if self.show(server)["status"] == "VERIFY_RESIZE":
+            self.act(server, {"confirmResize": None})
+            until(
+                f"the resize of {server} to be confirmed",
+                lambda: self.show(server)["status"] != "VERIFY_RESIZE",
+            )
+
+    def act(self, server: str, action: Mapping[str, Any]) -> None:
+        """Do something to a server and wait for its end, whichever it is."""
+        self._compute("POST", f"/servers/{server}/action", action, "2.74")
+        # An action that is cast begins a moment later.
+        time.sleep(1)
+        until(
+            f"{list(action)} of {server} to end",
+            lambda: not self.show(server)["OS-EXT-STS:task_state"],
+            limit=180,
+        )
+
+    def remembered(self, server: str) -> dict[str, Mapping[str, Any]]:
+        """What the pretended hardware holds of a guest: the state of each device, by address."""
+        guest = json.loads((self.data / f"guests/{server}.json").read_text())
+        return {device["address"]: device["state"] for device in guest["devices"]}
+
     # --- live migration -------------------------------------------------------------------------
 
     def start_live_migration(
