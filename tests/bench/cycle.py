@@ -334,7 +334,8 @@ def _package_of(revision: str, folder: pathlib.Path) -> None:
 
 
 def _measured(path: list[str], arguments: argparse.Namespace, idle: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "tests.bench.cycle", "--measure"]
+    # Without -P the folder that it is run in would come before that of the other revision.
+    command = [sys.executable, "-P", "-m", "tests.bench.cycle", "--measure"]
     for name in ("functions", "guests", "rounds"):
         command += [f"--{name}", str(getattr(arguments, name))]
     done = subprocess.run(
