@@ -6,6 +6,7 @@
 import functools
 import types
 
+import nova.conf
 import pytest
 from nova import exception
 
@@ -13,10 +14,13 @@ from nova_devcompat.compat import words
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compute.admission import Admission
 from nova_devcompat.compute.host import ThisHost
+from nova_devcompat.conf import register_opts
 from nova_devcompat.host.inventory import HostDevice, HostDevices
 from nova_devcompat.stores.assigned import Assigned
 from tests.fuzz.consumers import CATALOG, FAMILIES
 from tests.unit.providers import uuid_of
+
+register_opts(nova.conf.CONF)
 
 REJECT = Policy()
 ACCEPT = Policy(on_unknown=OnUnknown.ACCEPT)
