@@ -71,6 +71,9 @@ class _State(SchedulerState):
     def __init__(self):
         self._reader = wire.StatsReader()
 
+    def host_risks(self):
+        return {}
+
     def other_catalog(self, stats):
         return ""
 
