@@ -8,10 +8,11 @@ import io
 import json
 
 import fixtures
+from oslo_utils.fixture import uuidsentinel as uuids
 
 from nova_devcompat.cli.main import main
 from tests.functional import base
-from tests.functional.devcompat import VGPU, DeviceCompatFleet, gpu
+from tests.functional.devcompat import GPU_PROVIDER, VGPU, DeviceCompatFleet, gpu
 from tests.functional.test_need_command import controller, nova_devcompat
 
 
@@ -38,6 +39,23 @@ class StrandedTest(DeviceCompatFleet):
         self.assertEqual(status, ended, out.getvalue() + err.getvalue())
         return json.loads(out.getvalue()) if out.getvalue() else err.getvalue()
 
+    def fill(self, host):
+        """Have somebody else allocate all of a host's GPU."""
+        names = {name: uuid for uuid, name in self.provider_names().items()}
+        gpu_of_host = names[GPU_PROVIDER.format(host)]
+        url = f"/resource_providers/{gpu_of_host}/inventories"
+        total = self.placement.get(url).body["inventories"]["VGPU"]["total"]
+        self.placement.put(
+            f"/allocations/{uuids.somebody}",
+            {
+                "allocations": {gpu_of_host: {"resources": {"VGPU": total}}},
+                "project_id": uuids.project,
+                "user_id": uuids.user,
+                "consumer_generation": None,
+            },
+            version="1.28",
+        )
+
     def test_it_all(self):
         self.assertEqual([], self.ask(status=0))
         server = self.boot("a", VGPU)
@@ -58,15 +76,14 @@ class StrandedTest(DeviceCompatFleet):
         self.assert_moved("b", self.live_migrate(server))
         self.assert_moved("a", self.live_migrate(server))
 
-        # A GPU of this type has room for eight.
-        for _ in range(8):
-            self.boot("b", VGPU)
+        self.fill("b")
         with self.placement_log.during() as calls:
             rows = {row["instance"]: row for row in self.ask("--guests", "--with-room", status=3)}
         self.assertEqual("only here", rows[server["id"]]["standing"])
         self.assertEqual("free a device on b", rows[server["id"]]["remedy"])
         self.assertEqual(["resources"], [name for call in calls for name in call.query])
         self.assert_stays("a", self.live_migrate(server), server)
+        self.placement.delete(f"/allocations/{uuids.somebody}")
 
         aggregate = self.api.post_aggregate(
             {"aggregate": {"name": "rack 1", "availability_zone": None}}
