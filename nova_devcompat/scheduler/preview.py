@@ -188,7 +188,10 @@ class Preview:
         """
         if not self.looked_up.decides:
             return ACCEPTED
-        return self._state.judge(self._request, node.stats, list(candidates))
+        request = self._request
+        if risks := self._state.host_risks().get(node.host):
+            request = self._state.request(self.looked_up, risks)
+        return self._state.judge(request, node.stats, list(candidates))
 
     def traits(self) -> frozenset[str]:
         """The traits that the prefilter would require, once all hosts have been judged."""
