@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 import types
+import uuid
 
 import pytest
 
@@ -38,6 +39,7 @@ from nova_devcompat.host.devices import HostDevice, HostDevices
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources import libvirt as source
+from nova_devcompat.sources import libvirt_answers as answers
 
 PACKAGES = [
     "libvirt-daemon",
@@ -290,7 +292,7 @@ def needed(host, text):
     guest = types.SimpleNamespace(get_xml_desc=lambda: text)
     hypervisor = types.SimpleNamespace(get_guest=lambda instance: guest)
     found = Domains(types.SimpleNamespace(_host=hypervisor)).needs(
-        types.SimpleNamespace(), HostDevices(catalog, [], host=parts)
+        types.SimpleNamespace(uuid=str(uuid.uuid4())), HostDevices(catalog, [], host=parts)
     )
     for part, need in zip(parts, found, strict=True):
         assert not part.offer.judge(need).reasons
@@ -375,7 +377,7 @@ def test_node_devices_of_this_machine(daemon):
         pci = connection.listAllDevices(libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV)
         parents = connection.listAllDevices(libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES)
         for device in pci:
-            parsed = source.parse_node_device(device.XMLDesc())
+            parsed = answers.parse_node_device(device.XMLDesc())
             assert re.fullmatch("[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}[.][0-7]", parsed.address)
             assert re.fullmatch("[0-9a-f]{4}", parsed.attributes["vendor_id"])
         for device in sorted(pci, key=lambda device: device.name())[:1]:
@@ -383,7 +385,7 @@ def test_node_devices_of_this_machine(daemon):
     finally:
         connection.close()
     found = [device.address for device in daemon.source().read("cmp1")]
-    components = [source.LIBVIRT, source.QEMU, source.QEMU_MACHINE, source.HYPERVISOR]
+    components = [answers.LIBVIRT, answers.QEMU, answers.QEMU_MACHINE, answers.HYPERVISOR]
     assert sorted(found[: len(components)]) == sorted(components)
     assert len(found) == len(components) + len(parents)
 
