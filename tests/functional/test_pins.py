@@ -226,7 +226,9 @@ class BootTest(PinFleet):
         specs = {GPU_PIN: "2.3"}
         self.make_flavor(specs)
         self.settle()
-        self.assertRegex(self.refused(specs), r"a: gpu: needs a device, the host has no such")
+        self.assertRegex(
+            self.refused(specs), r"a: gpu: the flavor pins it and asks for no such device"
+        )
 
     def test_several_at_once(self):
         self.start_gpu_hosts(a="2.4", b="2.4")
