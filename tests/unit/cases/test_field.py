@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 
 import pytest
@@ -16,11 +17,15 @@ from tests.cases.__main__ import run
 FOLDER = pathlib.Path(cases.__file__).parent
 
 
+@functools.cache
+def stated(path):
+    """The cases of a file, by name."""
+    return yaml.safe_load(path.read_text())["cases"]
+
+
 def named(folder):
     return [
-        (path, name)
-        for path in sorted((FOLDER / folder).glob("*.yaml"))
-        for name in yaml.safe_load(path.read_text())["cases"]
+        (path, name) for path in sorted((FOLDER / folder).glob("*.yaml")) for name in stated(path)
     ]
 
 
@@ -58,5 +63,4 @@ def test_each_says_what_it_is(folder):
     names = [name for _, name in named(folder)]
     assert len(set(names)) == len(names)
     for path, name in named(folder):
-        told = yaml.safe_load(path.read_text())["cases"][name]["told"]
-        assert len(told.split()) > 2
+        assert len(stated(path)[name]["told"].split()) > 2
