@@ -126,6 +126,8 @@ class Cloud:
         #: What it was last made to be, None where something else may have happened to it.
         self._variant: Variant | None = None
         self._began_with: dict[pathlib.Path, str] = {}
+        #: Hosts whose file was rewritten since a cycle of theirs was asked for.
+        self._rewritten: set[str] = set()
         self._images: dict[str, str] = {}
         self._flavors: dict[str, str] = {}
         self._closing = contextlib.ExitStack()
@@ -230,6 +232,9 @@ class Cloud:
             text = path.read_text()
             if self._began_with.setdefault(path, text) != text:
                 _replace(path, self._began_with[path])
+                self._rewritten.update(
+                    host for host in self.hosts() if path == self._inventory(host)
+                )
 
     @property
     def _catalog(self) -> pathlib.Path:
@@ -515,6 +520,7 @@ class Cloud:
             for name in device["attributes"].keys() & versions.keys():
                 device["attributes"][name] = versions[name]
         _replace(path, yaml.safe_dump(document))
+        self._rewritten.add(host)
 
     def unsettled(self) -> list[str]:
         """The hosts whose traits are not what they accept of all traits there are or will be."""
@@ -538,6 +544,9 @@ class Cloud:
         def settled() -> bool:
             nonlocal left
             left = self.unsettled()
+            if not wait:
+                # A cycle that has read an older file may still publish what that said.
+                left = sorted({*left, *self._rewritten})
             if left and not wait:
                 # Twice where some must learn of traits that others create.
                 self.cycle(*left)
@@ -552,6 +561,7 @@ class Cloud:
         """
         number = str(uuid.uuid4())
         chosen = hosts or self.hosts()
+        self._rewritten.difference_update(chosen)
         for host in chosen:
             _replace(self.data / f"hosts/{host}/cycle", number)
         for host in chosen:
