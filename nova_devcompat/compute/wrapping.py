@@ -86,7 +86,7 @@ def wrap(ours: type[OursT], wrapped: type[virt_driver.ComputeDriver]) -> type[Ou
     :param ours: has the hooks
     """
     off = _check_contract(wrapped)
-    made: type[OursT] = type(ours.__name__, (ours, wrapped), {})
+    made: type[OursT] = type(ours.__name__, (ours, wrapped), {"__module__": ours.__module__})
     for hook in contract.HOOKS:
         if hook.method in off:
             continue
