@@ -1,7 +1,7 @@
 # Records of all instances.
 nova-devcompat need list -f value -c instance | sort -u \
     | while read -r instance; do
-        nova-devcompat need clear --yes -f value -c instance "$instance"
+        nova-devcompat need clear --yes -f value -c instance "$instance" | uniq
     done
 
 # Our traits on compute nodes; all others stay.
