@@ -171,6 +171,7 @@ class Recording(Shared):
                 self._devcompat_guests.arrived(context, instance, self._nodename())
             with never_failing("end the risks of the move", instance=instance):
                 risks.end_moves(
+                    instance.uuid,
                     lambda: objects.Instance.get_by_uuid(
                         context, instance.uuid, expected_attrs=["system_metadata"]
                     ),

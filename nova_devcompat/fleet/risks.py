@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.risks import UNKNOWN
 from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.kit.text import near
-from nova_devcompat.stores import risks
+from nova_devcompat.stores import risks, writer
 from nova_devcompat.stores.cells import BadRequest, Cells, Refused, instances
 from nova_devcompat.wire.risks import AcceptedRisk, RiskTooLong, load_risks
 
@@ -103,12 +104,12 @@ class Risks:
         instance = self._instance(uuid)
         if once and not instance.host:
             raise BadRequest(f"instance {uuid} is on no host, so it has none to leave")
-        risk = _of_host(risk, instance.host if once else "")
+        risk = dataclasses.replace(risk, host=instance.host if once else "")
         try:
-            risks.write(lambda: self._instance(uuid), risk)
+            risks.write(uuid, lambda: self._instance(uuid), risk)
         except RiskTooLong as error:
             raise BadRequest(str(error)) from error
-        except (risks.NotKept, exception.InstanceNotFound) as error:
+        except (writer.NotKept, exception.InstanceNotFound) as error:
             raise Refused(str(error)) from error
         LOG.info("Risk accepted for instance %s: %s", uuid, risk.risk)
         return _row(risk, uuid, instance.host or "")
@@ -120,7 +121,7 @@ class Risks:
         :raises Refused: the file cannot be written
         """
         self._cells.select(host=host)
-        risk = _of_host(risk, host)
+        risk = dataclasses.replace(risk, host=host)
         others = [
             one for one in self._of_hosts() if (one.host, one.name) != (risk.host, risk.name)
         ]
@@ -142,8 +143,8 @@ class Risks:
                 (one for one in load_risks(instance.system_metadata) if one.name == name), None
             )
             try:
-                removed = risks.remove(lambda: self._instance(server), name)
-            except (risks.NotKept, exception.InstanceNotFound) as error:
+                removed = risks.remove(server, lambda: self._instance(server), name)
+            except (writer.NotKept, exception.InstanceNotFound) as error:
                 raise Refused(str(error)) from error
             if not removed or found is None:
                 raise BadRequest(f"no risk {name!r} is accepted for instance {server}")
@@ -188,17 +189,6 @@ class Risks:
             risks.write_file(self._path, accepted)
         except OSError as error:
             raise Refused(f"{self._path} cannot be written: {error.strerror}") from error
-
-
-def _of_host(risk: AcceptedRisk, host: str) -> AcceptedRisk:
-    return AcceptedRisk(
-        name=risk.name,
-        until=risk.until,
-        who=risk.who,
-        reason=risk.reason,
-        accepted=risk.accepted,
-        host=host,
-    )
 
 
 def _row(risk: AcceptedRisk, server: str, at: str) -> Row:

@@ -20,6 +20,7 @@ from nova_devcompat.kit.keeper import Keeper
 from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.kit.section import Section, read_sections
 from nova_devcompat.kit.yamlfile import read
+from nova_devcompat.stores import writer
 from nova_devcompat.wire.risks import (
     RISK_PREFIX,
     AcceptedRisk,
@@ -55,12 +56,6 @@ _SCHEMA = Schema(
     }
 )
 
-_TRIES = 3
-
-
-class NotKept(Exception):
-    """What was saved was not there afterwards, time and again."""
-
 
 def now() -> datetime.datetime:
     """The time it is, in UTC."""
@@ -75,53 +70,53 @@ def of_instance(instance: Any) -> tuple[Risk, ...]:
     return holding(load_risks(instance.system_metadata), now(), instance.host or "")
 
 
-def write(read_instance: Callable[[], Any], risk: AcceptedRisk) -> None:
+def write(uuid: str, read: Callable[[], Any], risk: AcceptedRisk) -> None:
     """Keep a risk with an instance.
 
-    :param read_instance: reads it from the database, with its system_metadata
+    :param uuid: of the instance
+    :param read: reads it from the database, with its system_metadata
     :raises RiskTooLong: it does not fit
-    :raises NotKept: somebody else writes the metadata all the time
+    :raises writer.NotKept: somebody else writes the metadata all the time
     """
     key, text = dump_risk(risk)
-    _set(read_instance, key, text)
+    _set(uuid, read, key, text)
 
 
-def remove(read_instance: Callable[[], Any], name: str) -> bool:
+def remove(uuid: str, read: Callable[[], Any], name: str) -> bool:
     """Take a risk away from an instance.
 
     :returns: whether there was one of that name
-    :raises NotKept: see :func:`write`
+    :raises writer.NotKept: see :func:`write`
     """
-    return _set(read_instance, f"{RISK_PREFIX}{name}", None)
+    return _set(uuid, read, f"{RISK_PREFIX}{name}", None)
 
 
-def end_moves(read_instance: Callable[[], Any], host: str) -> None:
+def end_moves(uuid: str, read: Callable[[], Any], host: str) -> None:
     """Take away the risks that were for the move that has brought an instance to a host.
 
-    :raises NotKept: see :func:`write`
+    :raises writer.NotKept: see :func:`write`
     """
-    for risk in load_risks(read_instance().system_metadata):
+    for risk in load_risks(read().system_metadata):
         if risk.host and risk.host != host:
-            remove(read_instance, risk.name)
+            remove(uuid, read, risk.name)
             LOG.info("A risk for one move has ended with it: %s", risk.risk)
 
 
-def _set(read_instance: Callable[[], Any], key: str, text: str | None) -> bool:
-    changed = False
-    for _ in range(_TRIES):
-        # Nova's own saves write all of the metadata, so it is looked at again afterwards.
-        instance = read_instance()
-        if instance.system_metadata.get(key) == text:
-            return changed
+def _set(uuid: str, read: Callable[[], Any], key: str, text: str | None) -> bool:
+    def entry(instance: Any) -> object:
+        return instance.system_metadata.get(key)
+
+    def change(instance: Any) -> bool:
+        if entry(instance) == text:
+            return False
         if text is None:
             del instance.system_metadata[key]
         else:
             instance.system_metadata[key] = text
-        changed = True
-        instance.save()
-    if read_instance().system_metadata.get(key) != text:
-        raise NotKept("the instance is written by somebody else all the time; try again")
-    return changed
+        return True
+
+    lost = "the instance is written by somebody else all the time; try again"
+    return writer.keep(uuid, read, change, entry, lost)
 
 
 # --- of hosts ------------------------------------------------------------------------------------

@@ -76,12 +76,50 @@ def write(
     :raises NotKept: somebody else writes the record all the time
     :raises Exception: whatever Nova raises where its database cannot be asked
     """
+
+    def apply(fresh: Any) -> bool:
+        return _apply(fresh, merge, replaces_unreadable)
+
+    def follow(fresh: Any) -> None:
+        if copy is not None:
+            _follow(copy, fresh)
+
+    lost = f"the record of instance {uuid} is written by somebody else, too"
+    return keep(uuid, read, apply, records.entries, lost, idle=idle, then=follow)
+
+
+def keep(
+    uuid: str,
+    read: Callable[[], Any],
+    change: Callable[[Any], bool],
+    entries: Callable[[Any], object],
+    lost: str,
+    *,
+    idle: bool = False,
+    then: Callable[[Any], None] = lambda fresh: None,
+) -> bool:
+    """Change what is kept in an instance's ``system_metadata``, and look whether it stays.
+
+    All that this process keeps there for an instance is written under one lock, since each save
+    writes all of it.
+
+    :param uuid: of the instance
+    :param read: reads the instance from the database, with its system_metadata
+    :param change: changes the instance; whether there was anything to change
+    :param entries: what of the instance is to be there afterwards
+    :param lost: what is said where somebody else writes it all the time
+    :param idle: see :func:`write`
+    :param then: is given the instance as it is, under the lock
+    :returns: whether something changed
+    :raises UnexpectedTaskStateError: something is being done to the instance
+    :raises NotKept: somebody else writes it all the time
+    """
     changed = False
-    saved: dict[str, str] | None = None
+    saved: object = None
     with lockutils.lock(f"devcompat-record-{uuid}"):
         for _ in range(_TRIES):
             fresh = read()
-            if saved is not None and records.entries(fresh) == saved:
+            if changed and entries(fresh) == saved:
                 break
             if idle and fresh.task_state is not None:
                 raise exception.UnexpectedTaskStateError(
@@ -89,20 +127,19 @@ def write(
                     expected={"task_state": [None]},
                     actual={"task_state": fresh.task_state},
                 )
-            if not _apply(fresh, merge, replaces_unreadable):
+            if not change(fresh):
                 break
             changed = True
-            saved = records.entries(fresh)
+            saved = entries(fresh)
             if idle:
                 fresh.save(expected_task_state=[None])
             else:
                 fresh.save()
         else:
             fresh = read()
-            if records.entries(fresh) != saved:
-                raise NotKept(f"the record of instance {uuid} is written by somebody else, too")
-        if copy is not None:
-            _follow(copy, fresh)
+            if entries(fresh) != saved:
+                raise NotKept(lost)
+        then(fresh)
     return changed
 
 
