@@ -31,6 +31,8 @@ from rigs.suites import Suite, Wanted
 SKIPPED = "skipped.txt"
 #: pytest's exit status when nothing was collected.
 NOTHING_COLLECTED = 5
+#: Our exit statuses beside 0 and argparse's 2.
+TESTS_FAILED, BROKEN = 1, 3
 #: The suites by the option that names them.
 FOLDERS = {
     "unit": "tests/unit",
@@ -238,23 +240,19 @@ def summarise(outcomes: Sequence[Outcome], seconds: float, *, selected: bool) ->
     """Print the summary.
 
     :param selected: whether pytest arguments chose tests, so that a suite may have none
-    :returns: the exit status: 0 only if tests ran and everything passed
+    :returns: the exit status: 0 only if tests ran and everything passed, :data:`TESTS_FAILED` if
+        nothing is wrong but that tests failed, :data:`BROKEN` otherwise
     """
     total = sum((outcome.counts for outcome in outcomes), junit.Counts())
-    good = total.passed + total.failed > 0
+    ran = total.passed + total.failed > 0
+    remarks = {outcome.suite.name: _remark(outcome, selected=selected) for outcome in outcomes}
+    good = ran and not any(_is_bad(outcome, selected=selected) for outcome in outcomes)
     print(f"\n{'suite':<14}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>9}")
     for outcome in outcomes:
-        remark = ""
-        if outcome.status == NOTHING_COLLECTED and selected:
-            remark = "  no test selected"
-        elif outcome.status:
-            remark, good = f"  FAILED{_explain(outcome)}", False
-        elif outcome.skipped:
-            remark = f"  NOTHING RAN: {outcome.skipped}"
         counts = outcome.counts
         print(
             f"{outcome.suite.name:<14}{counts.passed:>8}{counts.failed:>8}{counts.skipped:>9}"
-            f"{outcome.seconds:>7.0f} s{remark}"
+            f"{outcome.seconds:>7.0f} s{remarks[outcome.suite.name]}"
         )
     for outcome in outcomes:
         for name in outcome.failed:
@@ -263,10 +261,26 @@ def summarise(outcomes: Sequence[Outcome], seconds: float, *, selected: bool) ->
     if total.skipped:
         text += f", {total.skipped} skipped"
     print(f"\n{'OK' if good else 'FAILED'}: {text} in {seconds:.0f} s")
-    return 0 if good else 1
+    if good:
+        return 0
+    bad = [outcome for outcome in outcomes if _is_bad(outcome, selected=selected)]
+    return TESTS_FAILED if bad and not any(map(_explain, bad)) else BROKEN
+
+
+def _is_bad(outcome: Outcome, *, selected: bool) -> bool:
+    return outcome.status != 0 and not (selected and outcome.status == NOTHING_COLLECTED)
+
+
+def _remark(outcome: Outcome, *, selected: bool) -> str:
+    if _is_bad(outcome, selected=selected):
+        return f"  FAILED{_explain(outcome)}"
+    if outcome.status == NOTHING_COLLECTED:
+        return "  no test selected"
+    return f"  NOTHING RAN: {outcome.skipped}" if outcome.skipped else ""
 
 
 def _explain(outcome: Outcome) -> str:
+    """What else is wrong with a suite than that tests of it failed; "" if nothing is."""
     if outcome.status < 0:
         return f": ended by signal {signal.Signals(-outcome.status).name}"
     if outcome.status == NOTHING_COLLECTED or outcome.counts == junit.Counts():
