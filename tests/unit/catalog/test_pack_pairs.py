@@ -59,7 +59,10 @@ HOSTS = {
     ("qemu", "qemu"): {
         "architecture": "x86_64",
         **dict.fromkeys(
-            ("qemu_version", "mdev_migration", "variant_migration", "s390_css", "virtio_gpu"),
+            (
+                *("qemu_version", "mdev_migration", "variant_migration", "s390_css"),
+                *("virtio_gpu", "virtio_rng", "pcie_unc_mask"),
+            ),
             "8.2.2",
         ),
     },

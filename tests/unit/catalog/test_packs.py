@@ -360,8 +360,12 @@ def libvirt(version):
     return {**dict.fromkeys(names, version), "memory_source": "file"}
 
 
+#: What depends on the QEMU that a guest was started on.
+STARTED_ON = ("s390_css", "virtio_gpu", "virtio_rng", "pcie_unc_mask")
+
+
 def qemu(version, architecture="x86_64"):
-    names = ("qemu_version", "mdev_migration", "variant_migration", "s390_css", "virtio_gpu")
+    names = ("qemu_version", "mdev_migration", "variant_migration", *STARTED_ON)
     return {"architecture": architecture, **dict.fromkeys(names, version)}
 
 
@@ -520,17 +524,32 @@ KNOWN_BAD = {
     "qemu-s390-css-9.1": (
         [("9.0.2", "9.1.0"), ("9.0.2", "9.1.1"), ("8.2.2", "9.1.1")],
         [("9.0.2", "9.1.2"), ("9.0.2", "9.2.0"), ("9.1.1", "9.1.0"), ("9.0.2", "9.0.2")],
-        {"architecture": "s390x", "virtio_gpu": None},
+        {"architecture": "s390x"},
     ),
     "qemu-virtio-gpu-9.0.0": (
         [("8.2.2", "9.0.0"), ("6.2.0", "9.0.0")],
         [("8.2.2", "9.0.1"), ("9.0.0", "9.0.0"), ("9.1.0", "9.0.0"), ("8.2.2", "8.2.10")],
-        {"s390_css": None},
+        {},
     ),
     "qemu-virtio-gpu-from-9.0.0": (
         [("9.0.0", "8.2.2"), ("9.0.0", "8.2.10")],
         [("9.0.0", "9.0.1"), ("9.0.1", "8.2.2"), ("8.2.2", "8.2.0")],
-        {"s390_css": None},
+        {},
+    ),
+    "qemu-virtio-rng-7.2.0": (
+        [("7.1.0", "7.2.0"), ("6.2.0", "7.2.0"), ("7.2.1", "7.2.0"), ("8.0.0", "7.2.0")],
+        [("7.1.0", "7.2.1"), ("7.1.0", "8.0.0"), ("7.2.0", "7.2.0"), ("7.2.11", "6.2.0")],
+        {},
+    ),
+    "qemu-virtio-rng-from-7.2.0": (
+        [("7.2.0", "7.1.0"), ("7.2.0", "7.2.1"), ("7.2.0", "9.1.0")],
+        [("7.2.0", "7.2.0"), ("7.2.1", "7.1.0"), ("7.1.0", "6.2.0")],
+        {},
+    ),
+    "qemu-pcie-unc-mask-from-8.0.0": (
+        [("8.0.0", "7.2.0"), ("8.0.0", "8.0.1"), ("8.0.0", "9.1.0")],
+        [("8.0.0", "8.0.0"), ("7.2.1", "8.0.0"), ("8.0.1", "8.0.0"), ("8.0.1", "7.2.1")],
+        {},
     ),
 }
 
@@ -554,6 +573,8 @@ def test_known_bad(name):
     """Each refuses its pairs alone, one way, and says so by its name."""
     bad, fine, others = KNOWN_BAD[name]
     ((family, entry),) = ((one, found) for one, found in entries() if found.name == name)
+    # What other entries are about, the guest has not.
+    others = {**dict.fromkeys({*STARTED_ON} - {entry.need}), **others}
     for pairs, expected in ((bad, REJECT), (fine, ACCEPT)):
         for started, there in pairs:
             origin = {entry.need: frozenset([started])}
@@ -584,7 +605,15 @@ SOUND = "<devices><sound model='virtio'/></devices>"
 ICH9 = "<devices><sound model='ich9'/></devices>"
 S390 = "<os><type arch='s390x' machine='s390-ccw-virtio-9.0'>hvm</type></os>"
 VIRTIO_GPU = "<devices><video><model type='virtio' heads='1'/></video></devices>"
+RNG = "<devices><rng model='virtio'><backend model='random'>/dev/urandom</backend></rng></devices>"
+PORT = "<devices><controller type='pci' index='1' model='pcie-root-port'/></devices>"
 VGA = "<devices><video><model type='vga'/></video></devices>"
+
+
+def machine(name):
+    return f"<os><type arch='x86_64' machine='{name}'>hvm</type></os>"
+
+
 USES = [
     (
         "qemu_machine", "machine_types", "pc-q35-8.2",
@@ -598,6 +627,25 @@ USES = [
     # The QEMU that it was started on.
     ("qemu", "s390_css", "8.2.2", [S390], ["", "<os><type arch='x86_64'>hvm</type></os>"]),
     ("qemu", "virtio_gpu", "8.2.2", [VIRTIO_GPU], ["", VIRTIO, VGA]),
+    (
+        "qemu", "virtio_rng", "8.2.2",
+        [machine(name) + RNG for name in ("pc-i440fx-7.1", "pc-q35-2.12", "virt-7.0")],
+        [machine("pc-q35-7.1"), RNG] + [
+            machine(name) + RNG
+            for name in (
+                *("pc-q35-7.2", "pc-q35-10.1", "pc-i440fx-9.0", "pc-q35-rhel9.2.0"),
+                *("pc-i440fx-jammy", "s390-ccw-virtio-7.1"),
+            )
+        ],
+    ),
+    (
+        "qemu", "pcie_unc_mask", "8.2.2",
+        [machine(name) + PORT for name in ("pc-q35-7.2", "pc-q35-6.2", "virt-7.2")],
+        [
+            machine("pc-q35-7.2"), PORT, machine("pc-q35-8.0") + PORT, machine("virt-10.1") + PORT,
+            machine("pc-q35-rhel8.6.0") + PORT, machine("pc-i440fx-7.2") + VIRTIO,
+        ],
+    ),
     ("libvirt", "mdev_migration", "met", [MDEV], ["", MANAGED, VARIANT]),
     ("libvirt", "variant_migration", "met", [VARIANT], ["", MANAGED, MDEV]),
     (
