@@ -237,6 +237,8 @@ class KnownBads:
     entries: tuple[KnownBad, ...] = ()
     #: The attributes of hosts that they ask for.
     asked: tuple[str, ...] = dataclasses.field(init=False, compare=False)
+    #: The attributes of guests that they are about.
+    needs: frozenset[str] = dataclasses.field(init=False, compare=False)
     _known: dict[tuple[object, ...], Mapping[str, Bads]] = dataclasses.field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -244,11 +246,7 @@ class KnownBads:
     def __post_init__(self) -> None:
         asked = {one.attribute for entry in self.entries for one in (*entry.offer, *entry.until)}
         object.__setattr__(self, "asked", tuple(sorted(asked)))
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The attributes of guests that they are about."""
-        return frozenset(entry.need for entry in self.entries)
+        object.__setattr__(self, "needs", frozenset(entry.need for entry in self.entries))
 
     def on(self, attributes: Mapping[str, object]) -> Mapping[str, Bads]:
         """What concerns a host or a device, by the attribute of the guest."""
