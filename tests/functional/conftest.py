@@ -27,7 +27,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--random-order",
         metavar="SEED",
-        help="run them in an order that only the seed decides",
+        help="run them in an order, and let the scheduler choose hosts, as only the seed decides",
     )
 
 
@@ -35,6 +35,8 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, *_services(item)))
     if (seed := config.getoption("random_order")) is not None:
         random.Random(seed).shuffle(items)
+        if "tests.functional.hosts" in sys.modules:
+            sys.modules["tests.functional.hosts"].SEED = seed
     number, shares = config.getoption("share")
     others = [item for place, item in enumerate(items) if place % shares != number - 1]
     if others:

@@ -18,6 +18,9 @@ from nova.tests.fixtures import libvirt as fakelibvirt
 
 CONF = nova.conf.CONF
 
+#: What ``--random-order`` says; with it the scheduler's choices are others, too.
+SEED = ""
+
 #: VFs as operators of VFIO variant drivers declare them.
 VF_SPEC = {
     "vendor_id": "15b3",
@@ -152,32 +155,35 @@ class Hosts:
             ) as context:
                 self.computes[host].manager.update_available_resource(context)
 
-    # The scheduler's choice
+    # The scheduler's choice: of hosts that pass the filters any may come first, so that no test
+    # holds because weights happened to be equal or of a moment ago.
 
     def prefer_hosts(self, *hosts: str) -> None:
-        """Let the scheduler take hosts in this order, whatever their weights.
+        """Let the scheduler take hosts in this order, whatever their weights; the others last."""
+        self._preferred = list(hosts)
 
-        Those not named come last, by weight. Without arguments the weights decide again.
-        """
-        self._order = list(hosts)
+    def weigh_hosts(self) -> None:
+        """Let the weights decide, as they do in a cloud."""
+        self._shuffled = None
 
-    def shuffle_hosts(self, seed: int) -> None:
+    def shuffle_hosts(self, seed: int | str) -> None:
         """Let the scheduler take hosts in a random order, another one for each request."""
-        self._order = random.Random(seed)
+        self._shuffled = random.Random(seed)
 
     def _patch_host_order(self) -> None:
-        self._order: list[str] | random.Random = []
+        self._preferred: list[str] = []
+        self._shuffled: random.Random | None = None
+        self.shuffle_hosts(f"{self.id()} {SEED}")
         original = host_manager.HostManager.get_weighed_hosts
 
         def get_weighed_hosts(manager: Any, hosts: Any, spec_obj: Any) -> Any:
             weighed = original(manager, hosts, spec_obj)
-            if isinstance(self._order, random.Random):
+            if self._shuffled is not None:
                 # From one order, so that the same seed gives the same sequence.
                 weighed.sort(key=lambda each: each.obj.host)
-                self._order.shuffle(weighed)
-            else:
-                rank = {host: place for place, host in enumerate(self._order)}
-                weighed.sort(key=lambda each: rank.get(each.obj.host, len(rank)))
+                self._shuffled.shuffle(weighed)
+            rank = {host: place for place, host in enumerate(self._preferred)}
+            weighed.sort(key=lambda each: rank.get(each.obj.host, len(rank)))
             return weighed
 
         self.useFixture(

@@ -27,8 +27,6 @@ from tests.functional.devcompat import (
     nic,
 )
 
-pytestmark = pytest.mark.threads
-
 
 class ThereAndBack:
     """Hosts at 1.0, 1.2 and 1.4; the guest is started on 1.2."""
@@ -36,7 +34,7 @@ class ThereAndBack:
     EXTRA_SPECS = VGPU
     NEED = "gpu.version=1.2"
     #: of the way to the newer host and back
-    REPETITIONS = budget.scaled(4)
+    REPETITIONS = budget.scaled(2)
 
     def start_hosts(self, **versions):
         self.start_gpu_hosts(**versions)
@@ -73,6 +71,7 @@ class ThereAndBack:
         return traits.Atom(*subject.split("."), value)
 
 
+@pytest.mark.threads
 class VGPUThereAndBackTest(ThereAndBack, DeviceCompatFleet):
     MDEV_TYPES = {"nvidia-11": ()}
 
@@ -125,6 +124,7 @@ class UnlikeGPUsTest(DeviceCompatFleet):
             self.assertEqual(["pci_0000_81_01_0"], self.mdevs_of("both", server))
             self.assert_moved("mid", self.live_migrate(server))
 
+    @pytest.mark.threads
     def test_only_the_fitting_one_is_claimed(self):
         self.assert_only_the_fitting_gpu()
 
@@ -244,6 +244,7 @@ class TwoFamiliesTest(DeviceCompatFleet):
         self.assertRegex(str(line), r"nic-only: gpu\.version: needs 1\.2, offered 1\.0")
 
 
+@pytest.mark.threads
 class TwoOfOneFamilyTest(DeviceCompatFleet):
     MDEV_TYPES = {"nvidia-11": [GPU], "nvidia-12": [GPU_2]}
     SPECS = {"resources1:VGPU": "1", "resources2:VGPU": "1", "group_policy": "isolate"}

@@ -20,6 +20,10 @@ class WeighedFleet(DeviceCompatFleet):
     )
     MDEV_TYPES = {"nvidia-11": ()}
 
+    def setUp(self):
+        super().setUp()
+        self.weigh_hosts()
+
     def aggregate(self, *hosts, **metadata):
         """Make a host aggregate."""
         made = self.admin_api.post_aggregate({"aggregate": {"name": "-".join(hosts)}})
