@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
+class PartOutcome:
     """What came of a part.
 
     :ivar status: the command's exit status; None if an interruption kept it from its end
@@ -135,12 +135,12 @@ def _parser(names: Mapping[str, Part]) -> argparse.ArgumentParser:
     return parser
 
 
-def run(chosen: Sequence[Part], root: pathlib.Path = ROOT) -> list[Outcome]:
+def run(chosen: Sequence[Part], root: pathlib.Path = ROOT) -> list[PartOutcome]:
     """Run parts one after the other, whatever comes of them.
 
     :returns: one for each; those that an interruption kept from running have no status
     """
-    outcomes: list[Outcome] = []
+    outcomes: list[PartOutcome] = []
     try:
         for number, part in enumerate(chosen, 1):
             print(f"\n##### {number}/{len(chosen)} {part.name}: {part.what}", flush=True)
@@ -149,11 +149,11 @@ def run(chosen: Sequence[Part], root: pathlib.Path = ROOT) -> list[Outcome]:
         print("\nInterrupted.", file=sys.stderr)
         done = {outcome.part.name for outcome in outcomes}
         left = [part for part in chosen if part.name not in done]
-        outcomes += [Outcome(part=part, status=None, seconds=0) for part in left]
+        outcomes += [PartOutcome(part=part, status=None, seconds=0) for part in left]
     return outcomes
 
 
-def _run(part: Part, root: pathlib.Path) -> Outcome:
+def _run(part: Part, root: pathlib.Path) -> PartOutcome:
     started = time.monotonic()
     with subprocess.Popen(part.command, cwd=root, env=os.environ | dict(part.environ)) as process:
         try:
@@ -161,10 +161,10 @@ def _run(part: Part, root: pathlib.Path) -> Outcome:
         except BaseException:
             process.terminate()
             raise
-    return Outcome(part=part, status=status, seconds=time.monotonic() - started)
+    return PartOutcome(part=part, status=status, seconds=time.monotonic() - started)
 
 
-def summarise(outcomes: Sequence[Outcome]) -> int:
+def summarise(outcomes: Sequence[PartOutcome]) -> int:
     """Print what ran, for how long, and what failed.
 
     :returns: the exit status: 0 only if all that was chosen ran and passed
@@ -178,7 +178,7 @@ def summarise(outcomes: Sequence[Outcome]) -> int:
     return 1 if failed or not outcomes else 0
 
 
-def _words(outcome: Outcome) -> str:
+def _words(outcome: PartOutcome) -> str:
     if outcome.status is None:
         return "NOT RUN TO ITS END"
     if outcome.status == os.EX_UNAVAILABLE:

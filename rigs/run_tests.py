@@ -24,7 +24,7 @@ import time
 from collections.abc import Sequence
 
 from rigs import coverage, interrupts, junit, releases, runner, selection, suites, venvs
-from rigs.runner import Outcome
+from rigs.runner import SuiteOutcome
 from rigs.suites import Suite, Wanted
 
 #: Among the results: the suites of which nothing ran, and why.
@@ -236,7 +236,7 @@ def _pythons(chosen: Sequence[Suite], release: releases.Release) -> dict[str, pa
     }
 
 
-def summarise(outcomes: Sequence[Outcome], seconds: float, *, selected: bool) -> int:
+def summarise(outcomes: Sequence[SuiteOutcome], seconds: float, *, selected: bool) -> int:
     """Print the summary.
 
     :param selected: whether pytest arguments chose tests, so that a suite may have none
@@ -267,11 +267,11 @@ def summarise(outcomes: Sequence[Outcome], seconds: float, *, selected: bool) ->
     return TESTS_FAILED if bad and not any(map(_explain, bad)) else BROKEN
 
 
-def _is_bad(outcome: Outcome, *, selected: bool) -> bool:
+def _is_bad(outcome: SuiteOutcome, *, selected: bool) -> bool:
     return outcome.status != 0 and not (selected and outcome.status == NOTHING_COLLECTED)
 
 
-def _remark(outcome: Outcome, *, selected: bool) -> str:
+def _remark(outcome: SuiteOutcome, *, selected: bool) -> str:
     if _is_bad(outcome, selected=selected):
         return f"  FAILED{_explain(outcome)}"
     if outcome.status == NOTHING_COLLECTED:
@@ -279,7 +279,7 @@ def _remark(outcome: Outcome, *, selected: bool) -> str:
     return f"  NOTHING RAN: {outcome.skipped}" if outcome.skipped else ""
 
 
-def _explain(outcome: Outcome) -> str:
+def _explain(outcome: SuiteOutcome) -> str:
     """What else is wrong with a suite than that tests of it failed; "" if nothing is."""
     if outcome.status < 0:
         return f": ended by signal {signal.Signals(-outcome.status).name}"

@@ -26,7 +26,7 @@ _PULSE = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
+class SuiteOutcome:
     """What came of a suite.
 
     :ivar status: pytest's exit status; negative if a signal ended it
@@ -80,7 +80,7 @@ class Runner:
         self._workers = workers
         self._serial = serial
 
-    def run(self, suites: Sequence[Suite]) -> list[Outcome]:
+    def run(self, suites: Sequence[Suite]) -> list[SuiteOutcome]:
         """Run suites, in order as far as there is room for them, and wait for all."""
         together = len(suites) > 1 and not self._serial
         pending, outcomes = list(suites), []
@@ -142,12 +142,12 @@ class Runner:
         environ.setdefault("OS_TEST_TIMEOUT", "300")
         return environ
 
-    def _ended(self, run: _Run) -> Outcome:
+    def _ended(self, run: _Run) -> SuiteOutcome:
         if run.relay is not None:
             run.relay.join()
         path = self._junit(run.suite)
         counts = junit.count(path)
-        return Outcome(
+        return SuiteOutcome(
             suite=run.suite,
             status=run.process.returncode,
             seconds=time.monotonic() - run.started,

@@ -13,8 +13,8 @@ from nova_devcompat.catalog.kinds import AnyRule, RuleKinds
 from nova_devcompat.catalog.names import check_name
 from nova_devcompat.catalog.needs import has_rule, read_needs
 from nova_devcompat.catalog.registry import NamedSources
+from nova_devcompat.catalog.source_checks import SourceChecks, check_pattern
 from nova_devcompat.catalog.stages import MODES, BadStage, Stages, parse_stages
-from nova_devcompat.catalog.told import Told, check_pattern
 from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.kinds import Floor
 from nova_devcompat.compat.policy import Mode, OnUnknown
@@ -33,7 +33,7 @@ class FamilyReader:
         self._sources = sources
         self._check_sources = check_sources
         self._kinds = RuleKinds()
-        self._told = Told(sources)
+        self._source_checks = SourceChecks(sources)
 
     def read(self, family: Section, match: Mapping[str, str] | None) -> CatalogFamily | None:
         """The family; None where it is too wrong to be one.
@@ -48,7 +48,7 @@ class FamilyReader:
         stages, rule_stages = _family_stages(family)
         needs = read_needs(family, rules)
         if self._check_sources:
-            self._told.check(family, source, attributes, rules)
+            self._source_checks.check(family, source, attributes, rules)
         if not match or not rules:
             return None
         implied = self._implied(family, source, attributes, rules)

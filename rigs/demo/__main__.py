@@ -29,10 +29,10 @@ from typing import NoReturn
 from rigs.demo.cloud import bring_up_fleet
 from rigs.demo.page import Page
 from rigs.demo.story import Story
-from rigs.demo.telling import Outcome, attempt, complain, tell
+from rigs.demo.telling import StepOutcome, attempt, complain, tell
 
 
-def run(arguments: argparse.Namespace, page: Page) -> tuple[list[Outcome], dict[str, str]]:
+def run(arguments: argparse.Namespace, page: Page) -> tuple[list[StepOutcome], dict[str, str]]:
     """Bring everything up, tell the story and take everything down."""
     versions = {
         "python": ".".join(map(str, sys.version_info[:3])),
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace, page: Page) -> tuple[list[Outcome], dict[
         indent="",
     )
     story = Story(page)
-    services = Outcome("services", "The services are started")
+    services = StepOutcome("services", "The services are started")
     with contextlib.ExitStack() as stack:
 
         def bring_up() -> None:

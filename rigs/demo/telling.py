@@ -18,7 +18,7 @@ from rigs.demo.story import Story, Unexpected
 
 
 @dataclasses.dataclass
-class Outcome:
+class StepOutcome:
     """What became of one step."""
 
     name: str
@@ -35,11 +35,11 @@ class Outcome:
         return content
 
 
-def tell(story: Story, page: Page, *, verbose: bool) -> list[Outcome]:
+def tell(story: Story, page: Page, *, verbose: bool) -> list[StepOutcome]:
     """Go through the steps until one does not go as told."""
     told = []
     for number, (step, title) in enumerate(story.steps(), start=1):
-        one = Outcome(step.__name__, title)
+        one = StepOutcome(step.__name__, title)
         told.append(one)
         page.gap()
         page.write(f"{number}. {title}")

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 
 from rigs import interrupts, releases, venvs
 from rigs.nova_suite import compare, environments
-from rigs.nova_suite.runner import Group, Outcome, Runner, WorkerError
+from rigs.nova_suite.runner import Group, Runner, TestOutcome, WorkerError
 
 PREFIX = "nova.tests.functional."
 #: What is run by default: patterns of module, class and test, after PREFIX.
@@ -210,7 +210,7 @@ class _Suite:
         self._runners = runners
         self._folder = folder
         self._arguments = arguments
-        self._outcomes: dict[str, dict[str, Outcome]] = {}
+        self._outcomes: dict[str, dict[str, TestOutcome]] = {}
 
     def run(self) -> int:
         """Run both variants and print the difference.
@@ -263,7 +263,7 @@ class _Suite:
         total = sum(len(group.tests) for group in groups)
         started = told = time.monotonic()
 
-        def tell(outcomes: Mapping[str, Outcome]) -> None:
+        def tell(outcomes: Mapping[str, TestOutcome]) -> None:
             nonlocal told
             now = time.monotonic()
             if now - told >= PULSE or len(outcomes) == total:

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from rigs.nova_suite.runner import Outcome
+from rigs.nova_suite.runner import TestOutcome
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,15 +20,15 @@ class Difference:
     """
 
     test: str
-    stock: Outcome | None
-    ours: Outcome | None
+    stock: TestOutcome | None
+    ours: TestOutcome | None
 
     def __str__(self) -> str:
         return f"{self.test}: stock {_status(self.stock)}, ours {_status(self.ours)}"
 
 
 def differences(
-    stock: Mapping[str, Outcome], ours: Mapping[str, Outcome]
+    stock: Mapping[str, TestOutcome], ours: Mapping[str, TestOutcome]
 ) -> tuple[Difference, ...]:
     """The tests whose status differs, and those that only one variant has."""
     return tuple(
@@ -38,7 +38,7 @@ def differences(
     )
 
 
-def failed_in_both(stock: Mapping[str, Outcome], ours: Mapping[str, Outcome]) -> list[str]:
+def failed_in_both(stock: Mapping[str, TestOutcome], ours: Mapping[str, TestOutcome]) -> list[str]:
     """Tests that fail without us too."""
     return sorted(
         test
@@ -47,13 +47,13 @@ def failed_in_both(stock: Mapping[str, Outcome], ours: Mapping[str, Outcome]) ->
     )
 
 
-def by_status(outcomes: Iterable[Outcome]) -> str:
+def by_status(outcomes: Iterable[TestOutcome]) -> str:
     """How many came to what, in words."""
     counts = collections.Counter(outcome.status for outcome in outcomes)
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none"
 
 
-def what_ours_did(outcomes: Iterable[Outcome]) -> collections.Counter[str]:
+def what_ours_did(outcomes: Iterable[TestOutcome]) -> collections.Counter[str]:
     """How often our code did what, in all tests."""
     total: collections.Counter[str] = collections.Counter()
     for outcome in outcomes:
@@ -61,5 +61,5 @@ def what_ours_did(outcomes: Iterable[Outcome]) -> collections.Counter[str]:
     return total
 
 
-def _status(outcome: Outcome | None) -> str:
+def _status(outcome: TestOutcome | None) -> str:
     return "not there" if outcome is None else outcome.status

@@ -30,7 +30,7 @@ class WorkerError(Exception):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TestOutcome:
     """What came of a test.
 
     :param status: ``pass``, ``fail``, ``skip``, ``expected failure``, ``unexpected success`` or
@@ -89,8 +89,8 @@ class Runner:
         self,
         groups: Collection[Group],
         jobs: int,
-        tell: Callable[[Mapping[str, Outcome]], None] = lambda outcomes: None,
-    ) -> dict[str, Outcome]:
+        tell: Callable[[Mapping[str, TestOutcome]], None] = lambda outcomes: None,
+    ) -> dict[str, TestOutcome]:
         """Run tests.
 
         :param jobs: in so many processes at a time
@@ -100,10 +100,10 @@ class Runner:
         # The largest first, so that no worker is left alone with one at the end.
         for group in sorted(groups, key=lambda group: len(group.tests), reverse=True):
             pending.put(group)
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, TestOutcome] = {}
         problems: list[Exception] = []
 
-        def note(test: str, outcome: Outcome) -> None:
+        def note(test: str, outcome: TestOutcome) -> None:
             with self._lock:
                 outcomes[test] = outcome
                 tell(outcomes)
@@ -132,11 +132,11 @@ class Runner:
         # Where a class's own setup failed.
         for group in groups:
             for test in group.tests:
-                outcomes.setdefault(test, Outcome(status="not run"))
+                outcomes.setdefault(test, TestOutcome(status="not run"))
         return outcomes
 
     def _work(
-        self, pending: queue.SimpleQueue[Group], note: Callable[[str, Outcome], None]
+        self, pending: queue.SimpleQueue[Group], note: Callable[[str, TestOutcome], None]
     ) -> None:
         while not self._ending.is_set():
             with self._worker() as worker:
@@ -204,7 +204,9 @@ class _Worker:
         self._order(order)
         return self.read()
 
-    def run(self, group: Group, note: Callable[[str, Outcome], None]) -> tuple[str, ...] | None:
+    def run(
+        self, group: Group, note: Callable[[str, TestOutcome], None]
+    ) -> tuple[str, ...] | None:
         """Run the tests of a class.
 
         :returns: those that are left because the process ended; None if it lives
@@ -219,7 +221,7 @@ class _Worker:
                 if running is None and not ended:
                     raise
                 if running is not None:
-                    note(running, Outcome(status="fail", why=str(error)))
+                    note(running, TestOutcome(status="fail", why=str(error)))
                     ended.add(running)
                 return tuple(test for test in group.tests if test not in ended)
             if "done" in event:
@@ -230,7 +232,7 @@ class _Worker:
             name = event.pop("test")
             ended.add(name)
             running = None
-            note(name, Outcome(**event))
+            note(name, TestOutcome(**event))
 
     def stop(self) -> None:
         """End the process."""

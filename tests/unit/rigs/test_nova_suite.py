@@ -42,7 +42,7 @@ class Variant:
 
     def run(self, groups, jobs, tell=lambda outcomes: None):
         return {
-            test: suite.Outcome(
+            test: suite.TestOutcome(
                 status=self._statuses[test].pop(0),
                 why="logged\nTraceback (most recent call last):\nE: why",
                 ours=self._did,

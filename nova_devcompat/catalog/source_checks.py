@@ -55,7 +55,7 @@ def _check_identifier(stated: Section, pattern: str, digits: int) -> None:
         stated.problem(f"{pattern!r} has {length} digits; an identifier has {digits}{advice}")
 
 
-class Told:
+class SourceChecks:
     """Looks up what sources tell.
 
     :param sources: those that are installed
