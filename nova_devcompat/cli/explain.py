@@ -39,6 +39,7 @@ class Explain(Question):
         controller.catalog_of(None)
         from nova.scheduler.client import report
 
+        from nova_devcompat.fleet import answers as known
         from nova_devcompat.fleet import explain
         from nova_devcompat.scheduler.state import SchedulerState
 
@@ -51,4 +52,4 @@ class Explain(Question):
         LOG.info("Not judged: %s", "; ".join(question.not_judged))
         taken = any(answer.takes_it for answer in answers) and not question.against_guest
         self.in_the_way = not taken
-        return explain.Row._fields, [answer.row for answer in answers]
+        return known.Row._fields, [answer.row for answer in answers]

@@ -11,7 +11,7 @@ import random
 import pytest
 
 from nova_devcompat.compat.verdict import Actor, Code, Reason
-from nova_devcompat.fleet.explain import Answer, Says
+from nova_devcompat.fleet.answers import Answer, Says
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.nearness import distance
 from nova_devcompat.scheduler.beside import Objection

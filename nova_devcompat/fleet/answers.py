@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""What is known of a guest on a host: what each line of defence says, and what Nova has."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import NamedTuple
+
+from nova_devcompat.compat.verdict import Actor, Reason
+from nova_devcompat.fleet.model import Place
+from nova_devcompat.fleet.nearness import Distance, distance
+from nova_devcompat.kit.text import printable
+from nova_devcompat.scheduler.beside import Objection
+
+# Objections that no upgrade and no patience takes away.
+_NEVER = frozenset({"another-cell", "other-hypervisor"})
+
+# Characters of a reason, at most: a need can have thousands of values.
+_LINE_SIZE = 1_000
+
+
+class Says(enum.StrEnum):
+    """What a line of defence says of a host."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    #: It cannot be told beforehand.
+    UNKNOWN = "unknown"
+    #: It is not asked, or there is none.
+    NONE = "none"
+
+
+class Row(NamedTuple):
+    """A host, and what became of the guest there.
+
+    :param host: of its service
+    :param node: the compute node
+    :param cell: where it is
+    :param verdict: of ours: accept, reject, or unknown where only the host can tell
+    :param prefilter: what placement is made to say by our traits
+    :param filter: what nova-scheduler's filter says
+    :param admission: what the host itself says, as far as it is known
+    :param reasons: why ours reject it, or would
+    :param act: who can change that
+    :param nova: what of Nova itself stands against it
+    """
+
+    host: str
+    node: str
+    cell: str
+    verdict: str
+    prefilter: str
+    filter: str
+    admission: str
+    reasons: str
+    act: str
+    nova: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What is known of a guest on a host.
+
+    :param place: the host
+    :param uuid: of its compute node, which is its root provider in placement
+    :param cell: the name of its cell
+    :param filter: what the filter says
+    :param admission: what nova-compute says there
+    :param refused: why the filter refuses the host
+    :param reported: what is only reported
+    :param nova: what of Nova itself stands against it
+    :param prefilter: what placement says by our traits
+    """
+
+    place: Place
+    uuid: str
+    cell: str
+    filter: Says
+    admission: Says
+    refused: tuple[Reason, ...] = ()
+    reported: tuple[Reason, ...] = ()
+    nova: tuple[Objection, ...] = ()
+    prefilter: Says = Says.NONE
+
+    @property
+    def verdict(self) -> Says:
+        """What all lines of defence come to."""
+        lines = (self.prefilter, self.filter, self.admission)
+        if Says.REJECT in lines:
+            return Says.REJECT
+        return Says.UNKNOWN if Says.UNKNOWN in lines else Says.ACCEPT
+
+    @property
+    def takes_it(self) -> bool:
+        """Whether nothing is known to stand in the way."""
+        return self.verdict is not Says.REJECT and not self.nova
+
+    @property
+    def order(self) -> tuple[bool, bool, int, Distance, Place]:
+        """Hosts that take it come first, then the nearest miss; last those that never can."""
+        never = any(one.code in _NEVER for one in self.nova)
+        much = len(self.refused) + len(self.nova)
+        return not self.takes_it, never, much, distance(self.refused), self.place
+
+    @property
+    def row(self) -> Row:
+        """As it is shown."""
+        host = _short(self.place.host)
+        reasons = [_short(reason.of(host)) for reason in self.refused]
+        reasons += [f"only reported: {_short(reason.of(host))}" for reason in self.reported]
+        actors = {reason.actor for reason in (*self.refused, *self.reported)}
+        return Row(
+            host=self.place.host,
+            node=self.place.node,
+            cell=self.cell,
+            verdict=self.verdict,
+            prefilter=self.prefilter,
+            filter=self.filter,
+            admission=self.admission,
+            reasons="; ".join(reasons),
+            act=", ".join(actor for actor in Actor if actor in actors),
+            nova="; ".join(map(str, self.nova)),
+        )
+
+
+def _short(text: str) -> str:
+    return printable(text, _LINE_SIZE)
