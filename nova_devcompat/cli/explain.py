@@ -39,17 +39,19 @@ class Explain(Question):
         controller.catalog_of(None)
         from nova.scheduler.client import report
 
-        from nova_devcompat.fleet import answers as known
-        from nova_devcompat.fleet import explain
+        from nova_devcompat.fleet.answers import Row
+        from nova_devcompat.fleet.destinations import Destinations
+        from nova_devcompat.fleet.explain import Explain as Asked
+        from nova_devcompat.scheduler.preview import ATTRIBUTES
         from nova_devcompat.scheduler.state import SchedulerState
 
-        question = explain.Explain(
-            self.cells, SchedulerState(), report.report_client_singleton, parsed_args.server
-        )
+        instance, cell = self.cells.instance(parsed_args.server, ATTRIBUTES)
+        destinations = Destinations(self.cells, report.report_client_singleton)
+        question = Asked(destinations, SchedulerState(), instance, cell)
         answers = question.answers(parsed_args.host)
         for objection in question.against_guest:
             LOG.warning("Nova does not migrate it as it is: %s", objection)
         LOG.info("Not judged: %s", "; ".join(question.not_judged))
         taken = any(answer.takes_it for answer in answers) and not question.against_guest
         self.in_the_way = not taken
-        return known.Row._fields, [answer.row for answer in answers]
+        return Row._fields, [answer.row for answer in answers]

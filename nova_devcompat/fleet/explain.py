@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from keystoneauth1 import exceptions as ks_exc
-from nova import objects
 
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.ruling import any_of
 from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.fleet.answers import Answer, Says
+from nova_devcompat.fleet.destinations import Destination, Destinations
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.scheduler import preview
 from nova_devcompat.scheduler.beside import UNTOLD, Nova, Objection
@@ -25,13 +25,10 @@ from nova_devcompat.scheduler.state import SchedulerState
 from nova_devcompat.scheduler.watch import NOT_PUBLISHED
 from nova_devcompat.stores.cells import (
     BadRequest,
-    Cells,
     Refused,
     brief,
-    compute_nodes,
     label_of,
 )
-from nova_devcompat.stores.placement import Placement
 
 LOG = logging.getLogger(__name__)
 
@@ -39,36 +36,31 @@ LOG = logging.getLogger(__name__)
 class Explain:
     """Asks all lines of defence, and Nova, about one guest.
 
-    :param cells: all cells
+    :param destinations: the hosts that can be asked about
     :param state: what nova-scheduler would decide by
-    :param client: makes Nova's report client
-    :param uuid: of the guest's instance
-    :raises BadRequest: there is no such instance, or it is on no host
-    :raises Refused: its cell does not answer
+    :param instance: the guest's, with :data:`nova_devcompat.scheduler.preview.ATTRIBUTES`
+    :param cell: the one that it is in
+    :raises BadRequest: it is on no host
+    :raises Refused: its request cannot be made
     """
 
     def __init__(
-        self, cells: Cells, state: SchedulerState, client: Callable[[], Any], uuid: str
+        self, destinations: Destinations, state: SchedulerState, instance: Any, cell: Any
     ) -> None:
-        self._cells = cells
+        self._destinations = destinations
+        self._cells = destinations.cells
         self._state = state
-        self._instance, self._cell = cells.instance(uuid, preview.ATTRIBUTES)
-        if not self._instance.host:
-            raise BadRequest(f"instance {uuid} is on no host")
+        self._instance, self._cell = instance, cell
+        if not instance.host:
+            raise BadRequest(f"instance {instance.uuid} is on no host")
         try:
             # Its own context, which is that of its cell.
             self._spec = preview.request_of(
-                self._instance._context, self._instance, self._cell, cells.pass_over
+                instance._context, instance, cell, self._cells.pass_over
             )
         except Exception as error:
             raise Refused(f"the request cannot be made: {brief(error)}") from error
-        self._preview = preview.Preview(state, self._instance, self._spec)
-        # None where there is no placement; the rest is answered all the same.
-        self._client: Any = None
-        try:
-            self._client = client()
-        except ks_exc.ClientException as error:
-            cells.pass_over("Placement cannot be reached: %s", brief(error))
+        self._preview = preview.Preview(state, instance, self._spec)
         #: What stands against moving the guest anywhere, of Nova itself.
         self.against_guest: tuple[Objection, ...] = ()
         #: What was not judged, each in a few words.
@@ -83,14 +75,21 @@ class Explain:
         """
         wanted = list(dict.fromkeys(hosts))
         cells = {label_of(cell): cell for cell in self._cells_of(wanted)}
+        return self.judge(self._destinations.of(cells.values(), wanted))
+
+    def judge(self, hosts: Iterable[Destination]) -> list[Answer]:
+        """The same of hosts that were read; the guest's own is left out."""
         room = self._room()
         nova = Nova(self._spec)
-        nodes = self._nodes(cells.values(), wanted)
-        source = self._source(nova)
-        aggregates = self._aggregates()
+        source = self._destinations.node(self._cell, self._instance.host, self._instance.node)
+        self.against_guest = tuple(
+            nova.against_guest(self._instance, None if source is None else source.service)
+        )
+        source_node = None if source is None else source.node
         answers = [
-            self._answer(node, service, cell, source, aggregates, room, nova)
-            for node, service, cell in nodes
+            self._answer(one, source_node, room, nova)
+            for one in hosts
+            if one.node.host != self._instance.host
         ]
         self._say_what_was_not_judged(nova, room)
         return sorted(self._with_prefilter(answers), key=lambda answer: answer.order)
@@ -105,57 +104,13 @@ class Explain:
                 raise BadRequest(f"the server is on {host} already")
             yield from self._cells.select(host=host)
 
-    def _nodes(self, cells: Any, hosts: Sequence[str]) -> Iterator[tuple[Any, Any, Any]]:
-        """Compute nodes with their services and cells, page by page."""
-        names: Sequence[str | None] = hosts or [None]
-        for cell in cells:
-
-            def of_cell(context: Any, cell: Any = cell) -> Iterator[tuple[Any, Any, Any]]:
-                found = objects.ServiceList.get_by_binary(
-                    context, "nova-compute", include_disabled=True
-                )
-                services = {service.host: service for service in found}
-                for host in names:
-                    for node in compute_nodes(context, host):
-                        # Ironic's nodes are never the destination of a live migration.
-                        if node.hypervisor_type != "ironic" and node.host != self._instance.host:
-                            yield node, services.get(node.host), cell
-
-            yield from self._cells.each([cell], of_cell)
-
-    def _source(self, nova: Nova) -> Any:
-        """The guest's own compute node; None where it is not known."""
-
-        def ask(context: Any) -> Iterator[tuple[Any, Any]]:
-            found = objects.ServiceList.get_by_binary(
-                context, "nova-compute", include_disabled=True
-            )
-            services = {service.host: service for service in found}
-            for node in compute_nodes(context, self._instance.host):
-                if node.hypervisor_hostname == self._instance.node:
-                    yield node, services.get(node.host)
-
-        node, service = next(self._cells.each([self._cell], ask), (None, None))
-        self.against_guest = tuple(nova.against_guest(self._instance, service))
-        return node
-
-    def _aggregates(self) -> Mapping[str, list[Any]]:
-        by_host: dict[str, list[Any]] = {}
-        try:
-            for aggregate in objects.AggregateList.get_all(self._instance._context):
-                for host in aggregate.hosts:
-                    by_host.setdefault(host, []).append(aggregate)
-        except Exception as error:  # noqa: BLE001 - whatever the database layer raises
-            self._cells.pass_over("Aggregates are left out: %s", brief(error))
-        return by_host
-
     def _room(self) -> preview.Room | None:
-        if self._client is None:
+        client = self._destinations.client
+        if client is None:
             return None
         context = self._instance._context
-        hosts = len(objects.HostMappingList.get_all(context))
         try:
-            room = preview.room_for(context, self._client, self._spec, hosts)
+            room = preview.room_for(context, client, self._spec, self._destinations.count)
         except ks_exc.ClientException as error:
             LOG.debug("Placement does not answer: %s", error)
             room = None
@@ -166,15 +121,9 @@ class Explain:
     # --- what is made of it ----------------------------------------------------------------------
 
     def _answer(
-        self,
-        node: Any,
-        service: Any,
-        cell: Any,
-        source: Any,
-        aggregates: Mapping[str, Sequence[Any]],
-        room: preview.Room | None,
-        nova: Nova,
+        self, one: Destination, source: Any, room: preview.Room | None, nova: Nova
     ) -> Answer:
+        node, service, cell = one
         candidates = room.candidates.get(node.uuid, []) if room is not None else []
         judged = self._preview.judge(node, candidates)
         passes = judged.candidates != []
@@ -184,7 +133,10 @@ class Explain:
         objections += nova.against_hypervisor(node, source)
         if candidates and service is not None:
             objections += nova.against_host(
-                node, service, aggregates.get(node.host, ()), judged.candidates or candidates
+                node,
+                service,
+                self._destinations.aggregates.get(node.host, ()),
+                judged.candidates or candidates,
             )
         elif room is not None and not any(one.code == "disabled" for one in objections):
             objections += _without_room(node, room)
@@ -238,9 +190,7 @@ class Explain:
         if not names:
             yield from answers
             return
-        having = None
-        if self._client is not None:
-            having = preview.having(Placement(self._client), names)
+        having = self._destinations.having(names)
         if having is None:
             self._cells.pass_over("Placement does not tell which hosts have our traits")
             yield from (dataclasses.replace(one, prefilter=Says.UNKNOWN) for one in answers)
