@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nova_devcompat.compat.verdict import Actor, Reason
 from nova_devcompat.fleet.model import Place
@@ -73,6 +73,7 @@ class Answer:
     :param reported: what is only reported
     :param nova: what of Nova itself stands against it
     :param prefilter: what placement says by our traits
+    :param candidates: placement's allocation candidates that the filter leaves
     """
 
     place: Place
@@ -84,6 +85,7 @@ class Answer:
     reported: tuple[Reason, ...] = ()
     nova: tuple[Objection, ...] = ()
     prefilter: Says = Says.NONE
+    candidates: tuple[Any, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def verdict(self) -> Says:
@@ -99,11 +101,15 @@ class Answer:
         return self.verdict is not Says.REJECT and not self.nova
 
     @property
+    def never(self) -> bool:
+        """Whether it can never take the guest, whatever is done."""
+        return any(one.code in _NEVER for one in self.nova)
+
+    @property
     def order(self) -> tuple[bool, bool, int, Distance, Place]:
         """Hosts that take it come first, then the nearest miss; last those that never can."""
-        never = any(one.code in _NEVER for one in self.nova)
         much = len(self.refused) + len(self.nova)
-        return not self.takes_it, never, much, distance(self.refused), self.place
+        return not self.takes_it, self.never, much, distance(self.refused), self.place
 
     @property
     def row(self) -> Row:

@@ -53,18 +53,24 @@ class Explain:
         self._instance, self._cell = instance, cell
         if not instance.host:
             raise BadRequest(f"instance {instance.uuid} is on no host")
+        #: The request that a live migration of it would be.
+        self.spec: Any
         try:
             # Its own context, which is that of its cell.
-            self._spec = preview.request_of(
+            self.spec = preview.request_of(
                 instance._context, instance, cell, self._cells.pass_over
             )
+            #: Other instances that it is about, by host.
+            self.neighbours = preview.neighbours(instance._context, self.spec)
         except Exception as error:
             raise Refused(f"the request cannot be made: {brief(error)}") from error
-        self._preview = preview.Preview(state, instance, self._spec)
+        self._preview = preview.Preview(state, instance, self.spec)
         #: What stands against moving the guest anywhere, of Nova itself.
         self.against_guest: tuple[Objection, ...] = ()
         #: What was not judged, each in a few words.
         self.not_judged: list[str] = []
+        #: What placement said of room; None where it did not, or was not asked yet.
+        self.room: preview.Room | None = None
 
     def answers(self, hosts: Sequence[str] = ()) -> list[Answer]:
         """Each host but the guest's own: those that take it first, then the nearest miss.
@@ -79,8 +85,8 @@ class Explain:
 
     def judge(self, hosts: Iterable[Destination]) -> list[Answer]:
         """The same of hosts that were read; the guest's own is left out."""
-        room = self._room()
-        nova = Nova(self._spec)
+        room = self.room = self._room()
+        nova = Nova(self.spec, self.neighbours)
         source = self._destinations.node(self._cell, self._instance.host, self._instance.node)
         self.against_guest = tuple(
             nova.against_guest(self._instance, None if source is None else source.service)
@@ -110,7 +116,7 @@ class Explain:
             return None
         context = self._instance._context
         try:
-            room = preview.room_for(context, client, self._spec, self._destinations.count)
+            room = preview.room_for(context, client, self.spec, self._destinations.count)
         except ks_exc.ClientException as error:
             LOG.debug("Placement does not answer: %s", error)
             room = None
@@ -149,6 +155,7 @@ class Explain:
             refused=() if passes else judged.ruling.refused,
             reported=judged.ruling.reported,
             nova=tuple(objections),
+            candidates=tuple(candidates if judged.candidates is None else judged.candidates),
         )
 
     def _admission(self, node: Any, judged: Judged, candidates: Sequence[Any]) -> Says:

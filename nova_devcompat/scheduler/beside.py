@@ -25,8 +25,8 @@ FILTER = "DeviceCompatFilter"
 
 # Asked in our own words, which say more.
 _ASKED = frozenset({FILTER, "ComputeFilter"})
-# They compare a host's instances, which are not read; or keep a state of their own.
-_NEEDS_MORE = frozenset({"DifferentHostFilter", "SameHostFilter", "TypeAffinityFilter"})
+# It compares all instances of a host, which are not read.
+_NEEDS_MORE = frozenset({"TypeAffinityFilter"})
 # The states in which Nova live migrates a server (nova/compute/api.py, live_migrate).
 _MIGRATABLE = (vm_states.ACTIVE, vm_states.PAUSED)
 
@@ -53,14 +53,20 @@ class Objection(NamedTuple):
         return printable(f"{self.code}: {self.detail}" if self.detail else self.code, 200)
 
 
+#: Instances by UUID, by host.
+Neighbours = Mapping[str, Mapping[str, Any]]
+
+
 class Nova:
     """Nova's own filters and checks, for one request.
 
     :param spec: the request, with what Nova's request filters put into it
+    :param neighbours: by host, the instances that the request is about too, by UUID
     """
 
-    def __init__(self, spec: Any) -> None:
+    def __init__(self, spec: Any, neighbours: Neighbours) -> None:
         self._spec = spec
+        self._neighbours = neighbours
         self._services = servicegroup.API()
         self._filters, self.left_out = _filters()
         #: Whether our own filter is among those that are enabled here.
@@ -124,6 +130,7 @@ class Nova:
             try:
                 # A filter may prune the candidates, and is not to do so for the next.
                 state = _host_state(node, service, aggregates, candidates)
+                state.instances = dict(self._neighbours.get(node.host, {}))
                 passes = bool(list(one.filter_all([state], copy.copy(self._spec))))
             except Exception as error:  # noqa: BLE001 - whatever a filter raises
                 yield Objection("not-judged", f"{name}: {type(error).__name__}")
@@ -153,7 +160,7 @@ def _filters() -> tuple[list[tuple[str, Any]], list[str]]:
 def _host_state(
     node: Any, service: Any, aggregates: Sequence[Any], candidates: Sequence[Any]
 ) -> Any:
-    """As nova/scheduler/host_manager.py makes one (_get_host_states), without its instances."""
+    """As nova/scheduler/host_manager.py makes one (_get_host_states), without instances."""
     state = host_manager.HostState(node.host, node.hypervisor_hostname, None)
     state.update(node, dict(service), list(aggregates), {})
     state.allocation_candidates = list(candidates)

@@ -11,13 +11,14 @@ is written, to Nova's databases or to placement.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nova import exception, objects
 from nova.compute import utils as compute_utils
 from nova.network import neutron
 from nova.scheduler import request_filter, utils
+from oslo_utils import uuidutils
 
 from nova_devcompat.scheduler import prefilter, watch
 from nova_devcompat.scheduler.judge import ACCEPTED, Judged, RequestJudge
@@ -71,6 +72,29 @@ def request_of(context: Any, instance: Any, cell: Any, pass_over: PassOver) -> A
     return spec
 
 
+def neighbours(context: Any, spec: Any) -> dict[str, dict[str, Any]]:
+    """The instances that a request is about beside its own, by host and by UUID.
+
+    Those of its server group, and those that its scheduler hints name, as far as they are in the
+    cell: what filters compare of the instances that a host has.
+
+    :param context: of the instance's cell
+    """
+    named = set(spec.instance_group.members) if spec.instance_group else set()
+    for name in ("different_host", "same_host"):
+        hinted = spec.get_scheduler_hint(name) or ()
+        named.update([hinted] if isinstance(hinted, str) else hinted)
+    # A hint is any text.
+    uuids = sorted(uuid for uuid in named if uuidutils.is_uuid_like(uuid))
+    by_host: dict[str, dict[str, Any]] = {}
+    if uuids:
+        for instance in objects.InstanceList.get_by_filters(
+            context, {"uuid": uuids, "deleted": False}, expected_attrs=[]
+        ):
+            by_host.setdefault(instance.host, {})[instance.uuid] = instance
+    return by_host
+
+
 # --- placement -----------------------------------------------------------------------------------
 
 
@@ -83,11 +107,13 @@ class Room:
         for
     :param whole: whether a host that is in neither has no room: not if there were more candidates
         than can be asked for
+    :param free: units of resource classes, by provider, that are free on the hosts of candidates
     """
 
     candidates: watch.ByRoot
     left_out: frozenset[str] = frozenset()
     whole: bool = True
+    free: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
 
 
 def room_for(context: Any, client: Any, spec: Any, hosts: int) -> Room | None:
@@ -98,6 +124,7 @@ def room_for(context: Any, client: Any, spec: Any, hosts: int) -> Room | None:
     :param hosts: how many there are
     :returns: None where placement does not tell
     """
+    free: dict[tuple[str, str], int] = {}
     most = max(CONF.scheduler.max_placement_results, hosts * _CANDIDATES)
     try:
         for one in request_filter.ALL_REQUEST_FILTERS:
@@ -107,7 +134,7 @@ def room_for(context: Any, client: Any, spec: Any, hosts: int) -> Room | None:
     except exception.RequestFilterFailed:
         found: watch.ByRoot | None = {}
     else:
-        found = _candidates(context, client, spec, most)
+        found = _candidates(context, client, spec, most, free=free)
     anywhere = _candidates(context, client, spec, most, change=_only_resources)
     if found is None or anywhere is None:
         return None
@@ -115,6 +142,7 @@ def room_for(context: Any, client: Any, spec: Any, hosts: int) -> Room | None:
         candidates=found,
         left_out=frozenset(anywhere.keys() - found.keys()),
         whole=max(_count(found), _count(anywhere)) < most,
+        free=free,
     )
 
 
@@ -124,6 +152,7 @@ def _candidates(
     spec: Any,
     most: int,
     change: Callable[[Any], None] = lambda resources: None,
+    free: dict[tuple[str, str], int] | None = None,
 ) -> watch.ByRoot | None:
     found: dict[str, list[Any]] = {}
     # As nova/scheduler/manager.py: hosts may have VCPU where PCPU is asked for.
@@ -138,9 +167,17 @@ def _candidates(
             return None
         for root, candidates in watch.by_root(answer[0], answer[1]).items():
             found.setdefault(root, []).extend(candidates)
+        if free is not None:
+            free.update(_free(answer[1]))
         if not _is_asked_again(resources):
             break
     return found
+
+
+def _free(summaries: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], int]]:
+    for provider, summary in summaries.items():
+        for resource_class, units in summary["resources"].items():
+            yield (provider, resource_class), units["capacity"] - units["used"]
 
 
 def _is_asked_again(resources: Any) -> bool:
