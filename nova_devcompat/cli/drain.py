@@ -23,20 +23,21 @@ class DrainCheck(Question):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("hosts", metavar="HOST", nargs="+", help="a host to drain")
+        self.add_assume_options(parser)
         return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
         # Of a catalog that is wrong, all is told that is wrong with it, before it is used.
-        controller.catalog_of(None)
+        assumed = self.assumptions(parsed_args, controller.catalog_of(None))
         from nova.scheduler.client import report
 
         from nova_devcompat.fleet.destinations import Destinations
         from nova_devcompat.fleet.drain import Drain, Result, Row
         from nova_devcompat.scheduler.state import SchedulerState
 
-        destinations = Destinations(self.cells, report.report_client_singleton)
+        destinations = Destinations(self.cells, report.report_client_singleton, assumed)
         drain = Drain(destinations, SchedulerState(), parsed_args.hosts)
         rows = drain.rows()
         LOG.info("Not judged: %s", "; ".join(drain.not_judged))

@@ -30,13 +30,14 @@ class Explain(Question):
             default=[],
             help="only this host; can be repeated",
         )
+        self.add_assume_options(parser)
         return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
         # Of a catalog that is wrong, all is told that is wrong with it, before it is used.
-        controller.catalog_of(None)
+        assumed = self.assumptions(parsed_args, controller.catalog_of(None))
         from nova.scheduler.client import report
 
         from nova_devcompat.fleet.answers import Row
@@ -46,7 +47,7 @@ class Explain(Question):
         from nova_devcompat.scheduler.state import SchedulerState
 
         instance, cell = self.cells.instance(parsed_args.server, ATTRIBUTES)
-        destinations = Destinations(self.cells, report.report_client_singleton)
+        destinations = Destinations(self.cells, report.report_client_singleton, assumed)
         question = Asked(destinations, SchedulerState(), instance, cell)
         answers = question.answers(parsed_args.host)
         for objection in question.against_guest:

@@ -14,6 +14,8 @@ from nova_devcompat.cli.controller import nova
 from nova_devcompat.cli.formatters import FastLister
 
 if TYPE_CHECKING:
+    from nova_devcompat.catalog.model import Catalog
+    from nova_devcompat.fleet.assume import Assumptions
     from nova_devcompat.stores.cells import Cells
 
 #: Whose INFO lines are for the console.
@@ -39,6 +41,40 @@ class Question(FastLister):
         parser = super().get_parser(prog_name)
         controller.add_config_file_option(parser, "the configuration of nova-scheduler")
         return parser
+
+    @staticmethod
+    def add_assume_options(parser: argparse.ArgumentParser) -> None:
+        """Add ``--assume`` and ``--assume-release``."""
+        parser.add_argument(
+            "--assume",
+            metavar="HOST=FILE",
+            action="append",
+            default=[],
+            help="answer as if the host had the devices of this static inventory: its own entry, "
+            "or the only one, as 'inventory dump' prints it elsewhere; can be repeated",
+        )
+        parser.add_argument(
+            "--assume-release",
+            metavar="HOST=RELEASE",
+            action="append",
+            default=[],
+            help="answer as if the host had this release of NVIDIA's driver, such as 570.133.20, "
+            "as far as is published of it; can be repeated",
+        )
+
+    def assumptions(self, parsed_args: argparse.Namespace, catalog: Catalog) -> Assumptions:
+        """What is to be assumed of hosts, which is said.
+
+        :raises ValueError: it cannot be read, or there is no such host
+        """
+        from nova_devcompat.fleet.assume import assumptions
+
+        assumed = assumptions(catalog, parsed_args.assume, parsed_args.assume_release)
+        for host in assumed.hosts:
+            self.cells.select(host=host)
+        for one in assumed.said:
+            LOG.info("Assumed: %s", one)
+        return assumed
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         with nova(parsed_args.config_file):

@@ -51,6 +51,7 @@ class Stranded(Question):
             help="a catalog in place of those of [devcompat] catalog, to see what its policies "
             "would do; can be repeated",
         )
+        self.add_assume_options(parser)
         return parser
 
     def take_action(
@@ -72,6 +73,7 @@ class Stranded(Question):
             catalog.policies(default_policy(CONF), stages.now()),
             wanted,
             with_room=parsed_args.with_room,
+            assumed=self.assumptions(parsed_args, catalog),
             progress=_said,
         )
         untold = census.NOT_JUDGED + (() if parsed_args.with_room else (census.FREE_DEVICES,))

@@ -9,6 +9,7 @@ import dataclasses
 import enum
 from typing import Any, NamedTuple
 
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Reason
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.nearness import Distance, distance
@@ -73,6 +74,7 @@ class Answer:
     :param reported: what is only reported
     :param nova: what of Nova itself stands against it
     :param prefilter: what placement says by our traits
+    :param accepted: what it would have traits for, of a host of which something is assumed
     :param candidates: placement's allocation candidates that the filter leaves
     """
 
@@ -85,6 +87,7 @@ class Answer:
     reported: tuple[Reason, ...] = ()
     nova: tuple[Objection, ...] = ()
     prefilter: Says = Says.NONE
+    accepted: frozenset[Atom] | None = dataclasses.field(default=None, repr=False)
     candidates: tuple[Any, ...] = dataclasses.field(default=(), repr=False)
 
     @property

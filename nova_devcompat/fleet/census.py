@@ -13,6 +13,7 @@ from nova import objects
 
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.policy import Policies
+from nova_devcompat.fleet.assume import Assumptions
 from nova_devcompat.fleet.cloud import Cloud
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Finding, Outlook, Standing
@@ -129,18 +130,23 @@ def findings(
     wanted: Which,
     *,
     with_room: bool = False,
+    assumed: Assumptions | None = None,
     progress: Callable[[str, int, int], None] = lambda cell, hosts, guests: None,
 ) -> Iterator[Finding]:
     """Guests that few hosts of their cell take: nothing is live migrated to another cell.
 
     :param with_room: whether devices must be free; placement is asked once for each class and
         number of units that guests ask for, in each cell
+    :param assumed: what hosts are taken to be
     :param progress: told of each cell how many hosts and guests were read
     :raises Refused: the API database does not answer
+    :raises ValueError: a host publishes nothing that is assumed of it
     """
     for cell in cloud.cells.select():
         outlook = Outlook(catalog, policies)
         outlook.read(cloud.survey(cell))
+        if assumed is not None:
+            outlook.assume(assumed, cloud.published)
         progress(str(cell.name or cell.uuid), outlook.hosts, outlook.guests)
         room = None
         if with_room and any(outlook.asks):

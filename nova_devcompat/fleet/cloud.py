@@ -76,6 +76,10 @@ class Cloud:
             if node.hypervisor_type != "ironic":
                 yield host_of(node, self._reader, down.get(node.host, ""))
 
+    def published(self, text: str) -> wire.HostDocument | Reason:
+        """What a host publishes with this text."""
+        return published({wire.STATS_KEY: text}, self._reader)
+
     def _survey(self, context: Any) -> Iterator[Host | RunningGuest]:
         yield from self.hosts(context)
         filters = {"vm_state": list(VM_STATES)}

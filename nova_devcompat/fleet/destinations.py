@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from keystoneauth1 import exceptions as ks_exc
 from nova import objects
 
+from nova_devcompat.fleet.assume import Assumptions
 from nova_devcompat.scheduler import preview
 from nova_devcompat.stores.cells import Cells, brief, compute_nodes
 from nova_devcompat.stores.placement import Placement
@@ -35,10 +36,14 @@ class Destinations:
 
     :param cells: all cells
     :param client: makes Nova's report client
+    :param assumed: what hosts are taken to be
     """
 
-    def __init__(self, cells: Cells, client: Callable[[], Any]) -> None:
+    def __init__(
+        self, cells: Cells, client: Callable[[], Any], assumed: Assumptions | None = None
+    ) -> None:
         self.cells = cells
+        self.assumed = assumed
         #: Nova's report client; None where there is no placement, and the rest is answered.
         self.client: Any = None
         self._having: dict[str, frozenset[str]] = {}

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from keystoneauth1 import exceptions as ks_exc
 
+from nova_devcompat import wire
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.ruling import any_of
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.fleet.answers import Answer, Says
 from nova_devcompat.fleet.destinations import Destination, Destinations
@@ -31,6 +33,13 @@ from nova_devcompat.stores.cells import (
 )
 
 LOG = logging.getLogger(__name__)
+
+
+class _Seen(NamedTuple):
+    """What stands for a compute node."""
+
+    host: str
+    stats: Mapping[str, str]
 
 
 class Explain:
@@ -130,8 +139,9 @@ class Explain:
         self, one: Destination, source: Any, room: preview.Room | None, nova: Nova
     ) -> Answer:
         node, service, cell = one
+        seen, accepted = self._as_it_would_be(node)
         candidates = room.candidates.get(node.uuid, []) if room is not None else []
-        judged = self._preview.judge(node, candidates)
+        judged = self._preview.judge(seen, candidates)
         passes = judged.candidates != []
         objections = list(nova.against_service(service))
         if cell.uuid != self._cell.uuid:
@@ -151,11 +161,28 @@ class Explain:
             uuid=node.uuid,
             cell=label_of(cell),
             filter=Says.ACCEPT if passes else Says.REJECT,
-            admission=self._admission(node, judged, candidates),
+            admission=self._admission(seen, judged, candidates),
             refused=() if passes else judged.ruling.refused,
             reported=judged.ruling.reported,
             nova=tuple(objections),
+            accepted=accepted,
             candidates=tuple(candidates if judged.candidates is None else judged.candidates),
+        )
+
+    def _as_it_would_be(self, node: Any) -> tuple[preview.Node, frozenset[Atom] | None]:
+        """A host, with what it would publish if something is assumed of it.
+
+        :returns: and what it would have traits for; None where placement can be asked
+        """
+        assumed = self._destinations.assumed
+        if assumed is None or node.host not in assumed:
+            return node, None
+        atoms = self._preview.atoms
+        document = assumed.document(node.host, self._state.document_of(node), atoms)
+        text = wire.fit_stats(document, sorted(atoms)).text
+        accepts = (part.accepts for part in (*document.devices, *document.host))
+        return _Seen(node.host, {wire.STATS_KEY: text}), frozenset(
+            atom for one in accepts for atom in one.atoms
         )
 
     def _admission(self, node: Any, judged: Judged, candidates: Sequence[Any]) -> Says:
@@ -203,7 +230,7 @@ class Explain:
             yield from (dataclasses.replace(one, prefilter=Says.UNKNOWN) for one in answers)
             return
         for answer in answers:
-            lacks = [name for name in sorted(names) if answer.uuid not in having[name]]
+            lacks = [name for name in sorted(names) if not _has(answer, name, having)]
             if not lacks:
                 yield dataclasses.replace(answer, prefilter=Says.ACCEPT)
                 continue
@@ -222,6 +249,13 @@ class Explain:
                 "Placement has more allocation candidates than it was asked for, so it is not "
                 "known of all hosts whether they have room"
             )
+
+
+def _has(answer: Answer, name: str, having: Mapping[str, frozenset[str]]) -> bool:
+    """Whether a host has a trait, or would have."""
+    if answer.accepted is not None:
+        return traits.decode(name) in answer.accepted
+    return answer.uuid in having[name]
 
 
 def _without_room(node: Any, room: preview.Room) -> Iterator[Objection]:

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.policy import Policies, Ruling
 from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.compat.verdict import Actor, Reason
+from nova_devcompat.fleet.assume import Assumptions
 from nova_devcompat.fleet.kinds import Needs
 from nova_devcompat.fleet.model import Alike, Fleet, Host, Place, RunningGuest
 from nova_devcompat.fleet.nearness import distance
 from nova_devcompat.fleet.room import Asks, Room
+from nova_devcompat.wire import HostDocument
 
 #: Why a host that would take a guest does not.
 NO_FREE_DEVICE = Reason(
@@ -126,6 +128,26 @@ class Outlook:
         if kind is None:
             kind = self._kinds[key] = _Kind(*key)
         kind.running.append(Named(running.uuid, running.place))
+
+    def assume(
+        self, assumed: Assumptions, published: Callable[[str], HostDocument | Reason]
+    ) -> None:
+        """Take hosts as they would be, once all guests have been read.
+
+        :param published: reads what a host publishes
+        :raises ValueError: a host publishes nothing that is assumed of it
+        """
+        atoms = {
+            atom
+            for kind in self._kinds.values()
+            for part in (*kind.guest.need.devices, *kind.guest.pins.devices)
+            for atom in part.atoms
+        }
+        for place, host in self._hosts.items():
+            if place.host in assumed:
+                # As of other hosts, what is equal is one object then.
+                said = published(assumed.text(place.host, host.said, atoms))
+                self._hosts[place] = dataclasses.replace(host, said=said)
 
     @property
     def hosts(self) -> int:

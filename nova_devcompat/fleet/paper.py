@@ -59,10 +59,11 @@ class Paper:
 
     :param catalog: the rules
     :param inventory: the devices; a host has no others
+    :param atoms: what is evaluated beside what guests of its hosts would need
     :raises AmbiguousDevice: a device matches several families
     """
 
-    def __init__(self, catalog: Catalog, inventory: Inventory) -> None:
+    def __init__(self, catalog: Catalog, inventory: Inventory, atoms: Iterable[Atom] = ()) -> None:
         self._catalog = catalog
         self._dividing = catalog.on_paper()
         self._kinds: dict[tuple[str, str], _Kind] = {}
@@ -82,7 +83,7 @@ class Paper:
             ]
             for host, placed in classified.items()
         }
-        accepts = self._accept_sets()
+        accepts = self._accept_sets(atoms)
         #: Its hosts, sorted by name; nobody knows their guests.
         self.fleet = Fleet(
             hosts=[
@@ -132,11 +133,13 @@ class Paper:
             kind = self._kinds[key] = _Kind(offer, self._needs.setdefault(need, need))
         return kind
 
-    def _accept_sets(self) -> dict[_Kind, AcceptSet]:
+    def _accept_sets(self, beside: Iterable[Atom]) -> dict[_Kind, AcceptSet]:
         """What each kind accepts of all that any guest would need."""
         atoms: dict[str, set[Atom]] = {}
         for need in self._needs:
             atoms.setdefault(need.family, set()).update(need.atoms)
+        for atom in beside:
+            atoms.setdefault(atom.family, set()).add(atom)
         return {
             kind: kind.offer.accept_set(atoms[kind.need.family]) for kind in self._kinds.values()
         }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from nova import exception, objects
 from nova.compute import utils as compute_utils
@@ -20,6 +20,7 @@ from nova.network import neutron
 from nova.scheduler import request_filter, utils
 from oslo_utils import uuidutils
 
+from nova_devcompat.compat.traits import Atom
 from nova_devcompat.scheduler import prefilter, watch
 from nova_devcompat.scheduler.judge import ACCEPTED, Judged, RequestJudge
 from nova_devcompat.scheduler.lookup import Lookup
@@ -204,6 +205,16 @@ def _count(by_root: watch.ByRoot) -> int:
 # --- ours ----------------------------------------------------------------------------------------
 
 
+class Node(Protocol):
+    """What is asked of a compute node."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def stats(self) -> Mapping[str, str] | None: ...
+
+
 class Preview:
     """What our prefilter and our filter would say to a live migration, host by host.
 
@@ -217,10 +228,10 @@ class Preview:
         self._state = state
         self._request: RequestJudge = state.request(self.looked_up)
 
-    def judge(self, node: Any, candidates: Sequence[Any]) -> Judged:
+    def judge(self, node: Node, candidates: Sequence[Any]) -> Judged:
         """What the filter would say of a host.
 
-        :param node: Nova's ComputeNode
+        :param node: Nova's ComputeNode, or what stands for it
         :param candidates: placement's for it; none to hear of any of its devices
         """
         if not self.looked_up.decides:
@@ -229,6 +240,13 @@ class Preview:
         if risks := self._state.host_risks().get(node.host):
             request = self._state.request(self.looked_up, risks)
         return self._state.judge(request, node.stats, list(candidates))
+
+    @property
+    def atoms(self) -> frozenset[Atom]:
+        """What the guest needs, and what its flavor pins."""
+        guest = self.looked_up.guest
+        parts = (*guest.need.devices, *guest.pins.devices)
+        return frozenset(atom for part in parts for atom in part.atoms)
 
     def traits(self) -> frozenset[str]:
         """The traits that the prefilter would require, once all hosts have been judged."""

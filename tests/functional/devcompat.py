@@ -4,7 +4,7 @@
 """The harness with nova-devcompat in it: our driver, filter and prefilter, a catalog, versions."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from unittest import mock
 
@@ -148,6 +148,14 @@ class DeviceCompatFleet(base.Fleet):
             },
         }
         self.inventory_file.write_text(yaml.safe_dump(content))
+
+    def inventory_of(self, **devices: Sequence[dict[str, Any]]) -> str:
+        """A file with the devices of hosts as they are not."""
+        folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        hosts = {host: {"devices": list(entries)} for host, entries in devices.items()}
+        path = folder / "assumed.yaml"
+        path.write_text(yaml.safe_dump({"meta": {"schema_version": "1.0"}, "hosts": hosts}))
+        return str(path)
 
     def start_gpu_hosts(self, **versions: str) -> None:
         """Start hosts with one GPU each, by name, and let all know each other's versions."""

@@ -95,11 +95,20 @@ class DrainTest(DrainFleet):
         self.assertEqual({"host"}, {row["act"] for row in rows.values()})
         self.assertRegex(rows[guests[0]["id"]]["why"], r"c: .*needs 1\.2, offered 1\.1")
 
+        newer = self.inventory_of(c=[nic("1.2")], d=[nic("1.2")])
+        one, both = (
+            ["--assume", f"c={newer}"],
+            ["--assume", f"c={newer}", "--assume", f"d={newer}"],
+        )
+        rows, _ = self.ask("a", "b", *one, status=3)
+        self.assertEqual(["leaves", "leaves", "no room"], self.results(rows))
+        would, _ = self.ask("a", "b", *both, status=0)
         # Once d is upgraded, all have a place, and each can go to its own.
         for name in ("c", "d"):
             self.set_devices(name, nic("1.2"))
         self.settle()
         rows, _ = self.ask("a", "b", status=0)
+        self.assertEqual(would, rows)
         for server in guests:
             destination = rows[server["id"]]["destination"]
             self.assert_moved(destination, self.live_migrate(server, destination))

@@ -18,6 +18,7 @@ from tests.functional.devcompat import CATALOG, VF, VGPU, DeviceCompatFleet, gpu
 from tests.functional.test_host_families import family, libvirt
 from tests.functional.test_need_command import nova_devcompat
 
+LINES = ("verdict", "prefilter", "admission")
 CODE = re.compile(r"\[(?:[a-z_]+, )?([a-z-]+); ")
 
 
@@ -155,6 +156,14 @@ class ExplainTest(ExplainFleet):
         self.assertEqual(["two", "mute", "one"], list(rows)[-3:])
         self.assertEqual("host", rows["two"]["act"])
         self.assertRegex(rows["two"]["reasons"], r"needs 1\.2, offered 1\.1, too old")
+        # As it would be with another driver is as it is then, traits and all.
+        newer = self.inventory_of(two=[gpu("1.3"), nic("1.2"), libvirt("10.0.0")])
+        would, told = self.ask(server["id"], "--assume", f"two={newer}", status=0)
+        self.assertIn(f"Assumed: two is as in {newer}", told)
+        self.assertEqual(["accept"] * 3, [would["two"][line] for line in LINES])
+        self.equip("two", "1.3", "1.2", "10.0.0")
+        self.settle()
+        self.assertEqual(would, self.ask(server["id"], status=0)[0])
         self.api.post_server_action(server["id"], {"pause": None})
         self.ask(server["id"], status=0)
         self.api.post_server_action(server["id"], {"unpause": None})

@@ -93,9 +93,30 @@ class StrandedTest(DeviceCompatFleet):
         self.assertEqual("1", row["guests"])
         self.assertIn("there is no aggregate 'rack'", self.ask("--aggregate", "rack", status=2))
         self.assertIn("no cell has the host 'x'", self.ask("--host", "x", status=2))
+        # As it would be if it were upgraded, and as it is then.
+        newer = self.inventory_of(c=[gpu("1.2")], d=[gpu("1.0")])
+        self.assertEqual([], self.ask("--assume", f"c={newer}", status=0))
+        self.assert_bad_assumptions(newer)
         self.set_devices("c", gpu("1.2"))
         self.settle()
         self.assertEqual([], self.ask(status=0))
+        older = self.inventory_of(c=[gpu("1.0")])
+        # The only entry of a file will do for a host like that.
+        (row,) = self.ask("--assume", f"b={older}", "--assume", f"c={older}", status=3)
+        self.assertEqual(("only here", "upgrade b or c"), (row["standing"], row["remedy"]))
+
+    def assert_bad_assumptions(self, path):
+        release = "--assume-release"
+        for wrong, said in (
+            (("--assume", "c"), "--assume 'c' is not HOST=FILE, such as"),
+            (("--assume", f"x={path}"), f"{path}: hosts: none is 'x'"),
+            (("--assume", f"c={path}", "--assume", f"c={path}"), "of host 'c' already"),
+            (("--assume", f"d={path}"), "no cell has the host 'd'"),
+            (("--assume", f"c={path}.yaml"), f"{path}.yaml"),
+            (("--assume", f"c={self.catalog_file}"), f"{self.catalog_file}:"),
+            ((release, "c=570.133.20"), "known of the families nvidia_vgpu, and the catalog has"),
+        ):
+            self.assertIn(said, self.ask(*wrong, status=2))
 
 
 def test_a_cell_that_is_down(tmp_path):
