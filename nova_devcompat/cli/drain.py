@@ -38,7 +38,7 @@ class DrainCheck(Question):
         from nova_devcompat.scheduler.state import SchedulerState
 
         destinations = Destinations(self.cells, report.report_client_singleton, assumed)
-        drain = Drain(destinations, SchedulerState(), parsed_args.hosts)
+        drain = Drain(destinations, SchedulerState(), parsed_args.hosts, self.track)
         rows = drain.rows()
         LOG.info("Not judged: %s", "; ".join(drain.not_judged))
         self.in_the_way = any(row.result != Result.LEAVES for row in rows)

@@ -48,6 +48,7 @@ class Explain(Question):
 
         instance, cell = self.cells.instance(parsed_args.server, ATTRIBUTES)
         destinations = Destinations(self.cells, report.report_client_singleton, assumed)
+        destinations.track = self.track
         question = Asked(destinations, SchedulerState(), instance, cell)
         answers = question.answers(parsed_args.host)
         for objection in question.against_guest:

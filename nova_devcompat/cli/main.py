@@ -19,6 +19,7 @@ from cliff.commandmanager import CommandManager
 NAME = "nova-devcompat"
 BAD_INPUT = 2
 PIPE_CLOSED = 141  # as a shell reports SIGPIPE
+INTERRUPTED = 130  # and SIGINT
 
 
 def _version() -> str:
@@ -29,7 +30,9 @@ def _version() -> str:
 
 
 class NovaDevcompat(App):
-    """``nova-devcompat``: 0 for done, 2 for bad input, 1 for anything else that went wrong."""
+    """``nova-devcompat``: 0 for done, 2 for bad input, 130 where it was stopped, 1 for anything
+    else that went wrong.
+    """
 
     NAME = NAME
     LOG = logging.getLogger(NAME)
@@ -90,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:
         return _reader_went()
+    except KeyboardInterrupt:  # older versions of cliff leave it to us
+        return INTERRUPTED
     finally:
         # cliff adds to the root logger of whoever calls us.
         root.setLevel(level)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from nova_devcompat.cli.formatters import FastLister
 from nova_devcompat.cli.options import add_catalog_options, add_known_bad_option, some_paths
+from nova_devcompat.cli.progress import progress_of
 from nova_devcompat.fleet import matrix
 from nova_devcompat.kit.text import printable
 from nova_devcompat.service import load_catalog
@@ -60,7 +61,7 @@ class Matrix(FastLister):
             family=parsed_args.family,
         )
         self._note(verdicts.passed_over)
-        return matrix.Move._fields, moves
+        return matrix.Move._fields, progress_of(self.app)(moves, "Moves judged")
 
     def _note(self, passed_over: list[tuple[str, str]]) -> None:
         if not passed_over:

@@ -16,6 +16,7 @@ from nova_devcompat.catalog import Catalog
 from nova_devcompat.cli import controller
 from nova_devcompat.cli.controller import nova
 from nova_devcompat.cli.formatters import FastLister, SafeShowOne
+from nova_devcompat.cli.progress import progress_of
 from nova_devcompat.compat.need import host_slot
 from nova_devcompat.kit.text import printable
 
@@ -112,10 +113,12 @@ class NeedList(OnController, FastLister):
         }
         records = Records(self.cells)
         if parsed_args.missing:
-            return Row._fields, records.missing(**which)
-        return Row._fields, records.recorded(
-            **which, assumed=parsed_args.assumed, restart=parsed_args.restart_pending
-        )
+            rows = records.missing(**which)
+        else:
+            rows = records.recorded(
+                **which, assumed=parsed_args.assumed, restart=parsed_args.restart_pending
+            )
+        return Row._fields, progress_of(self.app)(rows, "Needs listed")
 
 
 class NeedShow(OnController, SafeShowOne):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nova_devcompat.cli import controller
 from nova_devcompat.cli.controller import nova
 from nova_devcompat.cli.formatters import FastLister
+from nova_devcompat.cli.progress import Progress, progress_of
 
 if TYPE_CHECKING:
     from nova_devcompat.catalog.model import Catalog
@@ -34,6 +35,8 @@ class Question(FastLister):
     """
 
     cells: Cells
+    #: Follows what takes long.
+    track: Progress
     #: Whether something is in the way, as far as could be asked.
     in_the_way = False
 
@@ -83,6 +86,7 @@ class Question(FastLister):
             from nova_devcompat.stores.cells import Cells
 
             self.cells = Cells(context.get_admin_context())
+            self.track = progress_of(self.app)
             status = int(super().run(parsed_args) or 0)
             if status or self.cells.incomplete:
                 return status or _INCOMPLETE

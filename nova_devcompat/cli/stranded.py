@@ -65,7 +65,7 @@ class Stranded(Question):
         from nova_devcompat.fleet.cloud import Cloud
 
         catalog = controller.catalog_of(parsed_args.catalog)
-        cloud = Cloud(self.cells)
+        cloud = Cloud(self.cells, self.track)
         wanted = census.which(cloud, parsed_args.host, parsed_args.aggregate, parsed_args.family)
         found = census.findings(
             cloud,
@@ -75,6 +75,7 @@ class Stranded(Question):
             with_room=parsed_args.with_room,
             assumed=self.assumptions(parsed_args, catalog),
             progress=_said,
+            track=self.track,
         )
         untold = census.NOT_JUDGED + (() if parsed_args.with_room else (census.FREE_DEVICES,))
         LOG.info("Not judged: %s", "; ".join(untold))

@@ -16,6 +16,7 @@ from cliff.command import Command
 from nova_devcompat.cli import controller
 from nova_devcompat.cli.controller import nova
 from nova_devcompat.cli.options import add_stage_options, moment_of
+from nova_devcompat.cli.progress import progress_of
 
 LOG = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class UpgradeCheck(Command):
             cells = Cells(context.get_admin_context())
             checks = UpgradeChecks(
                 CONF,
-                Cloud(cells),
+                Cloud(cells, progress_of(self.app)),
                 lambda: controller.catalog_of(parsed_args.catalog),
                 default_policy(CONF),
                 moment_of(parsed_args),

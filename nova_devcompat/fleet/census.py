@@ -18,6 +18,7 @@ from nova_devcompat.fleet.cloud import Cloud
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Finding, Outlook, Standing
 from nova_devcompat.fleet.room import Room
+from nova_devcompat.kit.progress import Track, untracked
 from nova_devcompat.kit.text import near, printable
 from nova_devcompat.stores.cells import BadRequest, Refused, brief
 
@@ -132,6 +133,7 @@ def findings(
     with_room: bool = False,
     assumed: Assumptions | None = None,
     progress: Callable[[str, int, int], None] = lambda cell, hosts, guests: None,
+    track: Track = untracked,
 ) -> Iterator[Finding]:
     """Guests that few hosts of their cell take: nothing is live migrated to another cell.
 
@@ -139,12 +141,18 @@ def findings(
         number of units that guests ask for, in each cell
     :param assumed: what hosts are taken to be
     :param progress: told of each cell how many hosts and guests were read
+    :param track: follows what is judged
     :raises Refused: the API database does not answer
     :raises ValueError: a host publishes nothing that is assumed of it
     """
     for cell in cloud.cells.select():
         outlook = Outlook(catalog, policies)
         outlook.read(cloud.survey(cell))
+        for place, why in outlook.unreadable:
+            if assumed is None or place.host not in assumed:
+                cloud.cells.pass_over(
+                    "What host %s published cannot be read: %s", _name(place), _short(why)
+                )
         if assumed is not None:
             outlook.assume(assumed, cloud.published)
         progress(str(cell.name or cell.uuid), outlook.hosts, outlook.guests)
@@ -153,7 +161,7 @@ def findings(
             room = Room.ask(cloud.placement, outlook.asks)
             if room is None:
                 cloud.cells.pass_over("Placement does not tell which devices are free")
-        yield from (one for one in outlook.findings(room) if one in wanted)
+        yield from (one for one in outlook.findings(room, track) if one in wanted)
 
 
 def by_cause(found: Iterable[Finding]) -> Iterator[Row]:
@@ -201,6 +209,10 @@ def remedy_of(finding: Finding) -> str:
 
 def _names(places: Sequence[Place]) -> str:
     return " or ".join(map(_name, places)) or "a host"
+
+
+def _short(text: str) -> str:
+    return printable(text, _LINE_SIZE)
 
 
 def _name(place: Place) -> str:

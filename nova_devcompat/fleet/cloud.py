@@ -19,6 +19,7 @@ from nova_devcompat.compat.pins import is_pin
 from nova_devcompat.compat.verdict import Code, Reason
 from nova_devcompat.fleet.model import Fleet, Host, Place, RunningGuest
 from nova_devcompat.fleet.room import asks_of
+from nova_devcompat.kit.progress import Track, untracked
 from nova_devcompat.stores import records
 from nova_devcompat.stores.assigned import (
     asks_for_pci,
@@ -26,7 +27,15 @@ from nova_devcompat.stores.assigned import (
     freeze,
     from_instance,
 )
-from nova_devcompat.stores.cells import Cells, Refused, brief, compute_nodes, hosts_down, instances
+from nova_devcompat.stores.cells import (
+    Cells,
+    Refused,
+    brief,
+    compute_nodes,
+    hosts_down,
+    instances,
+    label_of,
+)
 from nova_devcompat.stores.instances import VM_STATES, runs
 from nova_devcompat.stores.placement import Placement
 from nova_devcompat.stores.published import published
@@ -44,17 +53,20 @@ class Cloud:
     """The hosts and the running guests of all cells.
 
     :param cells: all cells of the cloud
+    :param track: follows what is read
     """
 
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, cells: Cells, track: Track = untracked) -> None:
         self.cells = cells
+        self._track = track
         self._reader = wire.StatsReader()
 
     def fleet(self) -> Fleet:
         """All hosts that could publish, and all running guests. Each cell is asked once."""
         hosts: list[Host] = []
         guests: list[RunningGuest] = []
-        for entry in self.cells.each(self.cells.select(), self._survey):
+        found = self.cells.each(self.cells.select(), self._survey)
+        for entry in self._track(found, "Hosts and servers read"):
             if isinstance(entry, Host):
                 hosts.append(entry)
             else:
@@ -66,7 +78,8 @@ class Cloud:
 
         Where the cell does not answer, what follows is left out, and that is said.
         """
-        return self.cells.each([cell], self._survey)
+        found = self.cells.each([cell], self._survey)
+        return self._track(found, f"Hosts and servers read of cell {label_of(cell)}")
 
     def hosts(self, context: Any) -> Iterator[Host]:
         """The hosts of one cell that could be the destination of a live migration."""
@@ -114,7 +127,8 @@ class Cloud:
         :param cells: those to ask
         :param name: only instances on the host of this name
         """
-        return self.cells.each(cells, lambda context: self._running_in(context, name))
+        found = self.cells.each(cells, lambda context: self._running_in(context, name))
+        return self._track(found, "Servers looked at")
 
     def _running_in(
         self, context: Any, name: str | None

@@ -13,6 +13,7 @@ from keystoneauth1 import exceptions as ks_exc
 from nova import objects
 
 from nova_devcompat.fleet.assume import Assumptions
+from nova_devcompat.kit.progress import Track, untracked
 from nova_devcompat.scheduler import preview
 from nova_devcompat.stores.cells import Cells, brief, compute_nodes
 from nova_devcompat.stores.placement import Placement
@@ -44,6 +45,8 @@ class Destinations:
     ) -> None:
         self.cells = cells
         self.assumed = assumed
+        #: Follows hosts that are asked.
+        self.track: Track = untracked
         #: Nova's report client; None where there is no placement, and the rest is answered.
         self.client: Any = None
         self._having: dict[str, frozenset[str]] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from nova_devcompat.fleet.answers import Answer
@@ -16,6 +16,7 @@ from nova_devcompat.fleet.assignment import Option, assign
 from nova_devcompat.fleet.destinations import Destination, Destinations
 from nova_devcompat.fleet.explain import Explain
 from nova_devcompat.fleet.shares import Shares
+from nova_devcompat.kit.progress import Track, untracked
 from nova_devcompat.kit.text import printable
 from nova_devcompat.scheduler import preview
 from nova_devcompat.scheduler.state import SchedulerState
@@ -93,7 +94,7 @@ class Drain:
     :param destinations: the hosts that can be asked about
     :param state: what nova-scheduler would decide by
     :param hosts: those that are to be drained; none of them is a destination
-    :param progress: told how many guests were asked about
+    :param track: follows the guests that are asked about
     :raises BadRequest: there is no such host
     :raises Refused: the API database does not answer
     """
@@ -103,13 +104,13 @@ class Drain:
         destinations: Destinations,
         state: SchedulerState,
         hosts: Sequence[str],
-        progress: Callable[[str, int], None] = lambda host, guests: None,
+        track: Track = untracked,
     ) -> None:
         self._destinations = destinations
         self._cells = destinations.cells
         self._state = state
         self._hosts = list(dict.fromkeys(hosts))
-        self._progress = progress
+        self._track = track
         self._cell_of = {host: self._cells.select(host=host)[0] for host in self._hosts}
         #: What was not judged, each in a few words.
         self.not_judged: list[str] = []
@@ -136,7 +137,8 @@ class Drain:
             if label_of(self._cell_of[host]) != label_of(cell):
                 continue
             there = self._cells.each([cell], functools.partial(_on, host=host))
-            for count, instance in enumerate(list(there), 1):
+            found = list(there)
+            for instance in self._track(found, f"Servers of {host} asked about", len(found)):
                 if known is None:
                     known = [
                         one
@@ -144,7 +146,6 @@ class Drain:
                         if one.node.host not in self._cell_of
                     ]
                 yield self._guest(instance, cell, known, shares)
-                self._progress(host, count)
 
     def _guest(
         self, instance: Any, cell: Any, known: Sequence[Destination], shares: Shares

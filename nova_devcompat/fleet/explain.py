@@ -103,7 +103,7 @@ class Explain:
         source_node = None if source is None else source.node
         answers = [
             self._answer(one, source_node, room, nova)
-            for one in hosts
+            for one in self._destinations.track(hosts, "Hosts asked", self._destinations.count)
             if one.node.host != self._instance.host
         ]
         self._say_what_was_not_judged(nova, room)

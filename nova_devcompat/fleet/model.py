@@ -19,7 +19,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Ruling
 from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import Doubt, Given, Guest, JudgeBy, any_of, judge_part, rule
-from nova_devcompat.compat.verdict import Reason, Verdict
+from nova_devcompat.compat.verdict import Code, Reason, Verdict
 from nova_devcompat.stores.provided import Provided
 from nova_devcompat.wire import HostDocument, PublishedDevice
 
@@ -75,6 +75,19 @@ class Host:
     def problem(self) -> Reason | None:
         """Why nothing at all is known of it."""
         return self.said if isinstance(self.said, Reason) else None
+
+    @property
+    def unreadable(self) -> str:
+        """Why what it published cannot be read, all of it or in part; '' where that is not so.
+
+        Of a host that published nothing there is nothing to read.
+        """
+        if isinstance(self.said, Reason):
+            return "" if self.said.code == Code.HOST_SILENT else self.said.detail
+        return "; ".join(
+            f"{family or 'of a family that cannot be told'}: {why}"
+            for family, why in sorted(self.said.unreadable.items())
+        )
 
     @property
     def of_host(self) -> tuple[AcceptSet, ...]:

@@ -22,6 +22,7 @@ from nova_devcompat.fleet.kinds import Needs
 from nova_devcompat.fleet.model import Alike, Fleet, Host, Place, RunningGuest
 from nova_devcompat.fleet.nearness import distance
 from nova_devcompat.fleet.room import Asks, Room
+from nova_devcompat.kit.progress import Track, untracked
 from nova_devcompat.wire import HostDocument
 
 #: Why a host that would take a guest does not.
@@ -155,18 +156,27 @@ class Outlook:
         return len(self._hosts)
 
     @property
+    def unreadable(self) -> Iterator[tuple[Place, str]]:
+        """The hosts that published what cannot be read, and why."""
+        for place, host in self._hosts.items():
+            if host.unreadable:
+                yield place, host.unreadable
+
+    @property
     def asks(self) -> frozenset[Asks]:
         """What the guests ask for of devices."""
         return frozenset(kind.asks for kind in self._kinds.values())
 
-    def findings(self, room: Room | None = None) -> Iterator[Finding]:
+    def findings(self, room: Room | None = None, track: Track = untracked) -> Iterator[Finding]:
         """The guests that few hosts take, those that need the same after one another.
 
         :param room: which devices are free; None to count no devices
+        :param track: follows the kinds of guests
         """
         self._free.clear()
         alike = Fleet(hosts=list(self._hosts.values())).alike
-        for kind in self._kinds.values():
+        kinds = track(self._kinds.values(), "Kinds of servers judged", len(self._kinds))
+        for kind in kinds:
             yield from self._of_kind(kind, alike, room)
 
     def _of_kind(

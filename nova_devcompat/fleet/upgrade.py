@@ -202,7 +202,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         silent = [host for host in hosts if _is_silent(host)]
         down = [host for host in hosts if host.down and not _is_silent(host)]
         unreadable = sorted(
-            f"{host.place.host} ({why})" for host in hosts if (why := _unreadable(host))
+            f"{host.place.host} ({why})" for host in hosts if (why := host.unreadable)
         )
         lines = []
         if silent:
@@ -396,16 +396,6 @@ def _differences(pairs: Mapping[str, tuple[str, str]]) -> str:
 
 def _is_silent(host: Host) -> bool:
     return host.problem is not None and host.problem.code == ReasonCode.HOST_SILENT
-
-
-def _unreadable(host: Host) -> str:
-    """Why what a host published cannot be read, all of it or in part; '' where that is not so."""
-    if isinstance(host.said, Reason):
-        return "" if _is_silent(host) else host.said.detail
-    return "; ".join(
-        f"{family or 'of a family that cannot be told'}: {why}"
-        for family, why in sorted(host.said.unreadable.items())
-    )
 
 
 def _many(things: Sized, name: str) -> str:

@@ -6,8 +6,13 @@
 import contextlib
 import io
 import json
+import signal
+from unittest import mock
 
 import fixtures
+from keystoneauth1 import exceptions as ks_exc
+from nova import objects
+from nova.scheduler.client import report
 from oslo_utils.fixture import uuidsentinel as uuids
 
 from nova_devcompat.cli.main import main
@@ -104,6 +109,35 @@ class StrandedTest(DeviceCompatFleet):
         # The only entry of a file will do for a host like that.
         (row,) = self.ask("--assume", f"b={older}", "--assume", f"c={older}", status=3)
         self.assertEqual(("only here", "upgrade b or c"), (row["standing"], row["remedy"]))
+
+        self.assert_what_is_missing_is_said(server)
+
+    def assert_what_is_missing_is_said(self, server):
+        with mock.patch.object(
+            report.SchedulerReportClient, "get", side_effect=ks_exc.ConnectTimeout("slow")
+        ):
+            told = self.told("--with-room", status=1)
+        self.assertIn("Placement does not tell which devices are free", told)
+        self.set_stats("b", self.stats_of("b")["devcompat"][:-40])
+        told = self.told(status=1)
+        self.assertIn("What host b published cannot be read: ", told)
+        # The rest is answered.
+        self.assertIn(f"{server['id']} on a", told)
+        with mock.patch.object(
+            objects.ComputeNodeList,
+            "get_by_pagination",
+            side_effect=lambda *args, **options: signal.raise_signal(signal.SIGINT),
+        ):
+            self.assertEqual("", self.told(status=130, quiet=True))
+
+    def told(self, *argv, status, quiet=False):
+        """All that is printed."""
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            ended = main(["-q", "stranded", *argv] if quiet else ["stranded", *argv])
+        self.assertNotIn("Traceback", out.getvalue())
+        self.assertEqual(status, ended, out.getvalue())
+        return out.getvalue()
 
     def assert_bad_assumptions(self, path):
         release = "--assume-release"
