@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from oslo_upgradecheck import upgradecheck
@@ -24,6 +24,7 @@ from nova_devcompat.compat.verdict import Code as ReasonCode
 from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.fleet import coverage
 from nova_devcompat.fleet.cloud import Cloud
+from nova_devcompat.fleet.counting import NAMED, listed, many
 from nova_devcompat.fleet.model import Fleet, Host, RunningGuest
 from nova_devcompat.fleet.stranded import Stranded
 from nova_devcompat.stores.cells import brief
@@ -35,9 +36,6 @@ SHIM = "nova.virt.devcompat"
 FILTER = "DeviceCompatFilter"
 FILTERS = "nova_devcompat.scheduler.filters"
 WEIGHTS = "nova_devcompat.scheduler.weights"
-
-# How many hosts or guests a line names.
-_NAMED = 10
 
 
 class UpgradeChecks(upgradecheck.UpgradeCommands):
@@ -131,7 +129,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
     def check_catalog(self) -> Result:
         """Whether the catalog can be used."""
         if isinstance(self._catalog, CatalogError):
-            return Result(Code.FAILURE, f"{_listed(self._catalog.problems, '; ')}.")
+            return Result(Code.FAILURE, f"{listed(self._catalog.problems, '; ')}.")
         catalog = self._catalog
         lines = inforce.overriding(catalog)
         code = Code.WARNING if lines else Code.SUCCESS
@@ -150,14 +148,14 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
                 others.setdefault(host.document.catalog, []).append(host)
         if not others:
             told = [host for host in self._fleet.hosts if host.document is not None]
-            return Result(Code.SUCCESS, f"{_many(told, 'node')} with the catalog that is here.")
-        listed = "; ".join(
+            return Result(Code.SUCCESS, f"{many(told, 'node')} with the catalog that is here.")
+        differing = "; ".join(
             f"{digest}: {self._with_guests(hosts)}" for digest, hosts in sorted(others.items())
         )
         return Result(
             Code.WARNING,
             f"Hosts have another catalog than {self._catalog.digest}, which is the one here: "
-            f"{listed}. Give all services the same files and packs.",
+            f"{differing}. Give all services the same files and packs.",
         )
 
     def check_hosts_policies(self) -> Result:
@@ -194,7 +192,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
             )
         if lines:
             return Result(Code.WARNING, " ".join(lines))
-        return Result(Code.SUCCESS, f"{_many(told, 'node')} with the policies that are here.")
+        return Result(Code.SUCCESS, f"{many(told, 'node')} with the policies that are here.")
 
     def check_publishing(self) -> Result:
         """Whether all hosts publish what can be read."""
@@ -207,23 +205,23 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         lines = []
         if silent:
             lines.append(
-                f"{len(silent)} of {_many(hosts, 'node')} published nothing: "
+                f"{len(silent)} of {many(hosts, 'node')} published nothing: "
                 f"{self._with_guests(silent)}. Nothing is known of these hosts. "
                 "Is compute_driver = devcompat.DeviceCompatDriver there, and nova-compute up?"
             )
         if down:
-            since = ", ".join(f"{host.place.host} since {host.down}" for host in down[:_NAMED])
+            since = ", ".join(f"{host.place.host} since {host.down}" for host in down[:NAMED])
             lines.append(
-                f"Nova-compute of {_many(down, 'node')} is down, so that nothing new is published "
+                f"Nova-compute of {many(down, 'node')} is down, so that nothing new is published "
                 f"and what is known may be so no more: {self._with_guests(down)} ({since})."
             )
         if unreadable:
-            lines.append(f"What was published cannot be read: {_listed(unreadable)}.")
+            lines.append(f"What was published cannot be read: {listed(unreadable)}.")
         if lines:
             return Result(Code.WARNING, " ".join(lines))
         if not hosts:
             return Result(Code.WARNING, "There is no compute node, so nothing was looked at.")
-        return Result(Code.SUCCESS, f"{_many(hosts, 'node')} published.")
+        return Result(Code.SUCCESS, f"{many(hosts, 'node')} published.")
 
     def check_families(self) -> Result:
         """Whether each family matches something, and all of it is known."""
@@ -236,16 +234,16 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         lines = []
         if nowhere:
             lines.append(
-                f"{_listed(nowhere)}: no device or part of any host matches. Is 'match' right, "
+                f"{listed(nowhere)}: no device or part of any host matches. Is 'match' right, "
                 "and does a source list them ('nova-devcompat device list --all' there)?"
             )
         if doubtful:
             lines.append(
-                f"Not all is known, so that guests are refused: {_listed(doubtful, '; ')}."
+                f"Not all is known, so that guests are refused: {listed(doubtful, '; ')}."
             )
         code = Code.WARNING if lines else Code.SUCCESS
         lines += [
-            f"{name}: nothing on {_listed(hosts)}."
+            f"{name}: nothing on {listed(hosts)}."
             for name, hosts in without.items()
             if hosts and name not in nowhere
         ]
@@ -271,22 +269,22 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         lines = []
         if broken:
             lines.append(
-                f"{_many(broken, 'record')} cannot be read: {_listed(broken)}. "
+                f"{many(broken, 'record')} cannot be read: {listed(broken)}. "
                 "'nova-devcompat need clear' and 'need backfill' make new ones."
             )
         if stale:
             lines.append(
-                f"{_many(stale, 'record')} of an earlier start of the guest: {_listed(stale)}. "
+                f"{many(stale, 'record')} of an earlier start of the guest: {listed(stale)}. "
                 "nova-compute makes new ones in its next cycle where its driver is ours."
             )
         if lacking:
             lines.append(
-                f"{_many(lacking, 'running guest')} without a record: {_listed(lacking)}. "
+                f"{many(lacking, 'running guest')} without a record: {listed(lacking)}. "
                 "'nova-devcompat need backfill' makes them."
             )
         if lines:
             return Result(Code.WARNING, " ".join(lines))
-        return Result(Code.SUCCESS, f"{_many(readable, 'running guest')} with a record.")
+        return Result(Code.SUCCESS, f"{many(readable, 'running guest')} with a record.")
 
     def check_stranded(self) -> Result:
         """Whether all guests have another host that would take them, whatever the mode is."""
@@ -302,12 +300,12 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         lines = []
         if now:
             lines.append(
-                f"{_many(now, 'guest')} without another host that would accept, so there is no "
+                f"{many(now, 'guest')} without another host that would accept, so there is no "
                 f"moving them out of the way of an upgrade: {_guests(now)}"
             )
         if would:
             lines.append(
-                f"{_many(would, 'guest')} more that 'enforce' would strand, by families that are "
+                f"{many(would, 'guest')} more that 'enforce' would strand, by families that are "
                 f"not enforced now: {_guests(would)}"
             )
         if lines:
@@ -316,7 +314,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         others = len(self._fleet.guests) - looked_at
         return Result(
             Code.SUCCESS,
-            f"{looked_at} of {_many(self._fleet.guests, 'running guest')} looked at as if all "
+            f"{looked_at} of {many(self._fleet.guests, 'running guest')} looked at as if all "
             f"were enforced; {others} need nothing that is judged.",
         )
 
@@ -334,7 +332,7 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
             line = coming.line(self._moment)
             if guests:
                 what = "it strands" if mode is Mode.ENFORCE else "it reports on"
-                line += f": {what} {_many(guests, 'guest')}: {_listed(guests)}"
+                line += f": {what} {many(guests, 'guest')}: {listed(guests)}"
             if guests and mode is Mode.ENFORCE:
                 code = Code.WARNING
             lines.append(f"{line}.")
@@ -357,8 +355,8 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         """Names of hosts, and how many running guests are on them."""
         places = {host.place for host in hosts}
         guests = [guest for guest in self._fleet.guests if guest.place in places]
-        names = _listed(sorted(place.host for place in places))
-        return f"{names} ({_many(guests, 'running guest')} there)"
+        names = listed(sorted(place.host for place in places))
+        return f"{names} ({many(guests, 'running guest')} there)"
 
     _upgrade_checks = (
         ("Driver shim", check_shim),
@@ -384,7 +382,7 @@ def _refused(ruling: Ruling) -> Sequence[Reason]:
 
 def _guests(stranded: Mapping[RunningGuest, str]) -> str:
     """The first few guests, each with what speaks against the nearest host."""
-    return _listed([f"{guest}: {why}" for guest, why in stranded.items()], " | ")
+    return listed([f"{guest}: {why}" for guest, why in stranded.items()], " | ")
 
 
 def _differences(pairs: Mapping[str, tuple[str, str]]) -> str:
@@ -396,15 +394,3 @@ def _differences(pairs: Mapping[str, tuple[str, str]]) -> str:
 
 def _is_silent(host: Host) -> bool:
     return host.problem is not None and host.problem.code == ReasonCode.HOST_SILENT
-
-
-def _many(things: Sized, name: str) -> str:
-    """How many there are."""
-    return f"{len(things)} {name}{'s' if len(things) != 1 else ''}"
-
-
-def _listed(names: Iterable[object], separator: str = ", ") -> str:
-    """The first few names."""
-    listed = [str(name) for name in names]
-    more = [f"and {len(listed) - _NAMED} more"] if len(listed) > _NAMED else []
-    return separator.join([*listed[:_NAMED], *more])
