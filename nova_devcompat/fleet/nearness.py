@@ -9,10 +9,15 @@ import functools
 import re
 from collections.abc import Sequence
 
-from nova_devcompat.compat.verdict import Reason
+from nova_devcompat.compat.verdict import Actor, Code, Reason
 
 #: The smaller, the nearer; compared as tuples are.
-Distance = tuple[int, tuple[tuple[int, int, int], ...]]
+Distance = tuple[bool, bool, int, int, tuple[tuple[int, int, int], ...]]
+
+# Nothing is known of the host: what stands against it may be anything.
+_UNTOLD = frozenset({Code.HOST_SILENT, Code.HOST_UNREADABLE})
+# No upgrade of what is there does.
+_LACKING = frozenset({Code.NO_DEVICE, Code.OTHER_FAMILY})
 
 _NUMBER = re.compile(r"\d+")
 
@@ -24,9 +29,18 @@ _MOST_NUMBERS = 32
 def distance(reasons: Sequence[Reason]) -> Distance:
     """How far a host is from taking a guest, by what stands against it.
 
-    Fewer reasons are nearer; of as many, those whose values are more alike.
+    A host of which nothing is known is farthest, then one that lacks the device. What an upgrade
+    of the host mends counts less than what takes more. Fewer reasons are nearer; of as many, those
+    whose values are more alike.
     """
-    return len(reasons), tuple(sorted(map(_of_values, reasons), reverse=True))
+    codes = {reason.code for reason in reasons}
+    return (
+        not codes.isdisjoint(_UNTOLD),
+        not codes.isdisjoint(_LACKING),
+        sum(reason.actor is not Actor.HOST for reason in reasons),
+        len(reasons),
+        tuple(sorted(map(_of_values, reasons), reverse=True)),
+    )
 
 
 def _of_values(reason: Reason) -> tuple[int, int, int]:

@@ -203,7 +203,10 @@ class Outlook:
             if len(others) > 1:
                 continue
             if nearest is None:
-                nearest = sorted(refusing, key=lambda one: distance(one.ruling.refused))
+                nearest = sorted(
+                    refusing,
+                    key=lambda one: (distance(one.ruling.refused), min(one.alike.places)),
+                )
             standing = Standing.ONE_LEFT
             if not others:
                 here = guest.place in accepting

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.policy import Policies, Ruling
 from nova_devcompat.compat.ruling import Guest
-from nova_devcompat.compat.verdict import Actor, Code, Reason
+from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.fleet.kinds import Needs
 from nova_devcompat.fleet.model import Alike, Fleet, Place, RunningGuest
+from nova_devcompat.fleet.nearness import distance
 
 #: What of a ruling counts as a refusal.
 Against = Callable[[Ruling], Sequence[Reason]]
@@ -87,29 +88,6 @@ def _why(place: Place, refusing: Sequence[tuple[Alike, Sequence[Reason]]]) -> st
     others = [(alike, reasons) for alike, reasons in refusing if alike.places != {place}]
     if not others:
         return _ALONE
-    alike, reasons = min(others, key=lambda other: _distance(*other))
+    alike, reasons = min(others, key=lambda other: (distance(other[1]), min(other[0].places)))
     host = min(other for other in alike.places if other != place).host
     return f"{host} is nearest: {'; '.join(reason.of(host) for reason in reasons)}"
-
-
-def _distance(alike: Alike, reasons: Sequence[Reason]) -> tuple[bool, bool, int, int, int, Place]:
-    """How far hosts are from taking a guest: those come first that lack least.
-
-    What an upgrade of the host mends counts less than what takes more. Of hosts that lack as
-    much, one that accepts more values of what is lacking is newer.
-    """
-    lacking = {(reason.family, reason.attribute) for reason in reasons}
-    accepted = sum(
-        len(entry.accepted)
-        for accepts in (*alike.host.accepts, *alike.host.of_host)
-        for name, entry in accepts.attributes.items()
-        if (accepts.family, name) in lacking
-    )
-    return (
-        alike.host.problem is not None,
-        any(reason.code in (Code.NO_DEVICE, Code.OTHER_FAMILY) for reason in reasons),
-        sum(reason.actor is not Actor.HOST for reason in reasons),
-        len(reasons),
-        -accepted,
-        min(alike.places),
-    )

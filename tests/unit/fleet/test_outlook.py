@@ -19,6 +19,7 @@ from nova_devcompat.fleet import census
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Outlook, Standing
 from nova_devcompat.fleet.room import MOST_QUESTIONS, Room, asks_of
+from nova_devcompat.fleet.stranded import Stranded
 from tests.budget import scaled
 from tests.unit.fleet.test_stranded import (
     ENFORCE,
@@ -83,6 +84,18 @@ def test_the_cause_is_that_of_the_nearest_host():
     assert (one.standing, one.nearest) == (Standing.ONLY_HERE, (Place("h2", "h2"),))
     assert census.cause_of(one).startswith("gpu.version: needs 1.2, offered 1.0")
     assert census.remedy_of(one) == "upgrade h2"
+
+
+@given(GUESTS, st.lists(SAID, min_size=1, max_size=4))
+@settings(max_examples=scaled(60))
+def test_the_nearest_is_that_of_the_upgrade_check(guest, said):
+    cloud = fleet([guest], *said)
+    (why,) = Stranded(cloud, catalog()).under(
+        every(ENFORCE), lambda ruling: ruling.refused
+    ).values() or [None]
+    for one in standings([guest], *said):
+        if one.standing is not Standing.ONE_LEFT and one.nearest:
+            assert why.startswith(f"{one.nearest[0].host} is nearest: ")
 
 
 def test_guests_of_one_cause_are_one_row():
