@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,11 @@ import nova.conf
 from keystoneauth1 import exceptions as ks_exc
 from nova.scheduler.client import report
 
+from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import is_pin
+from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.verdict import Code, Reason
 from nova_devcompat.fleet.model import Fleet, Host, Place, RunningGuest
 from nova_devcompat.fleet.room import asks_of
@@ -39,8 +42,11 @@ from nova_devcompat.stores.cells import (
 from nova_devcompat.stores.instances import VM_STATES, runs
 from nova_devcompat.stores.placement import Placement
 from nova_devcompat.stores.published import published
+from nova_devcompat.stores.risks import HostRisks
 
 CONF = nova.conf.CONF
+
+devcompat_conf.register_opts(CONF)
 
 #: What is joined to an instance whose devices are looked at.
 ATTRIBUTES = (*records.RECORD_ATTRIBUTES, "pci_devices", "flavor", "migration_context")
@@ -60,12 +66,15 @@ class Cloud:
         self.cells = cells
         self._track = track
         self._reader = wire.StatsReader()
+        self._host_risks = HostRisks(CONF.devcompat.accepted_risks)
+        #: Hosts that published nothing and were passed over for that.
+        self.silent: list[str] = []
 
     def fleet(self) -> Fleet:
         """All hosts that could publish, and all running guests. Each cell is asked once."""
         hosts: list[Host] = []
         guests: list[RunningGuest] = []
-        found = self.cells.each(self.cells.select(), self._survey)
+        found = itertools.chain.from_iterable(map(self._read, self.cells.select()))
         for entry in self._track(found, "Hosts and servers read"):
             if isinstance(entry, Host):
                 hosts.append(entry)
@@ -78,29 +87,41 @@ class Cloud:
 
         Where the cell does not answer, what follows is left out, and that is said.
         """
-        found = self.cells.each([cell], self._survey)
-        return self._track(found, f"Hosts and servers read of cell {label_of(cell)}")
+        return self._track(self._read(cell), f"Hosts and servers read of cell {label_of(cell)}")
 
-    def hosts(self, context: Any) -> Iterator[Host]:
-        """The hosts of one cell that could be the destination of a live migration."""
+    def _read(self, cell: Any) -> Iterator[Host | RunningGuest]:
+        return self.cells.each([cell], functools.partial(self._survey, cell=label_of(cell)))
+
+    def hosts(self, context: Any, cell: str = "") -> Iterator[Host]:
+        """The hosts of one cell that could be the destination of a live migration.
+
+        :param cell: its name
+        """
         down = hosts_down(context)
+        risks = self._host_risks.holding()
         for node in compute_nodes(context):
             # Ironic's nodes never are.
             if node.hypervisor_type != "ironic":
-                yield host_of(node, self._reader, down.get(node.host, ""))
+                yield host_of(
+                    node,
+                    self._reader,
+                    down=down.get(node.host, ""),
+                    cell=cell,
+                    risks=risks.get(node.host, ()),
+                )
 
     def published(self, text: str) -> wire.HostDocument | Reason:
         """What a host publishes with this text."""
         return published({wire.STATS_KEY: text}, self._reader)
 
-    def _survey(self, context: Any) -> Iterator[Host | RunningGuest]:
-        yield from self.hosts(context)
+    def _survey(self, context: Any, cell: str) -> Iterator[Host | RunningGuest]:
+        yield from self.hosts(context, cell)
         filters = {"vm_state": list(VM_STATES)}
         for instance in instances(context, filters, ATTRIBUTES):
             if not runs(instance):
                 continue
             try:
-                guest = guest_of(instance)
+                guest = guest_of(instance, cell)
             except Exception as error:  # noqa: BLE001 - the others are there all the same
                 self.cells.pass_over("Instance %s is left out: %s", instance.uuid, brief(error))
                 continue
@@ -149,6 +170,8 @@ class Cloud:
             # Hosts without our driver are no news, unless one was asked for.
             if name is not None or host.said.code != Code.HOST_SILENT:
                 self.cells.pass_over("Host %s is left out: %s", host.place.host, host.said)
+            else:
+                self.silent.append(host.place.host)
             return False
         for problem in host.said.problems.values():
             self.cells.pass_over("Host %s is left out in part: %s", host.place.host, problem)
@@ -185,17 +208,35 @@ class Cloud:
         return next(self.cells.each([cell], hosts), None)
 
 
-def host_of(node: Any, reader: wire.StatsReader, down: str = "") -> Host:
+def host_of(
+    node: Any,
+    reader: wire.StatsReader,
+    down: str = "",
+    *,
+    cell: str = "",
+    risks: tuple[Risk, ...] = (),
+) -> Host:
     """A compute node of Nova's, with what it published.
 
     :param down: since when its nova-compute has not been heard of
+    :param cell: the name of its cell
+    :param risks: accepted ones of it that hold now
     """
-    place = Place(node.host, node.hypervisor_hostname)
-    return Host(place=place, said=published(node.stats, reader), id=node.id, down=down)
+    return Host(
+        place=Place(node.host, node.hypervisor_hostname),
+        said=published(node.stats, reader),
+        id=node.id,
+        down=down,
+        cell=cell,
+        risks=risks,
+    )
 
 
-def guest_of(instance: Any) -> RunningGuest:
-    """A running instance of Nova's, with its record."""
+def guest_of(instance: Any, cell: str = "") -> RunningGuest:
+    """A running instance of Nova's, with its record.
+
+    :param cell: the name of its cell
+    """
     specs = extra_specs(instance)
     # As nova-scheduler tells it.
     guest = records.moving_guest(instance, assigned=asks_for_staying(specs, instance.pci_requests))
@@ -212,6 +253,7 @@ def guest_of(instance: Any) -> RunningGuest:
             pci_in_placement=CONF.filter_scheduler.pci_in_placement,
         ),
         risks=guest.risks,
+        cell=cell,
     )
 
 

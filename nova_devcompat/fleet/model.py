@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from nova_devcompat.compat.accepts import AcceptSet
@@ -44,12 +44,16 @@ class Host:
     :param id: of Nova's compute node, None on paper
     :param down: since when its nova-compute has not been heard of, so that what it published may
         not be so any more; '' where it runs
+    :param cell: where it is, '' on paper
+    :param risks: accepted ones of it that hold now
     """
 
     place: Place
     said: HostDocument | Reason
     id: int | None = None
     down: str = ""
+    cell: str = ""
+    risks: tuple[Risk, ...] = ()
     #: The unlike accept-sets of its devices.
     accepts: tuple[AcceptSet, ...] = dataclasses.field(init=False, repr=False)
     _by_provider: Mapping[str, tuple[PublishedDevice, ...]] = dataclasses.field(
@@ -171,7 +175,10 @@ class Host:
         :param pci: whether the guest asks for devices that placement need not know
         :param judge: what holds a need against an accept-set
         """
-        return rule(guest, self._given(guest, policies, pci), policies, judge)
+        given = self._given(guest, policies, pci)
+        if self.risks:
+            guest = dataclasses.replace(guest, risks=(*guest.risks, *self.risks))
+        return rule(guest, given, policies, judge)
 
     def _given(self, guest: Guest, policies: Policies, pci: bool) -> Given:
         if isinstance(self.said, Reason):
@@ -194,8 +201,9 @@ class Host:
     def kind(self) -> Hashable:
         """The same for hosts that take the same guests."""
         if isinstance(self.said, Reason):
-            return self.said
+            return self.said, self.risks
         return (
+            self.risks,
             frozenset(map(id, self.accepts)),
             frozenset(map(id, self.said.by_family.values())),
             frozenset(self.said.unreadable.items()),
@@ -227,6 +235,7 @@ class RunningGuest:
     :param pci: whether it asks for devices that placement need not know
     :param asks: units of devices by resource class that it asks placement for, sorted
     :param risks: accepted ones of it that hold now
+    :param cell: where it is: nothing is live migrated to another
     """
 
     uuid: str
@@ -237,6 +246,7 @@ class RunningGuest:
     pci: bool = False
     asks: tuple[tuple[str, int], ...] = ()
     risks: tuple[Risk, ...] = ()
+    cell: str = ""
 
     def __str__(self) -> str:
         return f"{self.uuid} on {self.place.host}"
@@ -256,11 +266,23 @@ class Fleet:
     @functools.cached_property
     def alike(self) -> tuple[Alike, ...]:
         """The hosts, those together that take the same guests; most of a kind first."""
-        kinds: dict[Hashable, list[Host]] = {}
+        return _alike(self.hosts)
+
+    @functools.cached_property
+    def by_cell(self) -> Mapping[str, tuple[Alike, ...]]:
+        """The same of the hosts of each cell."""
+        cells: dict[str, list[Host]] = {}
         for host in self.hosts:
-            kinds.setdefault(host.kind, []).append(host)
-        alike = [
-            Alike(host=hosts[0], places=frozenset(host.place for host in hosts))
-            for hosts in kinds.values()
-        ]
-        return tuple(sorted(alike, key=lambda hosts: -len(hosts.places)))
+            cells.setdefault(host.cell, []).append(host)
+        return {cell: _alike(hosts) for cell, hosts in cells.items()}
+
+
+def _alike(hosts: Iterable[Host]) -> tuple[Alike, ...]:
+    kinds: dict[Hashable, list[Host]] = {}
+    for host in hosts:
+        kinds.setdefault(host.kind, []).append(host)
+    alike = [
+        Alike(host=of_kind[0], places=frozenset(host.place for host in of_kind))
+        for of_kind in kinds.values()
+    ]
+    return tuple(sorted(alike, key=lambda one: -len(one.places)))

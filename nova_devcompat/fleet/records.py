@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,10 +15,13 @@ from nova_devcompat.compat.pins import is_pin
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt
 from nova_devcompat.compat.verdict import Code
 from nova_devcompat.fleet.cloud import ATTRIBUTES, Cloud, extra_specs, frozen
+from nova_devcompat.fleet.counting import listed, many
 from nova_devcompat.fleet.model import Host, Place
 from nova_devcompat.fleet.restarts import Restarts
 from nova_devcompat.stores import records
 from nova_devcompat.stores.cells import Cells, instances, label_of
+
+LOG = logging.getLogger(__name__)
 
 #: What a problem begins with that a restart of the guest would end.
 RESTART = "restart pending"
@@ -96,8 +100,8 @@ class Records:
     ) -> Iterator[Row]:
         """What is not recorded of running guests: needs of devices and of their hosts.
 
-        Judged by what the guest's host published: of a host that publishes nothing, nothing is
-        said. Parameters and errors as for :meth:`recorded`.
+        Judged by what the guest's host published: hosts that publish nothing are named at the end,
+        as a warning. Parameters and errors as for :meth:`recorded`.
         """
         cells = self.cells.select(name=cell, host=host)
         for at, instance, allocations in self._cloud.running(cells, host):
@@ -117,6 +121,12 @@ class Records:
                 if family in (None, part.family):
                     problem = f"{Code.NEED_MISSING}: what it needs of its host is not recorded"
                     yield _row(instance, part, problem)
+        if self._cloud.silent:
+            LOG.warning(
+                "Of %s nothing is known, since nothing is published there: %s",
+                many(self._cloud.silent, "host"),
+                listed(sorted(self._cloud.silent)),
+            )
 
     def show(self, uuid: str) -> dict[str, Any]:
         """All that is known of one instance's need.

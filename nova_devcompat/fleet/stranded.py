@@ -24,8 +24,9 @@ _ALONE = "there is no other host"
 class Stranded:
     """Finds the guests of a fleet that cannot be moved out of the way.
 
-    Guests that need the same are asked about once, and hosts that offer the same are asked once.
-    What was found is remembered from question to question.
+    Nothing is live migrated to another cell, so hosts of others do not count. Guests of a cell
+    that need the same are asked about once, and hosts that offer the same are asked once. What was
+    found is remembered from question to question.
 
     :param fleet: the hosts and the guests
     :param catalog: whose rules read flavors' pins
@@ -34,11 +35,12 @@ class Stranded:
     def __init__(self, fleet: Fleet, catalog: Catalog) -> None:
         self._fleet = fleet
         self._needs = Needs(catalog)
-        self._kinds: dict[tuple[Guest, bool], list[RunningGuest]] = {}
+        self._kinds: dict[tuple[str, Guest, bool], list[RunningGuest]] = {}
         for running in fleet.guests:
             guest = self._needs.asked(running)
             if guest is not None:
-                self._kinds.setdefault((guest, running.pci), []).append(running)
+                key = running.cell, guest, running.pci
+                self._kinds.setdefault(key, []).append(running)
 
     def under(self, policies: Policies, against: Against) -> dict[RunningGuest, str]:
         """Those guests, each with what speaks against another host.
@@ -49,8 +51,9 @@ class Stranded:
         :param against: what of a ruling counts
         """
         reasons: dict[RunningGuest, str] = {}
-        for (guest, pci), running in self._kinds.items():
-            reasons.update(self._of_kind(guest, pci, running, policies, against))
+        for (cell, guest, pci), running in self._kinds.items():
+            hosts = self._fleet.by_cell.get(cell, ())
+            reasons.update(self._of_kind(guest, pci, running, hosts, policies, against))
         # As the guests were listed, whichever need the same.
         return {guest: reasons[guest] for guest in self._fleet.guests if guest in reasons}
 
@@ -59,12 +62,13 @@ class Stranded:
         guest: Guest,
         pci: bool,
         running: Sequence[RunningGuest],
+        hosts: Sequence[Alike],
         policies: Policies,
         against: Against,
     ) -> dict[RunningGuest, str]:
         accepting: set[Place] = set()
         refusing: list[tuple[Alike, Sequence[Reason]]] = []
-        for alike in self._fleet.alike:
+        for alike in hosts:
             ruling = alike.host.rule(guest, policies, pci=pci, judge=self._needs.judge)
             refusal = against(ruling)
             if refusal:

@@ -363,6 +363,8 @@ class NeedCommandTest(NeedCommandFleet):
         self.assertIn("the host publishes cannot be read", self.run_need("backfill", status=1)[1])
         self.set_stats("a", None)
         self.assertEqual([], self.rows("backfill"))
+        told = self.run_need("list", "--missing")[1]
+        self.assertIn("Of 1 host nothing is known, since nothing is published there: a", told)
         self.assertIn("host-silent", self.run_need("backfill", "--host", "a", status=1)[1])
         self.assertIn("host-silent", self.refused(1, "backfill", "--instance", server["id"]))
         shown = json.loads(self.run_need("show", other["id"], "-f", "json")[0])

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nova.objects.instance_pci_requests import InstancePCIRequest
 
+from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import NO_RECORD
 from nova_devcompat.compat.verdict import Actor, Reason
 from nova_devcompat.fleet import census
@@ -133,6 +134,23 @@ def test_which_guests():
         assert (one in wanted) is is_in
     against = Reason(code="x", actor=Actor.HOST, family="nic")
     assert dataclasses.replace(one, reasons=(against,)) in census.Which(family="nic")
+
+
+def test_risks_that_are_accepted_of_hosts():
+    """As nova-scheduler's filter has it, a host takes then what is only UNKNOWN of it."""
+    risk = Risk(name="gpu:unknown")
+    guest = running(part("gpu", "1.2"))
+    cloud = fleet([guest], document(("gpu", "1.2")), document(("gpu", None)), document())
+    for risky, standing in (((), Standing.ONLY_HERE), (("h1",), Standing.ONE_LEFT)):
+        found = Outlook(catalog(), every(ENFORCE))
+        hosts = [
+            dataclasses.replace(host, risks=(risk,)) if host.place.host in risky else host
+            for host in cloud.hosts
+        ]
+        found.read([guest, *hosts])
+        (one,) = found.findings()
+        assert one.standing is standing
+        assert one.other == (Place("h1", "h1") if risky else None)
 
 
 # --- free devices --------------------------------------------------------------------------------

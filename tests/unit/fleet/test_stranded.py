@@ -250,6 +250,24 @@ def test_the_own_host_does_not_count_but_those_like_it_do():
     )
 
 
+def test_hosts_of_other_cells_do_not_count():
+    old, new = document(("gpu", "1.0")), document(("gpu", "1.2"))
+    guest = dataclasses.replace(running(part("gpu", "1.2"), on="h0"), cell="c0")
+    cloud = fleet([guest], new, old, new)
+
+    def why(*cells):
+        hosts = [
+            dataclasses.replace(host, cell=cell)
+            for host, cell in zip(cloud.hosts, cells, strict=True)
+        ]
+        found = Stranded(Fleet(hosts=hosts, guests=[guest]), catalog())
+        return found.under(every(ENFORCE), lambda ruling: ruling.refused).get(guest)
+
+    assert why("c0", "c0", "c0") is None
+    assert why("c0", "c0", "c1").startswith("h1 is nearest")
+    assert why("c0", "c1", "c1") == "there is no other host"
+
+
 @pytest.mark.parametrize(
     ("others", "nearest"),
     [
