@@ -37,6 +37,10 @@ FILTER = "DeviceCompatFilter"
 FILTERS = "nova_devcompat.scheduler.filters"
 WEIGHTS = "nova_devcompat.scheduler.weights"
 
+#: Filters of Nova that try each allocation candidate of each host. Ours takes hosts and candidates
+#: away from those that come after it.
+SLOW_FILTERS = ("PciPassthroughFilter", "NUMATopologyFilter")
+
 
 class UpgradeChecks(upgradecheck.UpgradeCommands):
     """The checks, each a method that answers with a result.
@@ -119,6 +123,12 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
         if not any(name.startswith(WEIGHTS) for name in ours.weight_classes):
             lacking.append(
                 f"weight_classes lacks {WEIGHTS}.all_weighers, so guests are not kept mobile"
+            )
+            code = max(code, Code.WARNING)
+        if before := _before(ours.enabled_filters):
+            lacking.append(
+                f"enabled_filters has {FILTER} after {' and '.join(before)}, which look at hosts "
+                "and candidates that it takes away: name it before them"
             )
             code = max(code, Code.WARNING)
         if not lacking:
@@ -390,6 +400,12 @@ def _differences(pairs: Mapping[str, tuple[str, str]]) -> str:
         f"{key or 'what no family states'} {there}, here {here}"
         for key, (here, there) in pairs.items()
     )
+
+
+def _before(enabled: Sequence[str]) -> list[str]:
+    """The slow filters that ours comes after, where it is enabled at all."""
+    earlier = enabled[: enabled.index(FILTER)] if FILTER in enabled else ()
+    return [name for name in earlier if name in SLOW_FILTERS]
 
 
 def _is_silent(host: Host) -> bool:

@@ -26,16 +26,16 @@ from rigs.cloud.layout import (
 Value = str | int | bool | Sequence[str]
 Sections = Mapping[str, Mapping[str, Value]]
 
-#: Nova's default filters and those for devices.
+#: Nova's default filters.
 FILTERS = (
     "ComputeFilter",
     "ComputeCapabilitiesFilter",
     "ImagePropertiesFilter",
     "ServerGroupAntiAffinityFilter",
     "ServerGroupAffinityFilter",
-    "PciPassthroughFilter",
-    "NUMATopologyFilter",
 )
+#: Those for devices, which try each candidate: ours comes before them.
+DEVICE_FILTERS = ("PciPassthroughFilter", "NUMATopologyFilter")
 PF_PRODUCT, VF_PRODUCT = "101d", "101e"
 _VF = {"vendor_id": "15b3", "product_id": VF_PRODUCT, "live_migratable": "yes"}
 DEVICE_SPEC = json.dumps({**_VF, "managed": "no", "resource_class": "CUSTOM_VF"})
@@ -347,7 +347,7 @@ class Files:
             "pci_in_placement": True,
             "shuffle_best_same_weighed_hosts": True,
             **{f"{name}_weight_multiplier": "0" for name in weighers},
-            "enabled_filters": ",".join(FILTERS),
+            "enabled_filters": ",".join([*FILTERS, *DEVICE_FILTERS]),
         }
         if self._cloud.has_devcompat(CONTROLLER):
             options |= {
@@ -355,7 +355,7 @@ class Files:
                     "nova.scheduler.filters.all_filters",
                     "nova_devcompat.scheduler.filters.all_filters",
                 ],
-                "enabled_filters": ",".join([*FILTERS, "DeviceCompatFilter"]),
+                "enabled_filters": ",".join([*FILTERS, "DeviceCompatFilter", *DEVICE_FILTERS]),
                 "weight_classes": "nova.scheduler.weights.all_weighers,"
                 "nova_devcompat.scheduler.weights.all_weighers",
             }

@@ -112,6 +112,31 @@ def test_lists_are_appended_to(make_host):
     assert scheduler.weight_classes == ["other.Weigher", OUR_WEIGHERS]
 
 
+@pytest.mark.parametrize(
+    ("stated", "wanted"),
+    [
+        (
+            "AFilter,PciPassthroughFilter,NUMATopologyFilter",
+            "AFilter,{},PciPassthroughFilter,NUMATopologyFilter",
+        ),
+        ("AFilter, NUMATopologyFilter, BFilter", "AFilter,{},NUMATopologyFilter,BFilter"),
+        ("PciPassthroughFilter", "{},PciPassthroughFilter"),
+        ("MyPciPassthroughFilter,BFilter", "MyPciPassthroughFilter,BFilter,{}"),
+        # Somebody chose its place: it is left there, and the upgrade check tells.
+        ("PciPassthroughFilter,{},BFilter", "PciPassthroughFilter,{},BFilter"),
+    ],
+)
+def test_the_filter_comes_before_those_that_it_spares_work(make_host, stated, wanted):
+    host = make_host(*ALL_IN_ONE)
+    ours = "DeviceCompatFilter"
+    host.bash(f"iniset $NOVA_CONF filter_scheduler enabled_filters '{stated.format(ours)}'")
+
+    host.phase("stack", "post-config")
+    host.phase("stack", "post-config")
+
+    assert read(host.nova_conf).filter_scheduler.enabled_filters == wanted.format(ours).split(",")
+
+
 def test_a_part_of_a_name_is_not_the_name(make_host):
     host = make_host(*ALL_IN_ONE)
     host.bash("iniset $NOVA_CONF filter_scheduler enabled_filters MyDeviceCompatFilter")

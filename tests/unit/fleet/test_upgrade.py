@@ -192,6 +192,30 @@ def test_scheduler(option, code, text):
     assert checks(Cloud({})).check_scheduler().code is Code.SUCCESS
 
 
+@pytest.mark.parametrize(
+    ("enabled", "after"),
+    [
+        ("ComputeFilter,DeviceCompatFilter,PciPassthroughFilter,NUMATopologyFilter", ""),
+        ("DeviceCompatFilter,PciPassthroughFilter", ""),
+        ("PciPassthroughFilter,DeviceCompatFilter,NUMATopologyFilter", "PciPassthroughFilter"),
+        ("NUMATopologyFilter,DeviceCompatFilter", "NUMATopologyFilter"),
+        (
+            "PciPassthroughFilter,NUMATopologyFilter,DeviceCompatFilter",
+            "PciPassthroughFilter and NUMATopologyFilter",
+        ),
+    ],
+)
+def test_place_of_the_filter(enabled, after):
+    conf = types.SimpleNamespace(**{**vars(FILTERS), "enabled_filters": enabled.split(",")})
+    result = checks(Cloud({}), conf=conf).check_scheduler()
+    if not after:
+        assert result.code is Code.SUCCESS
+        return
+    assert result.code is Code.WARNING
+    assert f"enabled_filters has DeviceCompatFilter after {after}, which look" in result.details
+    assert "name it before them (files read: nova.conf)." in result.details
+
+
 def test_no_catalog():
     problems = [Problem(file="c.yaml", line=line, path="", message="bad") for line in range(1, 13)]
     found = checks(Cloud({"a": ["1.0"]}), CatalogError(problems))
