@@ -22,7 +22,7 @@ from oslo_log import log as logging
 
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
-from nova_devcompat.compute import hooks
+from nova_devcompat.compute import asking, hooks
 from nova_devcompat.compute.admission import Admission
 from nova_devcompat.compute.adopt import Adoption
 from nova_devcompat.compute.domain import Domains
@@ -96,6 +96,8 @@ class DeviceCompatDriver(Recording, Admission):
     def _around_init_host(self, call: hooks.Call, host: str) -> None:
         call()
         self._devcompat_host.name = host
+        with never_failing("have placement asked in short lines"):
+            asking.install(self)
 
     def _around_get_available_resource(self, call: hooks.Call, nodename: str) -> None:
         resources = call()

@@ -122,7 +122,7 @@ class Placement:
     def missing(self, names: Iterable[str]) -> set[str]:
         """The traits of these that do not exist; all of them where that is not known."""
         missing = set(names)
-        for some in _chunks(sorted(missing), _MOST_NAMES):
+        for some in in_lines(sorted(missing)):
             missing.difference_update(self._traits(f"in:{','.join(some)}") or ())
         return missing
 
@@ -261,8 +261,11 @@ def _listed(answer: object, key: str) -> list[Any]:
     return checks.list_of(checks.member(content, key, ""), key, _MOST_ITEMS)
 
 
-def _chunks(names: Sequence[str], most: int) -> Iterator[list[str]]:
-    """Names in lists of so many characters at most, each name with a separator."""
+def in_lines(names: Sequence[str], most: int = _MOST_NAMES) -> Iterator[list[str]]:
+    """Names in lists that fit into a request line, each name with a separator.
+
+    :param most: characters of a list
+    """
     some: list[str] = []
     size = 0
     for name in names:

@@ -101,6 +101,13 @@ class RequestLineTest(_Fleet):
         self.assertLess(LIMIT, self.server.longest)
         self.assertTrue(lines.find("Placement did not answer for instance .* 61 traits"))
 
+    def test_a_host_that_accepts_much(self):
+        """nova-compute asks whether the traits that it is to set exist, all of them."""
+        self.set_devices("other", cards(*FEATURES, "late"))
+        self.settle()
+        self.assertEqual(0, self.server.refused)
+        self.assertIn("GPU__CAPS__LATE", self.our_traits("other"))
+
     def test_a_boot_with_many_pins(self):
         """Of a flavor that was stored with all of them."""
         specs = {
