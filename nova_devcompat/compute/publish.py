@@ -243,8 +243,8 @@ class Publisher:
         if self._logged.is_new(f"{nodename} left out", tuple(attributes)) and attributes:
             LOG.warning(
                 "%(node)s: %(count)d atoms are not evaluated, since placement has more of "
-                "%(attributes)s than a host looks at; delete those that no guest needs and no "
-                "host offers: %(some)s",
+                "%(attributes)s than a host looks at; remove those that no guest needs and no "
+                "host offers with nova-devcompat atom prune: %(some)s",
                 {
                     "node": nodename,
                     "count": len(left_out),

@@ -135,6 +135,10 @@ class Placement:
     ) -> set[str]:
         """Create the traits that do not exist.
 
+        Placement has no request for many at once, up to its release 16 (placement/handler.py,
+        ``/traits/{name}``), so those that are there are found out first and each of the others is
+        put once.
+
         :param most: values of an attribute beyond which none is created; None for any number
         :returns: those that were not, since their attribute has as many values or more
         :raises PlacementError: placement did not take one, or did not answer; or one is no trait
@@ -167,6 +171,26 @@ class Placement:
             raise PlacementError(f"trait {name}: {printable(str(error))}") from error
         if response.status_code not in (201, 204):
             raise PlacementError(f"trait {name}: {response.status_code} {_quoted(response)}")
+
+    def delete_trait(self, name: str) -> bool:
+        """Delete a trait that no provider has.
+
+        :returns: False where a provider has it now, so that placement keeps it; True where it is
+            gone, whoever deleted it
+        :raises PlacementError: placement did not do it, or did not answer; or it is no trait of
+            ours
+        """
+        if traits.decode(name) is None:
+            raise PlacementError(f"{printable(name)} is no trait of ours")
+        try:
+            response = self._client.delete(f"/traits/{name}", version=_TRAITS_VERSION)
+        except ks_exc.ClientException as error:
+            raise PlacementError(f"trait {name}: {printable(str(error))}") from error
+        if response.status_code in (204, 404):
+            return True
+        if response.status_code == 409:
+            return False
+        raise PlacementError(f"trait {name}: {response.status_code} {_quoted(response)}")
 
     def _beyond(self, missing: Mapping[str, traits.Atom], most: int) -> set[str]:
         """Those of missing traits for which their attribute has no room.
