@@ -128,6 +128,24 @@ Possible values:
 For how long ``nova-devcompat risk accept`` accepts a risk, at most.
 """,
     ),
+    cfg.IntOpt(
+        "record_format",
+        default=1,
+        min=1,
+        max=2,
+        help="""
+The format in which nova-compute, and the commands ``nova-devcompat need``, write what a guest
+needs. Both formats are read. In format 2 the record of a guest with one device is one row of
+``system_metadata`` in place of two, and that of 8 devices with 60 features each is 4 rows in place
+of 55. Records are written in another format when they change.
+
+Possible values:
+
+* 1: every release reads it
+* 2: only once all nova-compute, nova-scheduler and ``nova-devcompat`` are of a release that has
+  this option: to older ones such a guest's need is not known, which ``on_unknown`` decides
+""",
+    ),
     cfg.StrOpt(
         "inventory",
         default="/etc/nova/devcompat-inventory.yaml",

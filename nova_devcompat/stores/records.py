@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+import nova.conf
 from oslo_log import log as logging
 
+from nova_devcompat import conf as devcompat_conf
 from nova_devcompat import wire
 from nova_devcompat.compat.need import InMigration, Need
 from nova_devcompat.compat.record import Incarnation, Record
@@ -21,7 +23,10 @@ from nova_devcompat.wire import checks
 if TYPE_CHECKING:
     from nova.objects import Instance
 
+CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
+
+devcompat_conf.register_opts(CONF)
 
 #: What must be loaded of an instance whose record is read.
 RECORD_ATTRIBUTES = ("system_metadata", "pci_requests")
@@ -42,9 +47,12 @@ def store(
     :param incarnation: which start of the guest it is of; None where that is not known
     :returns: whether anything changed
     """
-    wanted = wire.dump_record(need, incarnation) if assigned or need.devices else {}
+    wanted = {}
+    if assigned or need.devices:
+        wanted = wire.dump_record(need, incarnation, CONF.devcompat.record_format)
     present = entries(instance)
-    if wanted == present:
+    # What others wrote in another format is left as it is until there is something to change.
+    if wanted == present or wire.same_record(wanted, present):
         return False
     try:
         before = load(instance)

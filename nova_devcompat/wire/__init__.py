@@ -19,6 +19,7 @@ from nova_devcompat.wire.record import (
     is_record_key,
     load_record,
     load_whole_record,
+    same_record,
 )
 from nova_devcompat.wire.stats import (
     HEAD,
@@ -61,5 +62,6 @@ __all__ = [
     "load_stats",
     "load_whole_record",
     "reader_of",
+    "same_record",
     "says_its_length",
 ]

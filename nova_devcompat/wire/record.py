@@ -14,11 +14,12 @@ from typing import Any
 from nova_devcompat.compat.need import DeviceNeed, InMigration, Need
 from nova_devcompat.compat.record import Incarnation, Record
 from nova_devcompat.kit.text import is_printable
-from nova_devcompat.wire import checks
+from nova_devcompat.wire import checks, packing
 from nova_devcompat.wire.checks import Malformed
 from nova_devcompat.wire.versions import WireError, reader_of
 
-#: The version that is written; what is read, :data:`RECORD_READERS` says.
+#: The version that is written unless another is asked for; what is read, :data:`RECORD_READERS`
+#: says.
 RECORD_VERSION = 1
 
 #: All keys of ours in ``instance.system_metadata`` begin with this.
@@ -28,8 +29,10 @@ METADATA_PREFIX = "devcompat:"
 _METADATA_SIZE = 255
 _RECORD_KEY = METADATA_PREFIX + "need"
 
-# The longest record met has 53 pieces: 8 devices of 60 features each.
+# The longest record met has 55 pieces in format 1, and 4 in format 2: 8 devices of 60 features.
 _MOST_PIECES = 1_024
+# Of the JSON text, in any format.
+_MOST_CHARACTERS = _MOST_PIECES * _METADATA_SIZE
 
 
 def is_record_key(key: str) -> bool:
@@ -37,8 +40,12 @@ def is_record_key(key: str) -> bool:
     return key == _RECORD_KEY or key.startswith(_RECORD_KEY + ".")
 
 
-def dump_record(need: Need, incarnation: Incarnation | None = None) -> dict[str, str]:
+def dump_record(
+    need: Need, incarnation: Incarnation | None = None, version: int = RECORD_VERSION
+) -> dict[str, str]:
     """The entries of ``system_metadata`` that hold a record.
+
+    :param version: the format, one of :data:`RECORD_READERS`
 
     A need without devices is a record too: the guest needs nothing, which is not the same as that
     nothing is known of it.
@@ -52,10 +59,12 @@ def dump_record(need: Need, incarnation: Incarnation | None = None) -> dict[str,
     if incarnation is not None:
         content["incarnation"] = _dump_incarnation(incarnation)
     payload = json.dumps(content, separators=(",", ":"), sort_keys=True)
+    if version > 1:
+        payload = packing.pack(payload)
     checksum = format(zlib.crc32(payload.encode()), "08x")
     count = 1
     while True:
-        text = f"{RECORD_VERSION} {count} {checksum} {payload}"
+        text = f"{version} {count} {checksum} {payload}"
         pieces = [text[at : at + _METADATA_SIZE] for at in range(0, len(text), _METADATA_SIZE)]
         if len(pieces) == count:
             break
@@ -91,6 +100,25 @@ def _fit_values(values: Iterable[str] | None) -> list[str] | None:
     if values is None or not all(map(is_printable, values)):
         return None
     return sorted(values)
+
+
+def same_record(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether the same is recorded in both, in whatever formats, and nothing is there besides.
+
+    :param one: entries of ``system_metadata`` whose keys are those of records; so is the other
+    """
+    try:
+        return all(map(_has_no_more, (one, other))) and load_whole_record(
+            one
+        ) == load_whole_record(other)
+    except WireError:
+        return False
+
+
+def _has_no_more(entries: Mapping[str, str]) -> bool:
+    """Whether there are as many pieces as the first one says."""
+    parts = entries.get(_RECORD_KEY, "").split(" ", 2)
+    return len(parts) > 1 and parts[1] == str(len(entries))
 
 
 def load_record(system_metadata: Mapping[str, str | None]) -> Need | None:
@@ -137,6 +165,19 @@ def _load_record_1(rest: str, system_metadata: Mapping[str, str | None]) -> Reco
 
     :param rest: the first piece without the version
     """
+    return _load_content(_payload(rest, system_metadata))
+
+
+def _load_record_2(rest: str, system_metadata: Mapping[str, str | None]) -> Record:
+    """Format 2: the number of pieces, a checksum, and the JSON of format 1, packed.
+
+    :param rest: the first piece without the version
+    """
+    return _load_content(packing.unpack(_payload(rest, system_metadata), _MOST_CHARACTERS))
+
+
+def _payload(rest: str, system_metadata: Mapping[str, str | None]) -> str:
+    """What all pieces hold behind the number of them and the checksum, which is right."""
     head = rest.split(" ", 2)
     if len(head) < 3 or not _is_number(head[0]) or int(head[0]) > _MOST_PIECES:
         raise Malformed("its first piece", "no number of pieces, checksum and content")
@@ -150,7 +191,11 @@ def _load_record_1(rest: str, system_metadata: Mapping[str, str | None]) -> Reco
     payload = "".join(pieces)
     if format(zlib.crc32(payload.encode(errors="surrogatepass")), "08x") != checksum:
         raise WireError("record", "its checksum does not match")
-    content = checks.object_of(checks.parse(payload, _MOST_PIECES * _METADATA_SIZE), "")
+    return payload
+
+
+def _load_content(text: str) -> Record:
+    content = checks.object_of(checks.parse(text, _MOST_CHARACTERS), "")
     devices = checks.list_of(checks.member(content, "devices", ""), "devices", checks.MOST_DEVICES)
     need = Need(
         devices=tuple(
@@ -207,4 +252,7 @@ def _load_in_migration(value: object) -> InMigration:
 
 
 #: By version. A reader takes the first piece without the version, and all of system_metadata.
-RECORD_READERS: dict[int, Callable[[str, Mapping[str, str | None]], Record]] = {1: _load_record_1}
+RECORD_READERS: dict[int, Callable[[str, Mapping[str, str | None]], Record]] = {
+    1: _load_record_1,
+    2: _load_record_2,
+}

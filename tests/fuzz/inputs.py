@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nova_devcompat.wire import packing
+
 Path = tuple[str | int, ...]
 
 LINE = "\n2026-11-26 12:00:00.000 1 CRITICAL nova.compute forged"
@@ -182,8 +184,13 @@ def record(rng: random.Random, base: dict[str, str]) -> dict[str, str | None]:
         payload = dumps(content)
         if what == 3:
             payload = twice(rng, payload)
+        version = rng.choice((1, 1, 2)) if payload.isascii() else 1
+        if version == 2:
+            payload = packing.pack(payload)
+            if rng.randrange(3) == 0:
+                payload = spoil_text(rng, payload)
         checksum = format(zlib.crc32(payload.encode(errors="surrogatepass")), "08x")
-        return {"devcompat:need": f"1 1 {checksum} {payload}"}
+        return {"devcompat:need": f"{version} 1 {checksum} {payload}"}
     key = rng.choice(list(base))
     if what == 4:
         metadata[key] = spoil_text(rng, base[key])

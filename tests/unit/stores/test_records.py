@@ -7,7 +7,9 @@ import pytest
 from nova import objects
 
 from nova_devcompat.compat.need import DeviceNeed, Need
+from nova_devcompat.compat.record import Incarnation
 from nova_devcompat.stores import records
+from nova_devcompat.stores.records import CONF
 
 objects.register_all()
 
@@ -49,3 +51,34 @@ def test_a_need_of_the_host_alone_is_recorded(instance):
     need = Need(devices=(DeviceNeed.of("qemu", {}, slot="host:qemu"),))
     assert records.store(instance, need)
     assert records.load(instance) == need
+
+
+@pytest.fixture
+def record_format():
+    yield lambda value: CONF.set_override("record_format", value, group="devcompat")
+    CONF.clear_override("record_format", group="devcompat")
+
+
+def test_the_format_that_is_asked_for_is_written(instance, record_format):
+    record_format(2)
+    assert records.store(instance, NEED)
+    assert instance.system_metadata["devcompat:need"].startswith("2 1 ")
+    assert records.load(instance) == NEED
+
+
+@pytest.mark.parametrize(("there", "here"), [(1, 2), (2, 1)])
+def test_what_is_in_another_format_stays_until_it_changes(instance, record_format, there, here):
+    """Two services of which one writes the other format do not take turns."""
+    started = Incarnation(node="a", start="1@x")
+    record_format(there)
+    assert records.store(instance, NEED, incarnation=started)
+    before = dict(instance.system_metadata)
+    record_format(here)
+    assert not records.store(instance, NEED, incarnation=started)
+    assert instance.system_metadata == before
+    assert records.store(instance, NEED, incarnation=Incarnation(node="a", start="2@x"))
+    assert instance.system_metadata["devcompat:need"].startswith(f"{here} ")
+    # What is left of a longer record goes.
+    instance.system_metadata["devcompat:need.7"] = "x"
+    assert records.store(instance, NEED, incarnation=Incarnation(node="a", start="2@x"))
+    assert sum(key.startswith("devcompat:") for key in instance.system_metadata) == 1

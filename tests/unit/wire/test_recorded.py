@@ -13,6 +13,7 @@ import pathlib
 import re
 
 import pytest
+from oslo_config import cfg
 
 from nova_devcompat import wire
 from nova_devcompat.catalog import CatalogError
@@ -22,6 +23,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.record import Record
 from nova_devcompat.compat.verdict import Code, Outcome
+from nova_devcompat.conf import register_opts
 from nova_devcompat.fleet import upgrade
 from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.service import load_catalog
@@ -193,7 +195,7 @@ def test_a_later_record_is_named():
     text = content["devcompat:need"]
     with pytest.raises(
         wire.WireError,
-        match=r"record: written in format 9 by a newer nova-devcompat; this one reads 1: upgrade",
+        match=r"record: written in format 9 by a newer nova-devcompat; this one reads 1 and 2:",
     ):
         wire.load_record({"devcompat:need": f"9{text[1:]}"})
 
@@ -224,23 +226,34 @@ def test_a_later_file_is_named(name, tmp_path):
 
 
 def test_a_version_comes_and_another_goes(monkeypatch):
-    """The release that brings 2 reads 1 and 2 and writes 1; a later one writes 2; 1 goes last."""
-    old = json.loads((RECORDED / "record-1.json").read_text())["short"]
-    new = {"devcompat:need": "2 something else"}
+    """The release that brings 3 reads 2 and 3 and writes 2; a later one writes 3; 2 goes last."""
+    old = json.loads((RECORDED / "record-2.json").read_text())["short"]
+    new = {"devcompat:need": "3 something else"}
     need = Need(devices=(SHORT,))
 
-    monkeypatch.setitem(wire.RECORD_READERS, 2, lambda rest, metadata: Record(need=need))
-    assert wire.load_record(old) == wire.load_record(new) == need
-    assert wire.dump_record(need)["devcompat:need"].startswith("1 ")
-    with pytest.raises(wire.WireError, match=r"format 3 by a newer .* reads 1 and 2: upgrade"):
-        wire.load_record({"devcompat:need": "3 x"})
-
+    monkeypatch.setitem(wire.RECORD_READERS, 3, lambda rest, metadata: Record(need=need))
     monkeypatch.delitem(wire.RECORD_READERS, 1)
+    assert wire.load_record(old) == wire.load_record(new) == need
+    assert wire.dump_record(need, version=2)["devcompat:need"].startswith("2 ")
+    with pytest.raises(wire.WireError, match=r"format 4 by a newer .* reads 2 and 3: upgrade"):
+        wire.load_record({"devcompat:need": "4 x"})
+
+    monkeypatch.delitem(wire.RECORD_READERS, 2)
     assert wire.load_record(new) == need
     with pytest.raises(
-        wire.WireError, match="format 1 by an older nova-devcompat; this one reads 2: it has to be"
+        wire.WireError, match="format 2 by an older nova-devcompat; this one reads 3: it has to be"
     ):
         wire.load_record(old)
+
+
+def test_the_older_format_is_written_until_another_is_asked_for():
+    """So a release before can read what this one writes."""
+    conf = cfg.ConfigOpts()
+    register_opts(conf)
+    assert conf.devcompat.record_format == wire.RECORD_VERSION == 1
+    conf.set_override("record_format", max(wire.RECORD_READERS), group="devcompat")
+    with pytest.raises(ValueError, match="less than or equal"):
+        conf.set_override("record_format", max(wire.RECORD_READERS) + 1, group="devcompat")
 
 
 def test_a_version_of_stats_documents_comes(monkeypatch):

@@ -3,6 +3,7 @@
 
 """Records and stats documents: what is written is read, what is broken is said."""
 
+import base64
 import dataclasses
 import json
 import uuid
@@ -16,6 +17,7 @@ from nova_devcompat import wire
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.kinds import Equal, Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, InMigration, Need
+from nova_devcompat.compat.record import Incarnation, Record
 from nova_devcompat.compat.verdict import Outcome
 from tests.unit.providers import uuid_of
 
@@ -38,6 +40,34 @@ def devices(draw):
     )
 
 
+def second(payload):
+    """A record in format 2 of one piece, its checksum right."""
+    return f"2 1 {format(zlib.crc32(payload.encode()), '08x')} {payload}"
+
+
+def packed(content, behind=b""):
+    """What somebody else may put in the place of a packed text."""
+    deflate = zlib.compressobj(wbits=-15)
+    return base64.b85encode(deflate.compress(content) + deflate.flush() + behind).decode()
+
+
+PORT = "pci:8d1b0ef4-5b0b-4a3e-a1e9-7c2f6a9a2d11"
+ONE_DEVICE = [
+    Need(devices=(DeviceNeed.of(family, values, slot=slot, address="0000:81:00.1"), *others))
+    for family, values, slot, *others in [
+        ("mlx5_vf", {"fw_version": ["28.39"], "caps": ["migration", "p2p"]}, PORT),
+        ("nvidia_vgpu", {"vgpu_version": ["14.1"], "vgpu_type": ["nvidia-558"]}, "rc:VGPU"),
+        ("qat_vf", {"services": ["sym;asym"], "rings": ["aa", "bb"], "caps": ["0x1f"]}, PORT),
+        (
+            "mlx5_vf",
+            {"fw_version": ["28.39"]},
+            PORT,
+            DeviceNeed.of("qemu_machine", {"machine_type": ["pc-q35-9.2"]}, slot="host:qemu"),
+        ),
+    ]
+]
+
+
 needs = st.builds(lambda listed: Need(devices=tuple(listed)), st.lists(devices(), max_size=6))
 
 
@@ -46,11 +76,17 @@ def _doubled(need):
     return Need(devices=need.devices * 10)
 
 
+incarnations = st.none() | st.builds(
+    Incarnation, node=addresses.filter(bool), start=addresses, time=addresses, request=addresses
+)
+
+
 class TestRecord:
-    @given(needs)
-    def test_what_is_written_is_read(self, need):
-        record = wire.dump_record(need)
-        assert wire.load_record(record) == need
+    @given(needs, incarnations, st.sampled_from(sorted(wire.RECORD_READERS)))
+    def test_what_is_written_is_read(self, need, incarnation, version):
+        record = wire.dump_record(need, incarnation, version)
+        assert wire.load_whole_record(record) == Record(need=need, incarnation=incarnation)
+        assert record["devcompat:need"].startswith(f"{version} {len(record)} ")
         assert all(len(key) <= 255 and len(value) <= 255 for key, value in record.items())
         assert all(key.startswith(wire.METADATA_PREFIX) for key in record)
 
@@ -79,13 +115,57 @@ class TestRecord:
         )
         assert list(wire.dump_record(need)) == ["devcompat:need"]
 
-    @given(st.builds(_doubled, needs.filter(lambda need: need.devices)), st.data())
-    def test_a_missing_or_strange_piece_is_noticed(self, need, data):
-        record = wire.dump_record(need)
+    @given(needs, incarnations)
+    def test_the_same_is_recorded_in_all_formats(self, need, incarnation):
+        first, second = (wire.dump_record(need, incarnation, version) for version in (1, 2))
+        assert wire.same_record(first, second)
+        # What is left of a longer one is no part of it.
+        assert not wire.same_record(first, {**second, "devcompat:need.900": "x"})
+        other = wire.dump_record(need, Incarnation(node="another"), 2)
+        assert not wire.same_record(first, other)
+        for none in ({}, {"devcompat:need": "x"}):
+            assert not wire.same_record(none, second)
+            assert not wire.same_record(none, none)
+
+    @pytest.mark.parametrize("need", ONE_DEVICE)
+    def test_one_device_is_one_row(self, need):
+        """With the longest tokens that libvirt and Nova make."""
+        incarnation = Incarnation(
+            node="compute-0017.rack4.example.org",
+            start="1124@0b5e8a53-6d0c-4c0a-9a42-2f5c7c1d9e60",
+            time="2026-11-27T07:20:18Z",
+            request="req-7c2f6a9a-2d11-4a3e-a1e9-8d1b0ef45b0b",
+        )
+        assert len(wire.dump_record(need, incarnation)) == 2
+        assert len(wire.dump_record(need, incarnation, 2)) == 1
+
+    def test_many_devices_of_many_features(self):
+        features = [f"VIRTIO_NET_F_FEATURE_{number:02d}" for number in range(60)]
+        devices = tuple(
+            DeviceNeed.of(
+                "vdpa_net",
+                {"features": features, "fw_version": ["28.39"]},
+                slot=f"pci:{uuid.uuid5(uuid.NAMESPACE_DNS, str(number))}",
+                address=f"0000:81:00.{number}",
+            )
+            for number in range(8)
+        )
+        need = Need(devices=devices)
+        assert len(wire.dump_record(need)) > 50
+        assert len(wire.dump_record(need, version=2)) <= 4
+
+    @given(
+        st.builds(_doubled, needs.filter(lambda need: need.devices)),
+        st.sampled_from(sorted(wire.RECORD_READERS)),
+        st.data(),
+    )
+    def test_a_missing_or_strange_piece_is_noticed(self, need, version, data):
+        record = wire.dump_record(need, version=version)
         key = data.draw(st.sampled_from(sorted(record)))
         without = {k: v for k, v in record.items() if k != key}
-        with pytest.raises(wire.WireError):
-            wire.load_record(without)
+        if without:  # no record at all is another thing
+            with pytest.raises(wire.WireError):
+                wire.load_record(without)
         with pytest.raises(wire.WireError):
             wire.load_record({**record, key: record[key][:-1] + "\x7f"})
 
@@ -93,7 +173,18 @@ class TestRecord:
         ("text", "why"),
         [
             ("", "first piece"),
-            ("2 1 00000000 {}", "format 2 by a newer nova-devcompat; this one reads 1"),
+            ("3 1 00000000 {}", "format 3 by a newer nova-devcompat; this one reads 1 and 2"),
+            ("2 1 00000000 {}", "checksum"),
+            ("2 2 00000000 {}", "piece 2 of 2 is missing"),
+            (second("{}"), "cannot be unpacked"),
+            (second("\x01"), "cannot be unpacked"),
+            (second(packed(b"x" * 9)[:-2]), "its end is missing"),
+            (second(packed(b"{}" + bytes(9))), "no JSON"),
+            (second(packed(b"\xff")), "cannot be unpacked: 'ascii'"),
+            (second(packed(b"", behind=b"more")), "there is more behind its end"),
+            (second(packed(bytes(10**6))), "more than 261120 characters"),
+            # Each of these UUIDs is twice as long as what stands for it.
+            (second(packed((b"\x01" + bytes(16)) * 8_000)), "more than 261120 characters"),
             ("0 1 00000000 {}", "no format version that is known"),
             ("x", "no format version that is known"),
             ("1", "malformed"),
