@@ -24,7 +24,8 @@ LOG = logging.getLogger("nova_devcompat.cli")
 
 #: The exit status where something is in the way.
 IN_THE_WAY = 3
-_INCOMPLETE = 1
+#: The exit status where not all could be asked.
+INCOMPLETE = 1
 
 
 class Question(FastLister):
@@ -89,5 +90,10 @@ class Question(FastLister):
             self.track = progress_of(self.app)
             status = int(super().run(parsed_args) or 0)
             if status or self.cells.incomplete:
-                return status or _INCOMPLETE
+                return status or INCOMPLETE
             return IN_THE_WAY if self.in_the_way else 0
+
+
+def read_of_cell(cell: str, hosts: int, guests: int) -> None:
+    """Tell the operator what was read of a cell."""
+    LOG.info("Read of cell %s: %d hosts, %d running servers", cell, hosts, guests)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from nova_devcompat.cli import controller
-from nova_devcompat.cli.question import LOG, Question
+from nova_devcompat.cli.question import LOG, Question, read_of_cell
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Stranded(Question):
             wanted,
             with_room=parsed_args.with_room,
             assumed=self.assumptions(parsed_args, catalog),
-            progress=_said,
+            progress=read_of_cell,
             track=self.track,
         )
         untold = census.NOT_JUDGED + (() if parsed_args.with_room else (census.FREE_DEVICES,))
@@ -87,7 +87,3 @@ class Stranded(Question):
         for row in rows:
             self.in_the_way = True
             yield row
-
-
-def _said(cell: str, hosts: int, guests: int) -> None:
-    LOG.info("Read of cell %s: %d hosts, %d running servers", cell, hosts, guests)

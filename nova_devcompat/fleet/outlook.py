@@ -9,6 +9,7 @@ kinds. Of a guest only its name and its place are kept.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,8 +78,14 @@ class Finding:
 
 
 @dataclasses.dataclass(slots=True)
-class _Kind:
-    """Guests that need the same, and ask for as many devices."""
+class Kind:
+    """Guests that need the same, and ask for as many devices.
+
+    :param guest: what nova-scheduler is asked of any of them
+    :param pci: whether they ask for devices that placement need not know
+    :param asks: what they ask placement for of devices
+    :param running: which they are
+    """
 
     guest: Guest
     pci: bool
@@ -104,7 +111,7 @@ class Outlook:
     def __init__(self, catalog: Catalog, policies: Policies) -> None:
         self._policies = policies
         self._needs = Needs(catalog)
-        self._kinds: dict[tuple[Guest, bool, Asks], _Kind] = {}
+        self._kinds: dict[tuple[Guest, bool, Asks], Kind] = {}
         self._hosts: dict[Place, Host] = {}
         # What is left of hosts, by what is asked for.
         self._free: dict[tuple[Place, Asks], Host | None] = {}
@@ -127,7 +134,7 @@ class Outlook:
         key = guest, running.pci, running.asks
         kind = self._kinds.get(key)
         if kind is None:
-            kind = self._kinds[key] = _Kind(*key)
+            kind = self._kinds[key] = Kind(*key)
         kind.running.append(Named(running.uuid, running.place))
 
     def assume(
@@ -163,6 +170,28 @@ class Outlook:
                 yield place, host.unreadable
 
     @property
+    def places(self) -> tuple[Place, ...]:
+        """Where the hosts are."""
+        return tuple(self._hosts)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The guests that a host can object to, those together that need the same."""
+        return tuple(self._kinds.values())
+
+    @property
+    def alike(self) -> tuple[Alike, ...]:
+        """The hosts, those together that take the same guests."""
+        return Fleet(hosts=list(self._hosts.values())).alike
+
+    def under(self, policies: Policies) -> Outlook:
+        """The same hosts and guests under other policies."""
+        other = copy.copy(self)
+        other._policies = policies
+        other._free = {}
+        return other
+
+    @property
     def asks(self) -> frozenset[Asks]:
         """What the guests ask for of devices."""
         return frozenset(kind.asks for kind in self._kinds.values())
@@ -174,19 +203,17 @@ class Outlook:
         :param track: follows the kinds of guests
         """
         self._free.clear()
-        alike = Fleet(hosts=list(self._hosts.values())).alike
+        alike = self.alike
         kinds = track(self._kinds.values(), "Kinds of servers judged", len(self._kinds))
         for kind in kinds:
             yield from self._of_kind(kind, alike, room)
 
-    def _of_kind(
-        self, kind: _Kind, alike: Sequence[Alike], room: Room | None
-    ) -> Iterator[Finding]:
+    def _of_kind(self, kind: Kind, alike: Sequence[Alike], room: Room | None) -> Iterator[Finding]:
         accepting: set[Place] = set()
         full: set[Place] = set()
         refusing: list[_Verdict] = []
         for hosts in alike:
-            ruling = self._rule(kind, hosts.host)
+            ruling = self.rule(kind, hosts.host)
             if not ruling.accepts:
                 refusing.append(_Verdict(hosts, ruling))
                 continue
@@ -221,10 +248,11 @@ class Outlook:
                 reasons=reasons,
             )
 
-    def _rule(self, kind: _Kind, host: Host) -> Ruling:
+    def rule(self, kind: Kind, host: Host) -> Ruling:
+        """What a host, or what is left of it, says to guests of a kind."""
         return host.rule(kind.guest, self._policies, pci=kind.pci, judge=self._needs.judge)
 
-    def _full(self, kind: _Kind, hosts: Alike, room: Room) -> set[Place]:
+    def _full(self, kind: Kind, hosts: Alike, room: Room) -> set[Place]:
         """Those of hosts that take a guest which have none of these devices free."""
         full = set()
         known: dict[frozenset[int], bool] = {}
@@ -234,7 +262,7 @@ class Outlook:
                 continue
             accepts = frozenset(map(id, left.accepts))
             if accepts not in known:
-                known[accepts] = self._rule(kind, left).accepts
+                known[accepts] = self.rule(kind, left).accepts
             if not known[accepts]:
                 full.add(place)
         return full

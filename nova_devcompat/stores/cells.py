@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -182,15 +183,23 @@ def _page(
     raise Refused("all instances of a page were purged while it was read; ask again")
 
 
-def hosts_down(context: Any) -> dict[str, str]:
-    """The hosts of a cell whose nova-compute is down, each with when it was last heard of."""
+def silent_since(context: Any) -> dict[str, datetime.datetime | None]:
+    """The hosts of a cell whose nova-compute is down, each with when it was last heard of, in UTC;
+    None where it never was.
+    """
     group = servicegroup.API()
     return {
-        service.host: f"{service.last_seen_up:%Y-%m-%d %H:%M:%S}"
-        if service.last_seen_up
-        else "it was installed"
+        service.host: service.last_seen_up
         for service in objects.ServiceList.get_by_binary(context, "nova-compute")
         if not group.service_is_up(service)
+    }
+
+
+def hosts_down(context: Any) -> dict[str, str]:
+    """The hosts of a cell whose nova-compute is down, each with when it was last heard of."""
+    return {
+        host: f"{since:%Y-%m-%d %H:%M:%S}" if since else "it was installed"
+        for host, since in silent_since(context).items()
     }
 
 

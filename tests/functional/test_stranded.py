@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""``nova-devcompat stranded`` on real Nova and Placement."""
+"""``nova-devcompat stranded`` and ``metrics`` on real Nova and Placement."""
 
 import contextlib
 import io
 import json
+import os
 import signal
+import tempfile
 from unittest import mock
 
 import fixtures
@@ -14,6 +16,7 @@ from keystoneauth1 import exceptions as ks_exc
 from nova import objects
 from nova.scheduler.client import report
 from oslo_utils.fixture import uuidsentinel as uuids
+from prometheus_client.parser import text_string_to_metric_families
 
 from nova_devcompat.cli.main import main
 from tests.functional import base
@@ -29,11 +32,12 @@ class StrandedTest(DeviceCompatFleet):
     def setUp(self):
         super().setUp()
         # Nova is set up here already, by its own fixtures.
-        self.useFixture(
-            fixtures.MonkeyPatch(
-                "nova_devcompat.cli.question.nova", lambda files: contextlib.nullcontext()
+        for command in ("metrics", "question"):
+            self.useFixture(
+                fixtures.MonkeyPatch(
+                    f"nova_devcompat.cli.{command}.nova", lambda files: contextlib.nullcontext()
+                )
             )
-        )
         self.start_gpu_hosts(a="1.2", b="1.2", c="1.0")
 
     def ask(self, *argv, status):
@@ -43,6 +47,14 @@ class StrandedTest(DeviceCompatFleet):
         self.assertNotIn("Traceback", err.getvalue())
         self.assertEqual(status, ended, out.getvalue() + err.getvalue())
         return json.loads(out.getvalue()) if out.getvalue() else err.getvalue()
+
+    def assert_metrics(self, expected, *argv):
+        """What ``metrics`` writes, as far as it is named here."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "devcompat.prom")
+            self.assertEqual(0, main(["metrics", "--textfile", path, *argv]))
+            told = numbers(path)
+        self.assertEqual(expected, {key: told.get(key, 0) for key in expected})
 
     def fill(self, host):
         """Have somebody else allocate all of a host's GPU."""
@@ -76,6 +88,17 @@ class StrandedTest(DeviceCompatFleet):
         )
         for nobody in (("--host", "c"), ("--family", "nic")):
             self.assertEqual([], self.ask(*nobody, status=0))
+        self.assert_metrics(
+            {
+                ("answered", "", "api_database"): 1,
+                ("hosts", "publishes"): 3,
+                ("catalog_hosts", "here"): 3,
+                ("guests",): 2,
+                ("stranded_guests", "enforce", "one_other_left"): 1,
+                ("refused_pairs", "gpu", "enforce", "minor-too-old"): 1,
+                ("pairs",): 4,
+            }
+        )
         # The other host takes it indeed, and the third does not.
         self.assert_stays("a", self.live_migrate(server, "c"), server)
         self.assert_moved("b", self.live_migrate(server))
@@ -87,6 +110,14 @@ class StrandedTest(DeviceCompatFleet):
         self.assertEqual("only here", rows[server["id"]]["standing"])
         self.assertEqual("free a device on b", rows[server["id"]]["remedy"])
         self.assertEqual(["resources"], [name for call in calls for name in call.query])
+        self.assert_metrics(
+            {
+                ("answered", "", "placement"): 1,
+                ("stranded_guests", "enforce", "only_here"): 1,
+                ("stranded_guests_by_reason", "none", "enforce", "no-free-device", "only_here"): 1,
+            },
+            "--with-room",
+        )
         self.assert_stays("a", self.live_migrate(server), server)
         self.placement.delete(f"/allocations/{uuids.somebody}")
 
@@ -153,6 +184,16 @@ class StrandedTest(DeviceCompatFleet):
             self.assertIn(said, self.ask(*wrong, status=2))
 
 
+def numbers(path):
+    """What a file of metrics has, by name and by labels, in the order of their names."""
+    with open(path) as file:
+        return {
+            (sample.name.removeprefix("nova_devcompat_"), *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(file.read())
+            for sample in family.samples
+        }
+
+
 def test_a_cell_that_is_down(tmp_path):
     """It is named, the others are answered, and the status tells."""
     controller(tmp_path)
@@ -162,3 +203,14 @@ def test_a_cell_that_is_down(tmp_path):
     done = nova_devcompat("stranded", "--config-file", str(path), "-f", "json")
     assert (done.returncode, json.loads(done.stdout)) == (1, []), done.stderr
     assert "Cell down is left out, all of it or from here on: " in done.stderr
+    file = str(tmp_path / "devcompat.prom")
+    done = nova_devcompat("metrics", "--config-file", str(path), "--textfile", file)
+    assert done.returncode == 1, done.stderr
+    told = {key: value for key, value in numbers(file).items() if key[0] in ("answered", "guests")}
+    # Cells that do answer are counted.
+    assert told.pop(("guests",)) == 0
+    assert told.pop(("answered", "down", "cell")) == 0
+    assert set(told.values()) == {1}
+    done = nova_devcompat("metrics", "--config-file", str(path), "--textfile", "devcompat.txt")
+    assert done.returncode == 2
+    assert "reads files that end in .prom only" in " ".join(done.stderr.split())
