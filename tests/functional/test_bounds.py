@@ -161,7 +161,7 @@ class FloodTest(_Fleet):
         self.start(later=cards("a", "b"), latest=cards("a", "b"))
         self.settle()
         new = self.boot("later", VGPU)
-        self.assert_moved("latest", self.live_migrate(new))
+        self.assert_moved("latest", self.live_migrate(new, "latest"))
 
     def test_values_that_all_hosts_accept(self):
         self.start(home=cards(version="1.500"), other=cards(version="1.600"))
