@@ -15,6 +15,7 @@ out (:func:`nova_devcompat.kit.text.printable`), and in CSV no cell is a formula
 from __future__ import annotations
 
 import argparse
+import enum
 import functools
 import itertools
 import json
@@ -38,7 +39,17 @@ from nova_devcompat.kit.text import printable
 Rows = Iterable[Sequence[str]]
 
 # libyaml, where it is there.
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_SafeDumper):
+    """Also for our enumerations of texts, which are texts to JSON and to Python."""
+
+
+_Dumper.add_multi_representer(
+    enum.StrEnum, lambda dumper, value: dumper.represent_str(value.value)
+)
+
 # The distinct values of any but a contrived fleet, at some 200 bytes each.
 _MEMORY = 200_000
 
@@ -93,6 +104,39 @@ class Yaml(yaml_format.YAMLFormatter):
             stdout.write("-" + "".join(lines)[1:])
         if empty:
             stdout.write("[]\n")
+
+
+class PlainYaml(yaml_format.YAMLFormatter):
+    """YAML of any values."""
+
+    def emit_list(
+        self,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        super().emit_list(column_names, [plain(list(row)) for row in data], stdout, parsed_args)
+
+    def emit_one(
+        self,
+        column_names: Sequence[str],
+        data: Sequence[Any],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        super().emit_one(column_names, plain(list(data)), stdout, parsed_args)
+
+
+def plain(value: Any) -> Any:
+    """A value with texts in place of members of enumerations, however deep they are in it."""
+    if isinstance(value, enum.StrEnum):
+        return value.value
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, dict):
+        return {plain(key): plain(each) for key, each in value.items()}
+    return value
 
 
 def _yaml_line(name: str, value: str) -> str:
@@ -294,7 +338,7 @@ class _PrintsTextsOfOthers(DisplayCommandBase[Any]):
         return loaded
 
     def _formatter(self, formatter: Formatter) -> Formatter:
-        return formatter
+        return PlainYaml() if type(formatter) is yaml_format.YAMLFormatter else formatter
 
 
 class SafeLister(_PrintsTextsOfOthers, Lister):

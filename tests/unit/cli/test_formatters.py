@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import enum
 import io
 import json
 import re
@@ -172,6 +173,34 @@ def test_all_formats_of_one_object_are_exact_or_printable():
         assert all(line.isprintable() for line in text.split("\n")), name
         if name in ("json", "yaml"):
             assert yaml.safe_load(text)["name"] == EVIL
+
+
+class Answer(enum.StrEnum):
+    YES = "yes: it does"
+
+
+@pytest.mark.parametrize("kind", [formatters.FastLister, formatters.SafeLister])
+def test_members_of_enumerations_are_texts(kind):
+    """Verdicts, reasons and policies are such members, in each format."""
+    row = (Answer.YES, "a", Answer.YES, "b")
+    for name, formatter in formatters_of(kind).items():
+        text = printed(formatter, [row], **OPTIONS)
+        assert text == printed(formatter, [tuple(map(str, row))], **OPTIONS), name
+        assert "yes: it does" in text
+
+
+def test_members_of_enumerations_within_one_object():
+    options = {"noindent": False, "max_width": 0, "fit_width": False, "print_empty": False}
+
+    def shown(formatter, answer):
+        stream = io.StringIO()
+        values = (answer, [answer, {answer: (answer, 1, None)}])
+        formatter.emit_one(("one", "many"), values, stream, argparse.Namespace(**options))
+        return stream.getvalue()
+
+    loaded = formatters_of(formatters.SafeShowOne)
+    for name in ("json", "yaml"):
+        assert shown(loaded[name], Answer.YES) == shown(loaded[name], str(Answer.YES)), name
 
 
 @given(st.lists(st.tuples(ANYTHING, ANYTHING, ANYTHING, ANYTHING), max_size=6))
