@@ -97,10 +97,12 @@ class Explain:
         room = self.room = self._room()
         nova = Nova(self.spec, self.neighbours)
         source = self._destinations.node(self._cell, self._instance.host, self._instance.node)
-        self.against_guest = tuple(
-            nova.against_guest(self._instance, None if source is None else source.service)
-        )
+        against = [*nova.against_guest(self._instance, None if source is None else source.service)]
         source_node = None if source is None else source.node
+        if source_node is not None:
+            said = self._state.document_of(source_node)
+            against += nova.against_versions(source_node, said, prefix="source-")
+        self.against_guest = tuple(against)
         answers = [
             self._answer(one, source_node, room, nova)
             for one in self._destinations.track(hosts, "Hosts asked", self._destinations.count)
@@ -147,6 +149,7 @@ class Explain:
         if cell.uuid != self._cell.uuid:
             objections.append(Objection("another-cell", label_of(cell)))
         objections += nova.against_hypervisor(node, source)
+        objections += nova.against_versions(node, self._state.document_of(seen))
         if candidates and service is not None:
             objections += nova.against_host(
                 node,

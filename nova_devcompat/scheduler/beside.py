@@ -17,8 +17,11 @@ from nova import servicegroup
 from nova.compute import vm_states
 from nova.scheduler import filters, host_manager
 
+from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.kit.text import printable
+from nova_devcompat.scheduler import minima
 from nova_devcompat.scheduler.state import CONF
+from nova_devcompat.wire import HostDocument
 
 #: Our own filter, which is asked by itself.
 FILTER = "DeviceCompatFilter"
@@ -34,8 +37,9 @@ _MIGRATABLE = (vm_states.ACTIVE, vm_states.PAUSED)
 UNTOLD = (
     "whether the CPU and the hypervisor of the destination take the guest",
     "storage and networks",
-    "live_migration_permit_post_copy, with which no VFIO device migrates",
-    "Nova's minima of libvirt and QEMU",
+    "live_migration_permit_post_copy of hosts, with which no VFIO device migrates",
+    minima.UNTOLD,
+    "how many devices of a kind a guest can have and still migrate",
 )
 
 
@@ -117,6 +121,20 @@ class Nova:
             yield Objection(
                 "hypervisor-too-old", f"{node.hypervisor_version} < {source.hypervisor_version}"
             )
+
+    def against_versions(
+        self, node: Any, said: HostDocument | Reason, prefix: str = ""
+    ) -> Iterator[Objection]:
+        """What of a host is too old for the guest's mediated devices, as Nova's driver has it.
+
+        :param node: its ComputeNode
+        :param said: what it publishes
+        :param prefix: of the codes
+        """
+        if minima.concerns(self._spec.flavor):
+            for what, versions in minima.too_old(node, said):
+                code = f"{prefix}{what.lower()}-too-old"
+                yield Objection(code, f"{versions}, and the guest has a mediated device")
 
     def against_host(
         self, node: Any, service: Any, aggregates: Sequence[Any], candidates: Sequence[Any]

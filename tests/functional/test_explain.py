@@ -156,6 +156,11 @@ class ExplainTest(ExplainFleet):
         self.assertEqual(["two", "mute", "one"], list(rows)[-3:])
         self.assertEqual("host", rows["two"]["act"])
         self.assertRegex(rows["two"]["reasons"], r"needs 1\.2, offered 1\.1, too old")
+        # What Nova's driver would find out late, of the versions that are known.
+        ancient = self.inventory_of(two=[gpu("1.3"), nic("1.2"), libvirt("8.0.0")])
+        would, _ = self.ask(server["id"], "--assume", f"two={ancient}", status=0)
+        self.assertIn("libvirt-too-old: 8.0.0 < 8.6.0", would["two"]["nova"])
+        self.assertEqual("", would["one"]["nova"])
         # As it would be with another driver is as it is then, traits and all.
         newer = self.inventory_of(two=[gpu("1.3"), nic("1.2"), libvirt("10.0.0")])
         would, told = self.ask(server["id"], "--assume", f"two={newer}", status=0)
