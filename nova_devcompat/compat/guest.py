@@ -77,13 +77,14 @@ class Guest:
     keeps_devices: bool = True
     assigned: bool = True
     risks: tuple[Risk, ...] = ()
+    #: What is known of what it needs of the destination. Asked again for every host.
+    need: Need = dataclasses.field(init=False, repr=False, compare=False)
 
-    @property
-    def need(self) -> Need:
-        """What is known of what it needs of the destination."""
-        if not self.keeps_devices or not isinstance(self.record, Need):
-            return _NOTHING
-        return self.record.required
+    def __post_init__(self) -> None:
+        need = _NOTHING
+        if self.keeps_devices and isinstance(self.record, Need):
+            need = self.record.required
+        object.__setattr__(self, "need", need)
 
     def concerned_by(
         self,

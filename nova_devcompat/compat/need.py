@@ -210,8 +210,9 @@ class Need:
     def by_slot(self) -> dict[str, list[DeviceNeed]]:
         """The needs of assigned devices grouped by the device request they answer."""
         groups: dict[str, list[DeviceNeed]] = {}
-        for device in self.assigned:
-            groups.setdefault(device.slot, []).append(device)
+        for device in self.devices:
+            if not device.of_host:
+                groups.setdefault(device.slot, []).append(device)
         return groups
 
     def completed(self, frozen: Need) -> Need:

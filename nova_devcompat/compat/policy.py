@@ -88,10 +88,21 @@ class Policy:
         """What the verdict comes to."""
         if not verdict.reasons:
             return _NOTHING
+        if not self.tells_apart:  # asked for every kind of guest on every kind of host
+            return self._rule_all(verdict)
         return Ruling(
             refused=self._against(verdict, Mode.ENFORCE),
             reported=self._against(verdict, Mode.REPORT),
         )
+
+    def _rule_all(self, verdict: Verdict) -> Ruling:
+        """The same where nothing is to be told apart."""
+        lenient = self.on_unknown is OnUnknown.ACCEPT
+        if lenient and all(map(verdict.is_doubt, verdict.reasons)):
+            return _NOTHING
+        if self.mode is Mode.ENFORCE:
+            return Ruling(refused=verdict.reasons)
+        return Ruling(reported=verdict.reasons) if self.mode is Mode.REPORT else _NOTHING
 
     def _against(self, verdict: Verdict, mode: Mode) -> tuple[Reason, ...]:
         """Its reasons under a mode, if these speak against the device."""

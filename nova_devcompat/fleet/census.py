@@ -167,8 +167,13 @@ def findings(
 def by_cause(found: Iterable[Finding]) -> Iterator[Row]:
     """Rows for causes, the worst first, and of these those that concern most guests."""
     groups: dict[tuple[Standing, str, str], list[Finding]] = {}
+    # Guests of a kind have one object of reasons, which lives as long as what is found.
+    told: dict[tuple[int, tuple[Place, ...]], tuple[str, str]] = {}
     for one in found:
-        groups.setdefault((one.standing, cause_of(one), remedy_of(one)), []).append(one)
+        about = id(one.reasons), one.nearest
+        if about not in told:
+            told[about] = cause_of(one), remedy_of(one)
+        groups.setdefault((one.standing, *told[about]), []).append(one)
     order = list(Standing)
     ranked = sorted(groups.items(), key=lambda item: (order.index(item[0][0]), -len(item[1])))
     for (standing, cause, remedy), guests in ranked:

@@ -33,6 +33,8 @@ NO_FREE_DEVICE = Reason(
     detail="none of its devices that would take the guest is free",
 )
 
+_NO_FREE_DEVICE = (NO_FREE_DEVICE,)
+
 #: How many hosts a group of guests with the same cause names.
 _NAMED = 3
 
@@ -284,7 +286,7 @@ def _miss(
 ) -> tuple[tuple[Place, ...], tuple[Reason, ...]]:
     """The other hosts that come nearest, and what stands against them."""
     if full - {place}:
-        return tuple(sorted(full - {place})[:_NAMED]), (NO_FREE_DEVICE,)
+        return tuple(sorted(full - {place})[:_NAMED]), _NO_FREE_DEVICE
     for one in refusing:
         others = one.alike.places - {place}
         if others:
