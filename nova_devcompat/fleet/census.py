@@ -14,9 +14,10 @@ from nova import objects
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.fleet.assume import Assumptions
+from nova_devcompat.fleet.causes import LINE_SIZE, cause_of, name_of, remedy_of
 from nova_devcompat.fleet.cloud import Cloud
 from nova_devcompat.fleet.model import Place
-from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Finding, Outlook, Standing
+from nova_devcompat.fleet.outlook import Finding, Outlook, Standing
 from nova_devcompat.fleet.room import Room
 from nova_devcompat.kit.progress import Track, untracked
 from nova_devcompat.kit.text import near, printable
@@ -31,8 +32,6 @@ NOT_JUDGED = (
 )
 FREE_DEVICES = "whether devices are free (--with-room)"
 
-# Characters of a cause, at most.
-_LINE_SIZE = 1_000
 # Guests named in a row, at most; those of each row with --guests.
 _NAMED = 10
 
@@ -151,7 +150,9 @@ def findings(
         for place, why in outlook.unreadable:
             if assumed is None or place.host not in assumed:
                 cloud.cells.pass_over(
-                    "What host %s published cannot be read: %s", _name(place), _short(why)
+                    "What host %s published cannot be read: %s",
+                    name_of(place),
+                    printable(why, LINE_SIZE),
                 )
         if assumed is not None:
             outlook.assume(assumed, cloud.published)
@@ -187,44 +188,13 @@ def by_guest(found: Iterable[Finding]) -> Iterator[GuestRow]:
             instance=one.guest.uuid,
             host=one.guest.place.host,
             standing=one.standing,
-            other=_name(one.other) if one.other else "",
+            other=name_of(one.other) if one.other else "",
             cause=cause_of(one),
             remedy=remedy_of(one),
         )
 
 
-def cause_of(finding: Finding) -> str:
-    """What stands against the nearest of the other hosts."""
-    if not finding.reasons:
-        return "there is no other host in its cell"
-    hosts = _names(finding.nearest)
-    reasons = dict.fromkeys(reason.of(hosts) for reason in finding.reasons)
-    return printable("; ".join(reasons), _LINE_SIZE)
-
-
-def remedy_of(finding: Finding) -> str:
-    """What to do about it."""
-    if not finding.reasons:
-        return "add a host"
-    if finding.reasons == (NO_FREE_DEVICE,):
-        return f"free a device on {_names(finding.nearest)}"
-    hosts = _names(finding.nearest)
-    return " and ".join(dict.fromkeys(reason.remedy(hosts) for reason in finding.reasons))
-
-
-def _names(places: Sequence[Place]) -> str:
-    return " or ".join(map(_name, places)) or "a host"
-
-
-def _short(text: str) -> str:
-    return printable(text, _LINE_SIZE)
-
-
-def _name(place: Place) -> str:
-    return printable(place.host, _LINE_SIZE)
-
-
 def _listed(guests: Sequence[Finding]) -> str:
-    names = [f"{one.guest.uuid} on {_name(one.guest.place)}" for one in guests[:_NAMED]]
+    names = [f"{one.guest.uuid} on {name_of(one.guest.place)}" for one in guests[:_NAMED]]
     more = [f"and {len(guests) - _NAMED} more"] if len(guests) > _NAMED else []
     return ", ".join([*names, *more])

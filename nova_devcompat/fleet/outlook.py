@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.policy import Policies, Ruling
@@ -22,9 +23,12 @@ from nova_devcompat.fleet.assume import Assumptions
 from nova_devcompat.fleet.kinds import Needs
 from nova_devcompat.fleet.model import Alike, Fleet, Host, Place, RunningGuest
 from nova_devcompat.fleet.nearness import distance
-from nova_devcompat.fleet.room import Asks, Room
 from nova_devcompat.kit.progress import Track, untracked
 from nova_devcompat.wire import HostDocument
+
+if TYPE_CHECKING:
+    # It needs Nova, and what is asked of an inventory does not.
+    from nova_devcompat.fleet.room import Asks, Room
 
 #: Why a host that would take a guest does not.
 NO_FREE_DEVICE = Reason(
@@ -172,9 +176,9 @@ class Outlook:
                 yield place, host.unreadable
 
     @property
-    def places(self) -> tuple[Place, ...]:
-        """Where the hosts are."""
-        return tuple(self._hosts)
+    def all_hosts(self) -> tuple[Host, ...]:
+        """They, in no order."""
+        return tuple(self._hosts.values())
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Why few hosts take a guest, and what to do about it, as an operator reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nova_devcompat.fleet.model import Place
+from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Finding
+from nova_devcompat.kit.text import printable
+
+# Characters of a cause, at most.
+LINE_SIZE = 1_000
+
+
+def cause_of(finding: Finding) -> str:
+    """What stands against the nearest of the other hosts."""
+    if not finding.reasons:
+        return "there is no other host in its cell"
+    hosts = _names(finding.nearest)
+    reasons = dict.fromkeys(reason.of(hosts) for reason in finding.reasons)
+    return printable("; ".join(reasons), LINE_SIZE)
+
+
+def remedy_of(finding: Finding) -> str:
+    """What to do about it."""
+    if not finding.reasons:
+        return "add a host"
+    if finding.reasons == (NO_FREE_DEVICE,):
+        return f"free a device on {_names(finding.nearest)}"
+    hosts = _names(finding.nearest)
+    return " and ".join(dict.fromkeys(reason.remedy(hosts) for reason in finding.reasons))
+
+
+def _names(places: Sequence[Place]) -> str:
+    return " or ".join(map(name_of, places)) or "a host"
+
+
+def name_of(place: Place) -> str:
+    """The host of a place, to be shown."""
+    return printable(place.host, LINE_SIZE)
