@@ -38,6 +38,7 @@ FOLDERS = {
     "unit": "tests/unit",
     "real": "tests/real",
     "functional": "tests/functional",
+    "page": "tests/page",
     "packaging": "tests/packaging",
 }
 _USAGE = "%(prog)s [options] [PATH[::TEST] ...] [-- pytest arguments]"
@@ -124,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
         default=releases.DEFAULT,
         help="the release of OpenStack to test with, such as 2025.1, or 31 for its Nova "
         "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--page",
+        action="store_true",
+        help="the tests of the page in Chromium, which they install where that is possible; not "
+        "run by default",
     )
     parser.add_argument(
         "--packaging",
@@ -229,7 +236,7 @@ def _pythons(chosen: Sequence[Suite], release: releases.Release) -> dict[str, pa
     :raises venvs.InstallError: one cannot be made
     """
     # What needs no Nova is the same whatever Nova is tested.
-    names = {"test": release.name, "check": releases.DEFAULT}
+    names = {"test": release.name, "check": releases.DEFAULT, "page": releases.DEFAULT}
     return {
         name: venvs.ensure(venvs.environment(name, names[name]))
         for name in sorted({suite.environment for suite in chosen})

@@ -16,7 +16,7 @@ from rigs.venvs import ROOT
 
 #: The folders of the suites that can be named. Those that run by default come first.
 DEFAULT_FOLDERS = ("tests/unit", "tests/functional", "tests/real")
-FOLDERS = (*DEFAULT_FOLDERS, "tests/packaging", "tests/devstack")
+FOLDERS = (*DEFAULT_FOLDERS, "tests/page", "tests/packaging", "tests/devstack")
 #: What runs the tests of other folders.
 ELSEWHERE = {
     "tests/e2e": "tools/cloud test {path}",

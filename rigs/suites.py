@@ -149,12 +149,16 @@ def devstack_suite() -> Suite:
     return Suite(name="devstack", folder="tests/devstack", environment="check")
 
 
+def page_suite() -> Suite:
+    return Suite(name="page", folder="tests/page", environment="page")
+
+
 def choose(wanted: Wanted, workers: int = WORKERS) -> list[Suite]:
     """The suites that are to run.
 
     The kinds are ``unit``, ``real``, ``functional`` (on native threads where Nova can, and on
     eventlet those that depend on it), ``native`` and ``eventlet`` (all functional tests on one of
-    them) and ``packaging``.
+    them), ``page`` and ``packaging``.
 
     :returns: them in the order in which they are to be started: first those that take long and
         cannot be shared out, so that none is left alone at the end
@@ -169,6 +173,8 @@ def choose(wanted: Wanted, workers: int = WORKERS) -> list[Suite]:
         suites[place:place] = [core_suite(), unit_suite()]
     if "real" in wanted.kinds:
         suites.append(real_suite())
+    if "page" in wanted.kinds:
+        suites.append(page_suite())
     if "packaging" in wanted.kinds:
         suites.append(packaging_suite(wanted.release))
     return [suite.unshared() for suite in suites] if wanted.alone else suites
@@ -206,7 +212,7 @@ def _selected(wanted: Wanted) -> list[Suite]:
     suites = [unit_suite(), real_suite()]
     suites += eventlet_suites() if "eventlet" in kinds else []
     suites += [native_suite()] if "native" in kinds else []
-    suites += [packaging_suite(wanted.release), devstack_suite()]
+    suites += [page_suite(), packaging_suite(wanted.release), devstack_suite()]
     chosen = []
     for suite in suites:
         if tests := [test for test in wanted.tests if test.suite == suite.folder]:

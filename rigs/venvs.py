@@ -33,6 +33,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 _OURS = {
     "test": ("requirements.txt", "test-requirements.txt"),
     "check": ("requirements.txt", ".ci/requirements.txt", "doc/requirements.txt"),
+    "page": ("requirements.txt", "tests/page/requirements.txt"),
 }
 #: What our own metadata (version, requirements, entry points) is made from.
 _METADATA = ("setup.cfg", "setup.py", "pyproject.toml", "requirements.txt")
@@ -90,7 +91,7 @@ class Environment:
 def environment(name: str, release: str = releases.DEFAULT) -> Environment:
     """One of our own environments.
 
-    :param name: ``test`` or ``check``
+    :param name: ``test``, ``check`` or ``page``
     :param release: as :func:`releases.find` takes it
     :raises releases.UnknownRelease: there is no such release
     """

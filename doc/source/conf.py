@@ -18,5 +18,7 @@ openstackdocs_use_storyboard = False
 html_theme_options = {"display_badge": False, "display_global_toc_section": True}
 
 exclude_patterns = []
+# The sample page, as "nova-devcompat page" writes it.
+html_extra_path = ["_extra"]
 pygments_style = "native"
 nitpicky = True

@@ -22,7 +22,8 @@ PIPE_CLOSED = 141  # as a shell reports SIGPIPE
 INTERRUPTED = 130  # and SIGINT
 
 
-def _version() -> str:
+def version() -> str:
+    """The release that is installed."""
     try:
         return importlib.metadata.version(NAME)
     except importlib.metadata.PackageNotFoundError:
@@ -42,7 +43,7 @@ class NovaDevcompat(App):
             description="Questions about device versions in a cloud.",
             # So that --help behind a command is about that command.
             deferred_help=True,
-            version=_version(),
+            version=version(),
             command_manager=CommandManager("nova_devcompat.cli"),
             **streams,
         )

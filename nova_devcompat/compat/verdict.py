@@ -66,6 +66,28 @@ class Code:
     PIN_UNREADABLE = "pin-unreadable"
 
 
+#: The codes of what could not be compared. What is not among them was.
+DOUBTS = frozenset(
+    {
+        Code.OFFER_MISSING,
+        Code.OFFER_UNREADABLE,
+        Code.NEED_MISSING,
+        Code.NEED_UNKNOWN,
+        Code.NEED_UNREADABLE,
+        Code.NO_RULE,
+        Code.NOT_THE_SAME,
+        Code.NOT_COMPARABLE,
+        Code.NOT_EVALUATED,
+        Code.DEVICE_UNKNOWN,
+        Code.HOST_SILENT,
+        Code.HOST_UNREADABLE,
+        Code.DOCUMENT_FULL,
+        Code.RECORD_STALE,
+        Code.RECORD_UNREADABLE,
+        Code.PIN_UNREADABLE,
+    }
+)
+
 _EXPLANATIONS = {
     Code.MAJOR_DIFFERS: "another major version",
     Code.MINOR_TOO_OLD: "too old",
@@ -158,6 +180,11 @@ class Reason:
     risk: str = ""
 
     @property
+    def meaning(self) -> str:
+        """What its code says, in a few words; '' for one that a rule plugin brings."""
+        return _EXPLANATIONS.get(self.code, "")
+
+    @property
     def subject(self) -> str:
         """``family.attribute``, as far as they are known."""
         if self.family and self.attribute:
@@ -182,7 +209,7 @@ class Reason:
         facts = (
             self.needed and f"needs {self.needed}",
             self.offered and f"offered {self.offered}",
-            _EXPLANATIONS.get(self.code, ""),
+            self.meaning,
             self.detail,
         )
         kind = f"{self.kind}, " if self.kind else ""

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""``nova-devcompat stranded`` and ``metrics`` on real Nova and Placement."""
+"""``nova-devcompat stranded``, ``metrics`` and ``page`` on real Nova and Placement."""
 
 import contextlib
 import io
 import json
 import os
+import re
 import signal
 import tempfile
 from unittest import mock
@@ -32,7 +33,7 @@ class StrandedTest(DeviceCompatFleet):
     def setUp(self):
         super().setUp()
         # Nova is set up here already, by its own fixtures.
-        for command in ("metrics", "question"):
+        for command in ("metrics", "page", "question"):
             self.useFixture(
                 fixtures.MonkeyPatch(
                     f"nova_devcompat.cli.{command}.nova", lambda files: contextlib.nullcontext()
@@ -55,6 +56,26 @@ class StrandedTest(DeviceCompatFleet):
             self.assertEqual(0, main(["metrics", "--textfile", path, *argv]))
             told = numbers(path)
         self.assertEqual(expected, {key: told.get(key, 0) for key in expected})
+
+    def page(self, *argv):
+        """What ``page`` has in its one cell with guests, and its aggregates."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "fleet.html")
+            self.assertEqual(0, main(["page", "-o", path, *argv]))
+            with open(path) as file:
+                (text,) = re.findall(
+                    r'<script type="application/json".*?>(.*?)</script>', file.read()
+                )
+        data = json.loads(text)
+        (cell,) = (one for one in data["cells"] if one["hosts"])
+        standings = list(data["standings"].values())
+        guests = cell["guests"]
+        return {
+            name: (cell["hosts"][host], standings[standing])
+            for name, host, standing in zip(
+                guests["name"], guests["host"], guests["standing"], strict=True
+            )
+        }, cell["aggregates"]
 
     def fill(self, host):
         """Have somebody else allocate all of a host's GPU."""
@@ -99,6 +120,11 @@ class StrandedTest(DeviceCompatFleet):
                 ("pairs",): 4,
             }
         )
+        guests, _ = self.page()
+        self.assertEqual(("a", "one other left"), guests[server["id"]])
+        self.assertEqual(
+            {"one other left", "two others or more"}, {one[1] for one in guests.values()}
+        )
         # The other host takes it indeed, and the third does not.
         self.assert_stays("a", self.live_migrate(server, "c"), server)
         self.assert_moved("b", self.live_migrate(server))
@@ -125,6 +151,9 @@ class StrandedTest(DeviceCompatFleet):
             {"aggregate": {"name": "rack 1", "availability_zone": None}}
         )
         self.api.add_host_to_aggregate(aggregate["id"], "a")
+        guests, aggregates = self.page("--with-room")
+        self.assertEqual(("a", "one other left"), guests[server["id"]])
+        self.assertEqual(["rack 1"], [name for name, _ in aggregates])
         (row,) = self.ask("--aggregate", "rack 1", status=3)
         self.assertEqual("1", row["guests"])
         self.assertIn("there is no aggregate 'rack'", self.ask("--aggregate", "rack", status=2))
@@ -214,3 +243,7 @@ def test_a_cell_that_is_down(tmp_path):
     done = nova_devcompat("metrics", "--config-file", str(path), "--textfile", "devcompat.txt")
     assert done.returncode == 2
     assert "reads files that end in .prom only" in " ".join(done.stderr.split())
+    fleet = tmp_path / "fleet.html"
+    done = nova_devcompat("page", "--config-file", str(path), "-o", str(fleet))
+    assert done.returncode == 1, done.stderr
+    assert "of cell down not all hosts and guests could be read" in fleet.read_text()

@@ -78,6 +78,20 @@ def test_matrix(bare, files):
     assert verdicts == {("cmp1", "cmp2"): "accept", ("cmp2", "cmp1"): "reject"}
 
 
+def test_page(bare, files, tmp_path):
+    """Its templates are in the wheel."""
+    page = tmp_path / "fleet.html"
+    bare.command(
+        "nova-devcompat",
+        "page",
+        *("--catalog", str(files / "catalog.yaml"), "--inventory", str(files / "inventory.yaml")),
+        *("-o", str(page)),
+    )
+    text = page.read_text("utf-8")
+    assert "guests, one on each device" in text
+    assert "</style>" in text and "cmp2" in text
+
+
 def test_catalog_validate(bare, files):
     bare.command("nova-devcompat", "catalog", "validate", str(files / "catalog.yaml"))
 

@@ -134,6 +134,7 @@ def test_quick():
                 ("real", ("tests/real",), False),
             ],
         ),
+        (["tests/page"], [("page", ("tests/page",), False)]),
         (["tests/packaging/"], [("packaging", ("tests/packaging",), False)]),
         (["tests/devstack/test_zuul.py"], [("devstack", ("tests/devstack/test_zuul.py",), False)]),
         (
@@ -156,6 +157,7 @@ def test_a_path_is_run_in_its_suite(arguments, expected):
 def test_environments_of_paths():
     assert [suite.environment for suite in chosen("tests/devstack")] == ["check"]
     assert [suite.environment for suite in chosen("tests/unit")] == ["test"]
+    assert [suite.environment for suite in chosen("tests/page")] == ["page"]
 
 
 def test_a_path_from_where_one_is(tmp_path, monkeypatch):
