@@ -14,7 +14,7 @@ from typing import Any
 from nova_devcompat.compat.need import DeviceNeed, InMigration, Need
 from nova_devcompat.compat.record import Incarnation, Record
 from nova_devcompat.kit.text import is_printable
-from nova_devcompat.wire import checks, packing
+from nova_devcompat.wire import checks, record_packing
 from nova_devcompat.wire.checks import Malformed
 from nova_devcompat.wire.versions import WireError, reader_of
 
@@ -60,7 +60,7 @@ def dump_record(
         content["incarnation"] = _dump_incarnation(incarnation)
     payload = json.dumps(content, separators=(",", ":"), sort_keys=True)
     if version > 1:
-        payload = packing.pack(payload)
+        payload = record_packing.pack(payload)
     checksum = format(zlib.crc32(payload.encode()), "08x")
     count = 1
     while True:
@@ -173,7 +173,7 @@ def _load_record_2(rest: str, system_metadata: Mapping[str, str | None]) -> Reco
 
     :param rest: the first piece without the version
     """
-    return _load_content(packing.unpack(_payload(rest, system_metadata), _MOST_CHARACTERS))
+    return _load_content(record_packing.unpack(_payload(rest, system_metadata), _MOST_CHARACTERS))
 
 
 def _payload(rest: str, system_metadata: Mapping[str, str | None]) -> str:

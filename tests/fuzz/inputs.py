@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nova_devcompat.wire import packing
+from nova_devcompat.wire import record_packing
 
 Path = tuple[str | int, ...]
 
@@ -186,7 +186,7 @@ def record(rng: random.Random, base: dict[str, str]) -> dict[str, str | None]:
             payload = twice(rng, payload)
         version = rng.choice((1, 1, 2)) if payload.isascii() else 1
         if version == 2:
-            payload = packing.pack(payload)
+            payload = record_packing.pack(payload)
             if rng.randrange(3) == 0:
                 payload = spoil_text(rng, payload)
         checksum = format(zlib.crc32(payload.encode(errors="surrogatepass")), "08x")
