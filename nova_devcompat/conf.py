@@ -159,6 +159,26 @@ Possible values:
 * the path of a file
 """,
     ),
+    cfg.IntOpt(
+        "stats_format",
+        default=1,
+        min=1,
+        max=2,
+        help="""
+The format of the document that nova-compute publishes in its node's stats. Format 2 is smaller,
+and nova-scheduler reads no more of it than a request is about: on hosts whose devices are of
+several families a request takes a small part of the time.
+
+Possible values:
+
+* 1: what all releases read
+* 2: once all nova-scheduler and nova-compute services and all controllers are of a release that
+  reads it. Others take hosts that write it for unknown: they name the format in their logs, and
+  ``on_unknown`` decides. ``nova-devcompat upgrade check`` tells which hosts read it
+
+It can be turned back at any time; a host writes its document anew in its next cycle.
+""",
+    ),
     cfg.BoolOpt(
         "prefilter",
         default=True,

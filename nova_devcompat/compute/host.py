@@ -53,6 +53,7 @@ class ThisHost:
                     self.inventory,
                     Placement(report.report_client_singleton()),
                     self.policies,
+                    version=CONF.devcompat.stats_format,
                 )
             return self._publisher
 

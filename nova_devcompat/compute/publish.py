@@ -61,12 +61,26 @@ class Providers:
     """The resource providers of one node, as far as they are known.
 
     :param addresses: by UUID, the address that a provider's name holds, None without one
-    :param having_devices: UUIDs of those that have units of a device's class, as far as the tree
-        has shown them
+    :param classes: by UUID, the classes of devices that those have units of which the tree has
+        shown
     """
 
     addresses: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
-    having_devices: frozenset[str] = frozenset()
+    classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    def classes_of(self, providers: Iterable[str]) -> tuple[str, ...] | None:
+        """The classes that some providers have units of; None where that is not known of all."""
+        listed = [self.classes.get(one) for one in providers]
+        if not listed or None in listed:
+            return None
+        return tuple(sorted({name for each in listed for name in each or ()}))
+
+    def unnamed(self, devices: Iterable[wire.PublishedDevice]) -> frozenset[str] | None:
+        """The classes of those that are none of some devices; None where that is not known."""
+        named = {provider for device in devices for provider in device.providers}
+        others = (self.addresses.keys() | self.classes.keys()) - named
+        names = self.classes_of(others) if others else ()
+        return None if names is None else frozenset(names)
 
 
 class Publisher:
@@ -80,6 +94,7 @@ class Publisher:
     :param inventory: reads the devices
     :param placement: knows the atoms and the providers
     :param policies: the policies that the host applies to the families of a catalog
+    :param version: of the format that its stats are written in
     """
 
     def __init__(
@@ -87,9 +102,12 @@ class Publisher:
         inventory: HostReader,
         placement: Placement,
         policies: Callable[[Catalog], Policies] | None = None,
+        *,
+        version: int = wire.STATS_VERSION,
     ) -> None:
         self._inventory = inventory
         self._policies = policies
+        self._version = version
         self._placement = placement
         # Of what is remembered between calls; never held while something is asked.
         self._lock = threading.Lock()
@@ -112,18 +130,21 @@ class Publisher:
         """
         snapshot = self._take_snapshot(nodename)
         providers = self._look_for_providers(nodename, snapshot)
+        published = tuple(_published(providers, snapshot))
         document = wire.HostDocument(
             catalog=snapshot.devices.catalog.digest,
-            devices=tuple(_published(providers, snapshot)),
+            devices=published,
             whole=_is_whole(providers, snapshot.devices),
             host=tuple(
                 wire.PublishedDevice(address=part.address, accepts=snapshot.of(part))
                 for _, part in sorted(snapshot.devices.host.items())
             ),
             policies=self._policies_told(snapshot.devices.catalog),
+            reads=wire.STATS_READ,
+            unnamed=providers.unnamed(published),
         )
         try:
-            fitted = wire.fit_stats(document, snapshot.atoms)
+            fitted = wire.fit_stats(document, snapshot.atoms, self._version)
         except wire.StatsTooLong as error:
             if self._logged.is_new(f"{nodename} too long"):
                 LOG.error("%s: nothing is published in stats: %s", nodename, error)
@@ -313,11 +334,10 @@ def _shown_by(tree: ProviderTree, nodename: str) -> Providers:
     providers = [tree.data(uuid) for uuid in tree.get_provider_uuids(nodename)]
     return Providers(
         _addresses(nodename, {provider.uuid: provider.name for provider in providers}),
-        frozenset(
-            provider.uuid
+        {
+            provider.uuid: tuple(filter(is_device_class, provider.inventory))
             for provider in providers
-            if any(map(is_device_class, provider.inventory))
-        ),
+        },
     )
 
 
@@ -345,13 +365,18 @@ def _published(providers: Providers, snapshot: Snapshot) -> Iterator[wire.Publis
             functions.setdefault((device.parent, id(device.offer)), []).append(device)
             continue
         yield wire.PublishedDevice(
-            address=device.address, accepts=snapshot.of(device), providers=tuple(own)
+            address=device.address,
+            accepts=snapshot.of(device),
+            providers=tuple(own),
+            classes=providers.classes_of(own),
         )
     for (parent, _), alike in functions.items():
+        own = of_parents.get(parent, ())
         yield wire.PublishedDevice(
             address=parent,
             accepts=snapshot.of(alike[0]),
-            providers=tuple(of_parents.get(parent, ())),
+            providers=tuple(own),
+            classes=providers.classes_of(own),
             functions=runs_of(device.address for device in alike),
         )
 
@@ -361,5 +386,5 @@ def _is_whole(providers: Providers, devices: HostDevices) -> bool:
     return bool(providers.addresses) and all(
         devices.may_be(address) if is_pci(address) else devices.is_named(address)
         for uuid, address in providers.addresses.items()
-        if address and (is_pci(address) or uuid in providers.having_devices)
+        if address and (is_pci(address) or providers.classes.get(uuid))
     )

@@ -13,6 +13,7 @@ from typing import Any
 from oslo_upgradecheck import upgradecheck
 from oslo_upgradecheck.upgradecheck import Code, Result
 
+from nova_devcompat import wire
 from nova_devcompat.catalog import inforce
 from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.model import Catalog
@@ -231,7 +232,30 @@ class UpgradeChecks(upgradecheck.UpgradeCommands):
             return Result(Code.WARNING, " ".join(lines))
         if not hosts:
             return Result(Code.WARNING, "There is no compute node, so nothing was looked at.")
-        return Result(Code.SUCCESS, f"{many(hosts, 'node')} published.")
+        return self._formats(hosts)
+
+    def _formats(self, hosts: Sequence[Host]) -> Result:
+        """Whether all that published read the last format of what is published."""
+        last = wire.STATS_READ
+        told = [(host, host.document) for host in hosts if host.document is not None]
+        behind = [host for host, document in told if document.reads < last]
+        ahead = [host for host, document in told if document.version >= last]
+        line = f"{many(hosts, 'node')} published"
+        if not behind:
+            return Result(Code.SUCCESS, f"{line}; all read stats in format {last}.")
+        names = self._with_guests(behind)
+        if ahead:
+            return Result(
+                Code.WARNING,
+                f"{line}. {self._with_guests(ahead)} write stats in format {last}, which {names} "
+                "do not read: set [devcompat] stats_format = 1 until nova-devcompat is upgraded "
+                "everywhere.",
+            )
+        return Result(
+            Code.SUCCESS,
+            f"{line}. {names} do not read stats in format {last}: leave [devcompat] stats_format "
+            "at 1 until nova-devcompat is upgraded there.",
+        )
 
     def check_families(self) -> Result:
         """Whether each family matches something, and all of it is known."""

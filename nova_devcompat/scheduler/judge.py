@@ -161,13 +161,13 @@ class RequestJudge:
         That is what the document names, the accept-set behind each provider with the units that
         the need is after, and which provider answers which group.
         """
-        if document.kin is None or document.numbers is None:
+        if document.kin is None:
             return None
-        find = document.numbers.get
+        find = document.by_provider.get
         allocations = candidate["allocations"]
         key: list[int | str] = [document.kin]
         for provider, allocation in allocations.items():
-            key.append(find(provider, 0))
+            key.append(id(find(provider)))
             for resource_class in self._classes:
                 key.append(allocation["resources"].get(resource_class, 0))
         if self._suffixes:

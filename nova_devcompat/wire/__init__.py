@@ -10,7 +10,7 @@ everybody reads it (doc/source/support.rst). Keys within a version are never giv
 unknown keys are passed over, so that a later release can add some.
 """
 
-from nova_devcompat.wire.fitting import Fitted, fit_stats
+from nova_devcompat.wire.fitting import Fitted, dump_stats, fit_stats
 from nova_devcompat.wire.record import (
     METADATA_PREFIX,
     RECORD_READERS,
@@ -26,12 +26,12 @@ from nova_devcompat.wire.stats import (
     SHAPE,
     STATS_KEY,
     STATS_LIMIT,
+    STATS_READ,
     STATS_VERSION,
     HostDocument,
     PublishedDevice,
     StatsTooLong,
     column_size,
-    dump_stats,
     says_its_length,
 )
 from nova_devcompat.wire.stats_reader import STATS_READERS, StatsReader, load_stats
@@ -45,6 +45,7 @@ __all__ = [
     "SHAPE",
     "STATS_KEY",
     "STATS_LIMIT",
+    "STATS_READ",
     "STATS_READERS",
     "STATS_VERSION",
     "Fitted",

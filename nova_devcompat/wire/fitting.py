@@ -18,14 +18,17 @@ from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Code
 from nova_devcompat.wire.stats import (
     STATS_LIMIT,
+    STATS_VERSION,
     HostDocument,
     PublishedDevice,
     StatsTooLong,
     column_size,
-    dump_stats,
+    dump_stats_1,
     dumps,
     groups_of,
 )
+from nova_devcompat.wire.stats_2 import dump_stats_2
+from nova_devcompat.wire.stats_2 import write as write_2
 
 # Of a family: all; without the values that it refuses; the more useful half of its atoms, of
 # these half and so on; its devices alone; not even these.
@@ -46,29 +49,42 @@ class Fitted:
     shortened: Mapping[str, str]
 
 
-def fit_stats(document: HostDocument, useful: Sequence[Atom] = ()) -> Fitted:
+def dump_stats(document: HostDocument, version: int = STATS_VERSION) -> str:
+    """The text of a stats document.
+
+    :param version: of the format
+    :raises StatsTooLong: it would take more than 57,344 bytes of the column
+    """
+    return _WRITERS[version](document)
+
+
+def fit_stats(
+    document: HostDocument, useful: Sequence[Atom] = (), version: int = STATS_VERSION
+) -> Fitted:
     """The text of a document that the column takes; see :func:`dump_stats`.
 
     :param useful: the atoms that were evaluated, the most useful first; those that are not among
         them are left out first
+    :param version: of the format
     :raises StatsTooLong: it would be too long with nothing but the names of its families
     """
     try:
-        return Fitted(text=dump_stats(document), shortened={})
+        return Fitted(text=dump_stats(document, version), shortened={})
     except StatsTooLong:
         pass
     order = {atom: index for index, atom in enumerate(useful)}
     wholes = _by_family(document)
     steps = dict.fromkeys(wholes, _WHOLE)
     parts = dict(wholes)
-    sizes = {family: _size(part) for family, part in parts.items()}
+    size = _SIZES[version]
+    sizes = {family: size(part) for family, part in parts.items()}
     while True:
         # Sizes leave out what is around the groups, so this may take a step more.
         if sum(sizes.values()) <= STATS_LIMIT:
             with contextlib.suppress(StatsTooLong):
                 fitted = _together(document, parts)
                 said = {family: _said(step) for family, step in steps.items() if step}
-                return Fitted(text=dump_stats(fitted), shortened=said)
+                return Fitted(text=dump_stats(fitted, version), shortened=said)
         longest = max(
             (family for family in steps if steps[family] < _NOTHING),
             key=lambda family: (sizes[family], family),
@@ -78,7 +94,7 @@ def fit_stats(document: HostDocument, useful: Sequence[Atom] = ()) -> Fitted:
             raise StatsTooLong(f"the names of its {len(steps)} families alone are too long")
         steps[longest] += 1
         parts[longest] = _at_step(wholes[longest], longest, steps[longest], order)
-        sizes[longest] = _size(parts[longest])
+        sizes[longest] = size(parts[longest])
 
 
 def _by_family(document: HostDocument) -> dict[str, HostDocument]:
@@ -96,9 +112,17 @@ def _by_family(document: HostDocument) -> dict[str, HostDocument]:
     }
 
 
-def _size(part: HostDocument) -> int:
+def _size_1(part: HostDocument) -> int:
     """The bytes that its groups take in the column."""
     return sum(column_size(dumps(group)) for group in groups_of(part))
+
+
+def _size_2(part: HostDocument) -> int:
+    return len(write_2(part)[0])
+
+
+_WRITERS = {1: dump_stats_1, 2: dump_stats_2}
+_SIZES = {1: _size_1, 2: _size_2}
 
 
 def _together(document: HostDocument, parts: Mapping[str, HostDocument]) -> HostDocument:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""The stats document of a host, in ``compute_nodes.stats``: its content, and how it is written."""
+"""The stats document of a host, in ``compute_nodes.stats``: its content, and format 1 of it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.kit.text import is_printable, printable
 from nova_devcompat.wire import checks
 
-#: The version that is written; what is read, :data:`STATS_READERS` says.
+#: The version that is written by default; what is read, :data:`STATS_READERS` says.
 STATS_VERSION = 1
+
+#: The last version that this release reads.
+STATS_READ = 2
 
 #: The key of ours in ``compute_nodes.stats``.
 STATS_KEY = "devcompat"
@@ -65,12 +68,17 @@ class PublishedDevice:
         does not track it, or the host does not know yet
     :param functions: runs of the addresses of functions that are devices of their own and accept
         this, see :mod:`nova_devcompat.compat.runs`; empty where the device is meant
+    :param classes: resource classes of devices that its providers have units of; None where that
+        is not known. Not in format 1
     """
 
     address: str
     accepts: AcceptSet
     providers: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
+    #: Of one that was read in format 2, the digest of what is said of it.
+    content: str = dataclasses.field(default="", compare=False)
 
     @property
     def family(self) -> str:
@@ -100,6 +108,9 @@ class HostDocument:
         :attr:`nova_devcompat.compat.policy.Policies.told` has it; None where it does not say
     :param unreadable_providers: resource providers known to stand for devices that cannot be
         read. Others that no device of the document has may do so too
+    :param reads: the last format of such documents that the host reads, 1 where it does not say
+    :param unnamed: resource classes of devices of which the host has providers that no device of
+        the document has; None where that is not known. Not in format 1
     """
 
     catalog: str
@@ -109,20 +120,25 @@ class HostDocument:
     unreadable: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     unreadable_providers: frozenset[str] = frozenset()
     policies: Mapping[str, str] | None = None
+    reads: int = 1
+    unnamed: frozenset[str] | None = None
+    #: Of one that was read, the version of its format.
+    version: int = dataclasses.field(default=STATS_VERSION, compare=False)
     #: Accept-sets of host families.
     by_family: Mapping[str, AcceptSet] = dataclasses.field(init=False, compare=False)
     #: Accept-sets by resource provider: of its device, or one for each kind of its functions.
     by_provider: Mapping[str, tuple[AcceptSet, ...]] = dataclasses.field(init=False, compare=False)
-    #: By resource provider, a number that documents of one reader share where these are the same;
-    #: None as below.
-    numbers: Mapping[str, int] | None = dataclasses.field(default=None, compare=False)
+    #: Of one that was read in format 2, the digest of what decides for every request; None where
+    #: not all of it could be read, and in format 1.
+    context: str | None = dataclasses.field(default=None, compare=False)
     #: What documents share where all devices of all these hosts accept the same, placement knows
     #: them all or none of them, and the documents are whole; None for other documents, and for one
     #: that no reader read. It stands in the text at :data:`SHAPE`.
     shape: str | None = dataclasses.field(default=None, compare=False)
     #: A number that documents of one reader share that are whole or not alike and name the same
     #: accept-sets, whichever and however many devices have them; None as above. No other reader
-    #: uses it.
+    #: uses it. Documents that have one share the values of :attr:`by_provider`, too: the same is
+    #: the same object.
     kin: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -163,9 +179,9 @@ class HostDocument:
         return None if reason is None else dataclasses.replace(reason, family=family)
 
 
-def dump_stats(document: HostDocument) -> str:
-    """The text of a stats document: the same for the same content, so that nothing is written
-    where nothing changed.
+def dump_stats_1(document: HostDocument) -> str:
+    """The text of a stats document in format 1: the same for the same content, so that nothing is
+    written where nothing changed.
 
     Devices that accept the same are written once, with the addresses and providers of each. A
     family of ``document.unreadable`` is written as one that was left out, and why.
@@ -174,25 +190,36 @@ def dump_stats(document: HostDocument) -> str:
     """
     groups = groups_of(document)
     content: dict[str, Any] = {
-        "v": STATS_VERSION,
+        "v": 1,
         "c": document.catalog,
         "w": document.whole,
         "g": groups,
     }
-    shape = shape_of(groups, STATS_VERSION) if document.whole else None
+    shape = shape_of(groups, 1) if document.whole else None
     if document.policies is not None:
         content["m"] = dict(document.policies)
+    if document.reads > 1:
+        content["q"] = document.reads
     if shape is not None:
         # First of the sorted keys.
         content["a"], content["b"] = shape, "0" * _DIGITS
     text = dumps(content)
     if shape is not None:
-        text = f"{text[: _SIZE.start]}{_length(text)}{text[_SIZE.stop :]}"
+        text = f"{text[: SIZE.start]}{_length(text)}{text[SIZE.stop :]}"
+    return check_size(text, document, len(groups))
+
+
+def check_size(text: str, document: HostDocument, groups: int) -> str:
+    """The text, if the column takes it.
+
+    :param groups: how many unlike groups of devices the document has
+    :raises StatsTooLong: the column does not take it
+    """
     size = column_size(text)
     if size > STATS_LIMIT:
         raise StatsTooLong(
             f"the stats document has {size} bytes, {STATS_LIMIT} are allowed: "
-            f"{len(document.devices)} devices in {len(groups)} unlike groups"
+            f"{len(document.devices)} devices in {groups} unlike groups"
         )
     return text
 
@@ -225,11 +252,12 @@ SHAPE = slice(len('{"a":"'), len('{"a":"') + 16)
 # After it stands how long the text is, in as many digits as any may have.
 _BETWEEN = '","b":"'
 _DIGITS = 5
-_SIZE = slice(SHAPE.stop + len(_BETWEEN), SHAPE.stop + len(_BETWEEN) + _DIGITS)
+#: Where it says that.
+SIZE = slice(SHAPE.stop + len(_BETWEEN), SHAPE.stop + len(_BETWEEN) + _DIGITS)
 
 #: Where it has both. A text that says so much, and is as long as it says, is not one that was cut
 #: off or changed on its way: neither its end nor the rest, far away in memory, is looked at.
-HEAD = slice(SHAPE.start, _SIZE.stop)
+HEAD = slice(SHAPE.start, SIZE.stop)
 
 
 def says_its_length(text: object) -> bool:
@@ -241,8 +269,8 @@ def says_its_length(text: object) -> bool:
     """
     return (
         isinstance(text, str)
-        and text[SHAPE.stop : _SIZE.start] == _BETWEEN
-        and text[_SIZE] == _length(text)
+        and text[SHAPE.stop : SIZE.start] == _BETWEEN
+        and text[SIZE] == _length(text)
     )
 
 

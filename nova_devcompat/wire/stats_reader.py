@@ -5,22 +5,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from nova_devcompat.compat.accepts import Accepts, AcceptSet
-from nova_devcompat.compat.conditions import COMPARERS, BadCondition, parse_condition
-from nova_devcompat.compat.knownbad import Bad, Bads
-from nova_devcompat.compat.runs import check_run
+from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import Actor, Code
-from nova_devcompat.kit.text import printable
-from nova_devcompat.wire import checks
+from nova_devcompat.wire import checks, stats_2
 from nova_devcompat.wire.checks import Malformed
+from nova_devcompat.wire.groups import family_of, functions_of, load_accepts, policies_of, reads_of
 from nova_devcompat.wire.stats import SHAPE, HostDocument, PublishedDevice, dumps, shape_of
+from nova_devcompat.wire.stats_2_reader import BodyReader
 from nova_devcompat.wire.versions import WireError, reader_of
 
 _WHAT = "stats document"
@@ -44,29 +40,34 @@ class StatsReader:
 
     def __init__(self, limit: int = 50_000) -> None:
         self._limit = limit
+        # Held while a document is put with the others, and never while one is parsed: what two
+        # threads read at once, both parse.
         self._lock = threading.Lock()
-        self._documents: dict[str, HostDocument | WireError] = {}
+        self._documents: dict[Any, HostDocument | WireError] = {}
         self._accept_sets: dict[str, tuple[int, AcceptSet]] = {}
         self._kins: dict[tuple[bool, tuple[tuple[int, bool, bool], ...]], int] = {}
-        # What several kinds of functions of one provider accept, by the numbers of each.
-        self._together: dict[tuple[int, ...], int] = {}
+        # What a provider stands for, by the identities of the accept-sets.
+        self._choices: dict[tuple[int, ...], tuple[AcceptSet, ...]] = {}
+        self._bodies = BodyReader(self._accept_set)
 
     def read(self, text: str) -> HostDocument | WireError:
         """The document, or what is wrong with it. Never raises for what the text holds."""
         if not isinstance(text, str) or len(text) > _MOST_TEXT:
             # Not remembered: it may be of any length.
             return WireError(_WHAT, f"no text of at most {_MOST_TEXT} characters")
-        known = self._documents.get(text)
+        key = _key_of(text)
+        known = self._documents.get(key)
         if known is not None:
             return known
+        read = self._parse(text)
         with self._lock:
             if len(self._documents) >= self._limit:
                 self._documents.clear()
                 self._accept_sets.clear()
                 self._kins.clear()
-                self._together.clear()
-            read = self._documents[text] = self._parse(text)
-        return read
+                self._choices.clear()
+                self._bodies.clear()
+            return self._documents.setdefault(key, read)
 
     def accepting(self, atoms: Iterable[Atom]) -> dict[Atom, int]:
         """How many of the unlike accept-sets that were read accept each of some atoms."""
@@ -103,7 +104,6 @@ class StatsReader:
         host: dict[str, list[PublishedDevice]] = {}
         # Accept-sets in order, whether of the host, and whether placement knows such devices.
         named: dict[tuple[int, bool, bool], None] = {}
-        numbers: dict[str, tuple[int, ...]] = {}
         unreadable: dict[str, str] = {}
         lost: set[str] = set()
         for index, group in enumerate(groups):
@@ -111,12 +111,10 @@ class StatsReader:
             try:
                 number, of_host, parts = self._group(group, place)
             except Malformed as error:
-                unreadable.setdefault(_family_of(group), str(error))
+                unreadable.setdefault(family_of(group), str(error))
                 lost |= _providers_of(group)
                 continue
             named.update(dict.fromkeys((number, of_host, bool(one.providers)) for one in parts))
-            for provider in itertools.chain.from_iterable(one.providers for one in parts):
-                numbers[provider] = (*numbers.get(provider, ()), number)
             for part in parts:
                 (host.setdefault(part.family, []) if of_host else devices).append(part)
         # A host is one thing: of two parts of a family nobody could tell which it is.
@@ -124,26 +122,39 @@ class StatsReader:
             unreadable.setdefault(family, f"{len(host.pop(family))} parts of the host")
         whole = whole and not unreadable
         shape = shape_of(groups, 1) if whole else None
-        return HostDocument(
+        document = HostDocument(
             catalog=catalog,
             devices=tuple(devices),
             whole=whole,
             host=tuple(part for parts in host.values() for part in parts),
             unreadable=unreadable,
             unreadable_providers=frozenset(lost),
-            policies=_policies(content.get("m")),
-            numbers={provider: self._number_of(each) for provider, each in numbers.items()},
+            policies=policies_of(content.get("m")),
+            reads=reads_of(content.get("q")),
             shape=shape if shape == text[SHAPE] else None,
-            kin=None
-            if unreadable
-            else self._kins.setdefault((whole, tuple(named)), next(_numbers)),
         )
+        return self._known(document, named)
 
-    def _number_of(self, numbers: tuple[int, ...]) -> int:
-        """One number for those of several accept-sets, which are mostly one."""
-        if len(numbers) == 1:
-            return numbers[0]
-        return self._together.setdefault(numbers, next(_numbers))
+    def _parse_2(self, content: Mapping[str, Any], text: str) -> HostDocument:
+        """Format 2."""
+        document, found = self._bodies.read(checks.member(content, "d", ""), len(text))
+        return self._known(document, found.named)
+
+    def _known(
+        self, document: HostDocument, named: Iterable[tuple[int, bool, bool]]
+    ) -> HostDocument:
+        """A document with its kin, which shares what its providers stand for with others."""
+        if document.unreadable:
+            return document
+        kin = self._kins.setdefault((document.whole, tuple(named)), next(_numbers))
+        by_provider = {
+            provider: self._choices.setdefault(tuple(map(id, choice)), choice)
+            for provider, choice in document.by_provider.items()
+        }
+        # Frozen for all others: it was made just now.
+        object.__setattr__(document, "kin", kin)
+        object.__setattr__(document, "by_provider", by_provider)
+        return document
 
     def _group(self, content: object, place: str) -> tuple[int, bool, list[PublishedDevice]]:
         """The devices of a group.
@@ -160,7 +171,7 @@ class StatsReader:
         listed = checks.mapping_of(checks.member(group, "d", place), at, checks.MOST_DEVICES)
         if not listed:
             raise Malformed(at, "no devices")
-        functions = _functions(group.get("p", {}), f"{place}.p")
+        functions = functions_of(group.get("p", {}), f"{place}.p")
         parts = [
             PublishedDevice(
                 address=checks.address_of(address, at),
@@ -186,19 +197,27 @@ class StatsReader:
             raise Malformed(f"{place}.r", why) from None
         known = self._accept_sets.get(key)
         if known is None:
-            known = next(_numbers), _load_accepts(family, rules, place)
-            self._accept_sets[key] = known
+            made = next(_numbers), load_accepts(family, rules, place)
+            known = self._accept_sets.setdefault(key, made)
         return known
 
 
 #: By version. A reader takes the document, and the text that it was parsed from.
 STATS_READERS: dict[int, Callable[[StatsReader, Mapping[str, Any], str], HostDocument]] = {
-    1: StatsReader._parse_1
+    1: StatsReader._parse_1,
+    2: StatsReader._parse_2,
 }
 
 
+def _key_of(text: str) -> object:
+    """What a document is remembered by: its text, or in format 2, where documents are many and
+    long, the digest that it states and the hash of all of it.
+    """
+    return (text[stats_2.DIGEST], hash(text)) if text.startswith(stats_2.BEGIN) else text
+
+
 def load_stats(text: str) -> HostDocument:
-    """The document that :func:`dump_stats` wrote.
+    """The document that was written, in any format that is read.
 
     :raises WireError: it cannot be read
     """
@@ -206,39 +225,6 @@ def load_stats(text: str) -> HostDocument:
     if isinstance(read, WireError):
         raise read
     return read
-
-
-def _policies(content: object) -> dict[str, str] | None:
-    """What the host makes of verdicts; None where that cannot be told, which decides nothing."""
-    with contextlib.suppress(Malformed):
-        told = {
-            checks.text_of(key, "m", empty=True): checks.text_of(text, "m")
-            for key, text in checks.mapping_of(content, "m", checks.MOST_VALUES).items()
-        }
-        return told if "" in told else None
-    return None
-
-
-def _functions(content: object, place: str) -> dict[str, tuple[str, ...]]:
-    """The runs of functions that are devices of their own, by the address of their parent."""
-    found = {}
-    for parent, listed in checks.mapping_of(content, place, checks.MOST_DEVICES).items():
-        runs = [
-            checks.address_of(run, place)
-            for run in checks.list_of(listed, place, checks.MOST_DEVICES)
-        ]
-        try:
-            found[parent] = tuple(map(check_run, runs))
-        except ValueError as error:
-            raise Malformed(place, str(error)) from None
-    return found
-
-
-def _family_of(group: object) -> str:
-    """The family of a group that cannot be read, '' where not even that can."""
-    with contextlib.suppress(Malformed):
-        return checks.name_of(checks.member_at_all(group, "f"), "")
-    return ""
 
 
 def _providers_of(group: object) -> set[str]:
@@ -250,88 +236,3 @@ def _providers_of(group: object) -> set[str]:
         for provider in (providers if isinstance(providers, list) else ())
         if checks.is_uuid(provider)
     }
-
-
-def _load_accepts(family: object, rules: object, place: str) -> AcceptSet:
-    at = f"{place}.r"
-    return AcceptSet(
-        family=checks.name_of(family, f"{place}.f"),
-        attributes={
-            checks.name_of(name, at): _load_attribute(entry, name)
-            for name, entry in checks.mapping_of(rules, at, checks.MOST_ATTRIBUTES).items()
-        },
-    )
-
-
-def _load_attribute(content: object, place: str) -> Accepts:
-    """What an attribute accepts; one that cannot be read is unknown, the others are not.
-
-    :param place: within the family, since hosts that say the same share it
-    """
-    try:
-        return _read_attribute(checks.object_of(content, place), place)
-    except Malformed as error:
-        return Accepts(unknown=(Code.HOST_UNREADABLE, printable(str(error))))
-
-
-def _read_attribute(entry: Mapping[str, Any], place: str) -> Accepts:
-    kind = checks.text_of(checks.member(entry, "k", place), f"{place}.k", empty=True)
-    if "u" in entry:
-        return Accepts(kind=kind, unknown=_read_unknown(entry["u"], f"{place}.u"))
-    return Accepts(
-        kind=kind,
-        offered=checks.text_of(checks.member(entry, "o", place), f"{place}.o", empty=True),
-        accepted=frozenset(checks.readable_texts_of(entry.get("y", []), f"{place}.y")),
-        rejected=_read_causes(entry.get("n", {}), f"{place}.n"),
-        doubtful=_read_causes(entry.get("d", {}), f"{place}.d"),
-        open_world=checks.flag_of(entry.get("a", False), f"{place}.a"),
-        frozen=frozenset(checks.texts_of(entry["z"], f"{place}.z")) if "z" in entry else None,
-        bad=Bads(
-            tuple(
-                _read_bad(checks.object_of(item, f"{place}.b"), f"{place}.b")
-                for item in checks.list_of(entry.get("b", []), f"{place}.b", checks.MOST_VALUES)
-            )
-        ),
-    )
-
-
-def _read_bad(entry: Mapping[str, Any], place: str) -> Bad:
-    """An entry of a known-bad list. One that cannot be read makes the attribute UNKNOWN."""
-
-    def text(key: str, *, empty: bool = False) -> str:
-        return checks.text_of(checks.member(entry, key, place), f"{place}.{key}", empty=empty)
-
-    by = COMPARERS.get(text("o"))
-    if by is None:
-        raise Malformed(f"{place}.o", f"{checks.shown(entry['o'])} compares nothing")
-    try:
-        condition = parse_condition(checks.texts_of(entry.get("c"), f"{place}.c"), by)
-    except BadCondition as error:
-        raise Malformed(f"{place}.c", str(error)) from None
-    return Bad(
-        name=text("i"),
-        message=text("m", empty=True),
-        url=text("l", empty=True),
-        condition=condition,
-        by=by.name,
-        equal=text("e") if "e" in entry else "",
-        certain=not checks.flag_of(entry.get("x", False), f"{place}.x"),
-    )
-
-
-def _read_causes(content: object, place: str) -> dict[str, tuple[str, Actor]]:
-    """Values, each with why it is not accepted."""
-    found: dict[str, tuple[str, Actor]] = {}
-    for cause, values in checks.mapping_of(content, place, checks.MOST_VALUES).items():
-        code, _, actor = cause.partition(" ")
-        why = checks.code_of(code, place), checks.actor_of(actor, place)
-        found.update(dict.fromkeys(checks.readable_texts_of(values, place), why))
-    return found
-
-
-def _read_unknown(content: object, place: str) -> tuple[str, str]:
-    listed = checks.list_of(content, place, 2)
-    if len(listed) != 2:
-        raise Malformed(place, "no code and detail")
-    code, detail = listed
-    return checks.code_of(code, place), checks.text_of(detail, place, empty=True)

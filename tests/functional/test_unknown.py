@@ -80,8 +80,8 @@ class RejectUnknownTest(UnknownFleet):
 
     def test_a_document_of_a_newer_format(self):
         server = self.start_two()
-        self.set_stats("other", json.dumps({"v": wire.STATS_VERSION + 1, "new": "things"}))
-        self.assert_rejected(server, r"format 2 by a newer nova-devcompat")
+        self.set_stats("other", json.dumps({"v": wire.STATS_READ + 1, "new": "things"}))
+        self.assert_rejected(server, r"format 3 by a newer nova-devcompat")
 
     def test_a_version_that_cannot_be_read(self):
         server = self.start_two()

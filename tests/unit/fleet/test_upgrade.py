@@ -75,6 +75,8 @@ class Cloud:
         self.policies, self.down = {} if policies is None else policies, dict(down)
         self.reader = wire.StatsReader()
         self.asked = 0
+        #: By host, the format that it reads, and that which it writes.
+        self.reads, self.versions = {}, {}
         #: Which guests have no devices.
         self.plain = frozenset()
 
@@ -100,7 +102,9 @@ class Cloud:
                         catalog=digest,
                         devices=devices,
                         policies=self.policies.get(name, {"": "enforce reject"}),
-                    )
+                        reads=self.reads.get(name, 2),
+                    ),
+                    self.versions.get(name, 1),
                 )
             node = types.SimpleNamespace(
                 id=1,
@@ -242,13 +246,13 @@ def test_catalogs_of_hosts():
 
 
 def test_hosts_that_do_not_publish():
-    hosts = {"a": ["1.0"], "b": "", "c": "{", "d": '{"v":2}'}
+    hosts = {"a": ["1.0"], "b": "", "c": "{", "d": '{"v":3}'}
     guests = [("b", NO_RECORD), ("b", need("1.0"))]
     code, text = told(checks(Cloud(hosts, guests)).check_publishing())
     assert code is Code.WARNING
     assert text.startswith("1 of 4 nodes published nothing: b (2 running guests there). Nothing")
     assert "cannot be read: c (stats document: malformed" in text
-    assert "d (stats document: written in format 2 by a newer nova-devcompat" in text
+    assert "d (stats document: written in format 3 by a newer nova-devcompat" in text
 
 
 def test_families():
@@ -414,6 +418,26 @@ def test_policies_of_hosts():
     assert found.check_hosts_policies().code is Code.SUCCESS
     found._moment = dataclasses.replace(NOW, day=datetime.date(2027, 3, 1))
     assert found.check_hosts_policies().code is Code.SUCCESS
+
+
+def test_formats_that_hosts_read():
+    cloud = Cloud({"a": ["1.0"], "b": ["1.0"], "c": ["1.0"]})
+    assert told(checks(cloud).check_publishing()) == (
+        Code.SUCCESS,
+        "3 nodes published; all read stats in format 2.",
+    )
+    cloud.reads = {"b": 1}
+    code, text = told(checks(cloud).check_publishing())
+    assert code is Code.SUCCESS
+    assert text.startswith("3 nodes published. b (0 running guests there) do not read stats in fo")
+    assert text.endswith(
+        "leave [devcompat] stats_format at 1 until nova-devcompat is upgraded there."
+    )
+    cloud.versions = {"a": 2}
+    code, text = told(checks(cloud).check_publishing())
+    assert code is Code.WARNING
+    assert "a (0 running guests there) write stats in format 2, which b (0 running" in text
+    assert "set [devcompat] stats_format = 1 until" in text
 
 
 def test_stages():

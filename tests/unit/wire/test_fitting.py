@@ -189,8 +189,14 @@ known_values = st.lists(st.sampled_from(SHORT[:400:3] + LONG[:60]), max_size=40)
 
 
 @settings(max_examples=scaled(40))
-@given(st.data(), known_values, st.integers(1_500, 9_000), st.booleans())
-def test_what_is_shortened_is_at_worst_unknown(data, known, limit, whole):
+@given(
+    st.data(),
+    known_values,
+    st.integers(1_500, 9_000),
+    st.booleans(),
+    st.sampled_from([1, 2]),
+)
+def test_what_is_shortened_is_at_worst_unknown(data, known, limit, whole, version):
     """No refusal becomes an acceptance, and families that fit are as they were."""
     versions = st.sampled_from(["1.2", "1.40", "2.1", "?"])
     cards = data.draw(st.lists(st.builds(nic, versions, st.sampled_from("ab")), max_size=3))
@@ -199,7 +205,7 @@ def test_what_is_shortened_is_at_worst_unknown(data, known, limit, whole):
     with pytest.MonkeyPatch.context() as patch:
         for module in ("stats", "fitting"):
             patch.setattr(f"nova_devcompat.wire.{module}.STATS_LIMIT", limit)
-        fitted = wire.fit_stats(document, useful(document, *known))
+        fitted = wire.fit_stats(document, useful(document, *known), version)
         assert wire.column_size(fitted.text) <= limit
     found = wire.load_stats(fitted.text)
     needs = [card.freeze() for card in cards] + [gpu.freeze() for gpu in gpus]

@@ -15,7 +15,7 @@ import re
 import pytest
 from oslo_config import cfg
 
-from nova_devcompat import wire
+from nova_devcompat import conf, wire
 from nova_devcompat.catalog import CatalogError
 from nova_devcompat.catalog.schema import VERSIONS
 from nova_devcompat.catalog.stages import Moment
@@ -28,6 +28,7 @@ from nova_devcompat.fleet import upgrade
 from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources.static import load_inventory
+from nova_devcompat.wire import tokens
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded"
 
@@ -60,6 +61,11 @@ def recorded(pattern):
     ]
 
 
+def tokens_of(document):
+    """What stands in the text for readers that look no further, as it is made today."""
+    return document.context + tokens.Tokens.read(document).text + ":"
+
+
 def versions(pattern):
     return {parameter.values[1] for parameter in recorded(pattern)}
 
@@ -80,6 +86,13 @@ def test_the_last_version_and_the_one_before_are_read(written, readers, pattern)
     # A version is not written before a release has read it.
     assert written in readers
     assert versions(pattern) == {str(version) for version in readers}
+
+
+def test_what_can_be_written_is_read():
+    (option,) = [one for one in conf.OPTS if one.name == "stats_format"]
+    assert option.default == wire.STATS_VERSION
+    assert (option.type.min, option.type.max) == (min(wire.STATS_READERS), wire.STATS_READ)
+    assert max(wire.STATS_READERS) == wire.STATS_READ
 
 
 def test_catalogs_of_all_versions_are_recorded():
@@ -130,7 +143,12 @@ def test_stats_of_a_host_whose_devices_are_alike(path, version):
     text = path.read_text().rstrip("\n")
     document = wire.load_stats(text)
     assert (document.catalog, document.whole) == ("fd2263e77c42", True)
-    assert document.shape == text[wire.SHAPE]
+    if version == "1":
+        assert document.shape == text[wire.SHAPE]
+    else:
+        assert tokens_of(document) in text
+        assert {device.classes for device in document.devices} == {("CUSTOM_VF",)}
+        assert document.unnamed == {"VGPU"}
     assert [device.address for device in document.devices] == ["0000:81:00.0", "0000:82:00.0"]
     assert set(document.by_provider) == {
         "11111111-1111-4111-8111-111111111111",
@@ -138,8 +156,10 @@ def test_stats_of_a_host_whose_devices_are_alike(path, version):
     }
     assert document.devices[0].accepts.judge(SHORT).outcome is Outcome.ACCEPT
     assert not wire.says_its_length(text)  # the first release did not
-    if version == str(wire.STATS_VERSION):
+    if version == "1":
         assert re.sub(r'"b":"\d+",', "", wire.dump_stats(document)) == text
+    else:
+        assert wire.load_stats(wire.dump_stats(document, 2)) == document
 
 
 @pytest.mark.parametrize(("path", "version"), recorded("stats-*-mixed.json"))
@@ -147,6 +167,8 @@ def test_stats_of_a_host_whose_devices_differ(path, version):
     text = path.read_text().rstrip("\n")
     document = wire.load_stats(text)
     assert (document.whole, document.shape) == (False, None)
+    if version == "2":
+        assert tokens_of(document) in text
     gpu, old, silent = (device.accepts for device in document.devices)
     vgpu = DeviceNeed.of("nvidia_vgpu", {"vgpu_version": ["14.1"]})
     assert gpu.judge(vgpu).outcome is Outcome.ACCEPT
@@ -157,8 +179,10 @@ def test_stats_of_a_host_whose_devices_differ(path, version):
     verdict = silent.judge(newer)
     assert verdict.outcome is Outcome.UNKNOWN
     assert [reason.code for reason in verdict.reasons] == [Code.OFFER_MISSING]
-    if version == str(wire.STATS_VERSION):
+    if version == "1":
         assert wire.dump_stats(document) == text
+    else:
+        assert wire.load_stats(wire.dump_stats(document, 2)) == document
 
 
 def test_catalog_1_0():
@@ -204,7 +228,7 @@ def test_a_later_stats_document_is_named():
     text = (RECORDED / "stats-1-whole.json").read_text().replace('"v":1', '"v":9')
     with pytest.raises(
         wire.WireError,
-        match=r"stats document: written in format 9 by a newer nova-devcompat; this one reads 1:",
+        match=r"stats document: written in format 9 by a newer .*; this one reads 1 and 2: upgr",
     ):
         wire.load_stats(text)
 
@@ -256,9 +280,17 @@ def test_the_older_format_is_written_until_another_is_asked_for():
         conf.set_override("record_format", max(wire.RECORD_READERS) + 1, group="devcompat")
 
 
+def test_the_first_release_names_format_2(monkeypatch):
+    """It is no JSON of format 1, and says so to whoever reads no other."""
+    monkeypatch.delitem(wire.STATS_READERS, 2)
+    text = (RECORDED / "stats-2-whole.json").read_text().rstrip("\n")
+    with pytest.raises(wire.WireError, match=r"format 2 by a newer nova-devcompat; .* reads 1:"):
+        wire.load_stats(text)
+
+
 def test_a_version_of_stats_documents_comes(monkeypatch):
     empty = wire.HostDocument(catalog="", devices=())
-    monkeypatch.setitem(wire.STATS_READERS, 2, lambda reader, content, text: empty)
+    monkeypatch.setitem(wire.STATS_READERS, 3, lambda reader, content, text: empty)
     reader = wire.StatsReader()
-    assert reader.read('{"v":2,"new":[]}') is empty
+    assert reader.read('{"v":3,"new":[]}') is empty
     assert reader.read((RECORDED / "stats-1-whole.json").read_text()).devices

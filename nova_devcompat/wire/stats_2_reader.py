@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Reading format 2 of the stats document: what hosts have in common is unpacked once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nova_devcompat.compat.accepts import AcceptSet
+from nova_devcompat.kit.text import printable
+from nova_devcompat.wire import checks, packing, stats_2, tokens
+from nova_devcompat.wire.checks import Malformed
+from nova_devcompat.wire.groups import family_of, policies_of, reads_of, runs_of
+from nova_devcompat.wire.stats import HostDocument, PublishedDevice
+
+_UUID_SIZE = 16
+_COUNTS = range(checks.MOST_DEVICES + 1)
+
+#: The accept-set of a group and its number, one for all groups that say the same.
+AcceptSetOf = Callable[[Mapping[str, Any], str], tuple[int, AcceptSet]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Meta:
+    """What a document says of itself."""
+
+    size: int
+    catalog: str
+    whole: bool
+    policies: Mapping[str, str] | None
+    reads: int
+    unnamed: frozenset[str] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Content:
+    """What a group says of its devices.
+
+    :param size: characters, unpacked
+    :param digest: of what it says
+    :param family: '' where it cannot be told
+    :param number: of the accept-set
+    :param accepts: None where it cannot be read
+    :param of_host: whether they are parts of the host
+    :param left_out: why there are no devices, '' where there are
+    :param problem: what is wrong with it; '' for nothing
+    """
+
+    size: int
+    digest: str
+    family: str
+    number: int = 0
+    accepts: AcceptSet | None = None
+    of_host: bool = False
+    left_out: str = ""
+    problem: str = ""
+
+
+_Device = tuple[str, int, tuple[str, ...] | None, tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the devices of a group are.
+
+    :param size: characters, unpacked
+    :param count: how many providers they have together
+    :param devices: of each the address, how many providers, their classes, and runs of functions
+    :param problem: what is wrong with it; '' for nothing
+    """
+
+    size: int
+    count: int
+    devices: tuple[_Device, ...] = ()
+    problem: str = ""
+
+
+@dataclasses.dataclass(slots=True)
+class Found:
+    """What the groups of a document come to.
+
+    :param named: accept-sets in order, whether of the host, whether placement knows such devices
+    """
+
+    devices: list[PublishedDevice] = dataclasses.field(default_factory=list)
+    host: dict[str, list[PublishedDevice]] = dataclasses.field(default_factory=dict)
+    named: dict[tuple[int, bool, bool], None] = dataclasses.field(default_factory=dict)
+    unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
+    lost: set[str] = dataclasses.field(default_factory=set)
+    left_out: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    contents: list[str] = dataclasses.field(default_factory=list)
+    certain: bool = True
+
+
+class BodyReader:
+    """Reads bodies of format 2, and remembers what it has unpacked by its text.
+
+    :param accept_set: makes accept-sets, or knows those that were made
+    """
+
+    def __init__(self, accept_set: AcceptSetOf) -> None:
+        self._accept_set = accept_set
+        self._metas: dict[str, _Meta] = {}
+        self._contents: dict[str, _Content] = {}
+        self._places: dict[str, _Places] = {}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for known in (self._metas, self._contents, self._places):
+            known.clear()
+
+    def read(self, body: object, size: int) -> tuple[HostDocument, Found]:
+        """The document, and what its groups came to.
+
+        :param size: characters of the text that has the body
+        :raises Malformed: it cannot be read
+        """
+        meta_text, providers_text, groups_text = _split(body, size)
+        meta = self._meta(meta_text)
+        providers = _providers(providers_text)
+        found = Found()
+        unpacked = meta.size
+        at = 0
+        groups = groups_text.split(",", checks.MOST_DEVICES) if groups_text else []
+        for index, group in enumerate(groups):
+            said, _, placed = group.partition(".")
+            content, places = self._content(said), self._placed(placed)
+            unpacked += content.size + places.size
+            if unpacked > stats_2.MOST_UNPACKED:
+                raise Malformed("", f"more than {stats_2.MOST_UNPACKED} characters, unpacked")
+            _add(found, index, content, places, providers[at : at + places.count])
+            at += places.count
+        if at != len(providers):
+            raise Malformed("", f"{len(providers)} providers, of which devices have {at}")
+        return _document(meta, found), found
+
+    def _meta(self, text: str) -> _Meta:
+        known = self._metas.get(text)
+        if known is None:
+            unpacked = packing.unpack(text, "meta", stats_2.MOST_UNPACKED)
+            content = checks.object_of(checks.parse(unpacked, stats_2.MOST_UNPACKED), "meta")
+            known = self._metas[text] = _Meta(
+                size=len(unpacked),
+                catalog=checks.text_of(checks.member(content, "c", "meta"), "c", empty=True),
+                whole=checks.flag_of(content.get("w", False), "w"),
+                policies=policies_of(content.get("m")),
+                reads=reads_of(content.get("q")),
+                unnamed=frozenset(_classes(content["n"], "n")) if "n" in content else None,
+            )
+        return known
+
+    def _content(self, text: str) -> _Content:
+        known = self._contents.get(text)
+        if known is None:
+            known = self._contents[text] = self._unpack_content(text)
+        return known
+
+    def _unpack_content(self, text: str) -> _Content:
+        """Places in what is wrong begin with a dot: the group's is put before it."""
+        size, said, group = 0, "", None
+        try:
+            said = packing.unpack(text, "", stats_2.MOST_UNPACKED)
+            size = len(said)
+            group = checks.parse(said, stats_2.MOST_UNPACKED)
+            content = checks.object_of(group, "")
+            if "x" in content:
+                why = checks.text_of(content["x"], ".x")
+                family = family_of(group)
+                return _Content(size, tokens.content_of(said), family, left_out=why)
+            number, accepts = self._accept_set(content, "")
+            return _Content(
+                size,
+                tokens.content_of(said),
+                accepts.family,
+                number,
+                accepts,
+                of_host=checks.flag_of(content.get("h", False), ".h"),
+            )
+        except Malformed as error:
+            return _Content(size, "", family_of(group), problem=str(error))
+
+    def _placed(self, text: str) -> _Places:
+        known = self._places.get(text)
+        if known is None:
+            unpacked = packing.unpack(text, "devices", stats_2.MOST_UNPACKED)
+            listed = checks.list_of(
+                checks.parse(unpacked, stats_2.MOST_UNPACKED), "devices", checks.MOST_DEVICES
+            )
+            # Without these nobody could tell which providers those of other groups are.
+            count = sum(_count_of(entry) for entry in listed)
+            try:
+                devices = tuple(map(_device, listed))
+                known = _Places(len(unpacked), count, devices)
+            except Malformed as error:
+                known = _Places(len(unpacked), count, problem=str(error))
+            self._places[text] = known
+        return known
+
+
+def _split(body: object, size: int) -> tuple[str, str, str]:
+    """Meta, providers and groups of a body that is as it was written."""
+    if not isinstance(body, str) or not body.isascii():
+        raise Malformed("d", "no ASCII text")
+    begin = len(stats_2.BEGIN)
+    digest_at = stats_2.DIGEST.start - begin
+    rest = body[stats_2.DIGEST.stop - begin :]
+    if body[:digest_at] != f"{size:0{digest_at}}":
+        raise Malformed("", f"{size} characters, not as many as it says")
+    said = body[digest_at : stats_2.DIGEST.stop - begin]
+    if said != packing.digest(rest, stats_2.DIGEST_SIZE):
+        raise Malformed("", "its digest differs: it was changed on its way")
+    parts = rest.split(":")
+    if len(parts) != 4:
+        raise Malformed("", f"{len(parts)} parts, not 4")
+    return parts[1], parts[2], parts[3]
+
+
+def _providers(text: str) -> list[str]:
+    data = packing.from_base64(text, "providers")
+    if len(data) % _UUID_SIZE:
+        raise Malformed("providers", f"{len(data)} bytes, {_UUID_SIZE} for each")
+    digits = data.hex()
+    return [
+        f"{digits[at : at + 8]}-{digits[at + 8 : at + 12]}-{digits[at + 12 : at + 16]}"
+        f"-{digits[at + 16 : at + 20]}-{digits[at + 20 : at + 32]}"
+        for at in range(0, len(digits), 2 * _UUID_SIZE)
+    ]
+
+
+def _count_of(entry: object) -> int:
+    """How many providers a device has."""
+    count = entry[1] if isinstance(entry, list) and len(entry) > 1 else None
+    if isinstance(count, int) and not isinstance(count, bool) and count in _COUNTS:
+        return count
+    raise Malformed("devices", "of one the number of its providers cannot be told")
+
+
+def _device(entry: Any) -> _Device:
+    if len(entry) not in (3, 4):
+        raise Malformed(".d", f"{len(entry)} items, not 3 or 4")
+    runs = runs_of(entry[3], ".p") if len(entry) > 3 else ()
+    names = None if entry[2] is None else _classes(entry[2], ".d")
+    return checks.address_of(entry[0], ".d"), entry[1], names, runs
+
+
+def _classes(content: object, place: str) -> tuple[str, ...]:
+    """Resource classes."""
+    listed = checks.list_of(content, place, checks.MOST_ATTRIBUTES)
+    for name in listed:
+        if not isinstance(name, str) or not stats_2.CLASS.fullmatch(name):
+            raise Malformed(place, f"{checks.shown(name)} is no resource class")
+    return tuple(listed)
+
+
+def _add(
+    found: Found, index: int, content: _Content, places: _Places, providers: list[str]
+) -> None:
+    """What a group says, to what others of the document say."""
+    place = f"g[{index}]"
+    problem = ""
+    if content.left_out:
+        found.left_out.append((index, content.digest))
+        problem = f"{place}: left out: {content.left_out}"
+    elif content.problem or places.problem or not places.devices:
+        problem = f"{place}{content.problem or places.problem or '.d: no devices'}"
+        found.certain = False
+    if problem or content.accepts is None:
+        found.unreadable.setdefault(content.family, printable(problem))
+        found.lost.update(providers)
+        return
+    if content.of_host:
+        found.contents.append(content.digest)
+    at = 0
+    for address, count, classes, functions in places.devices:
+        device = PublishedDevice(
+            address=address,
+            accepts=content.accepts,
+            providers=tuple(providers[at : at + count]),
+            functions=functions,
+            classes=classes,
+            content=content.digest,
+        )
+        at += count
+        found.named[content.number, content.of_host, bool(count)] = None
+        if content.of_host:
+            found.host.setdefault(content.family, []).append(device)
+        else:
+            found.devices.append(device)
+
+
+def _document(meta: _Meta, found: Found) -> HostDocument:
+    # A host is one thing: of two parts of a family nobody could tell which it is.
+    for family in [family for family, parts in found.host.items() if len(parts) > 1]:
+        found.unreadable.setdefault(family, f"{len(found.host.pop(family))} parts of the host")
+        found.certain = False
+    whole = meta.whole and not found.unreadable
+    context = None
+    if found.certain:
+        context = tokens.context_of(whole=whole, left_out=found.left_out, host=found.contents)
+    return HostDocument(
+        catalog=meta.catalog,
+        devices=tuple(found.devices),
+        whole=whole,
+        host=tuple(part for parts in found.host.values() for part in parts),
+        unreadable=found.unreadable,
+        unreadable_providers=frozenset(found.lost),
+        policies=meta.policies,
+        reads=meta.reads,
+        version=2,
+        unnamed=meta.unnamed,
+        context=context,
+    )
