@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from nova.scheduler import filters
 from oslo_log import log as logging
 
-from nova_devcompat import wire
 from nova_devcompat.kit import plugins
 from nova_devcompat.scheduler import explain, lookup, prefilter, state
-from nova_devcompat.scheduler.judge import ACCEPTED
+from nova_devcompat.scheduler.sorting import Sorting
 
 LOG = logging.getLogger(__name__)
 
@@ -54,72 +53,24 @@ class DeviceCompatFilter(filters.BaseHostFilter):
         return bool(list(self.filter_all([host_state], filter_properties)))
 
     def _filter_known(self, context: Any, hosts: list[Any], looked_up: lookup.Lookup) -> list[Any]:
-        request = self._state.request(looked_up)
-        debug = LOG.isEnabledFor(logging.DEBUG)
-        left: list[Any] = []
-        rejected: list[Any] = []
-        reported = explain.Refusals()
-        # What follows is done for each of up to 10,000 hosts (tests/bench/filter.py). Most have
-        # devices that are all alike: then the head of their document says where they go, if it is
-        # of a text of that length.
-        goes: dict[str, tuple[Callable[[Any], None], int]] = {}
-        head = wire.HEAD
-        risks = self._state.host_risks()
-        for host, text in zip(hosts, state.texts_of(hosts), strict=True):
-            try:
-                to, size = goes[text[head]]
-                # One of which a risk is accepted is judged by itself.
-                if len(text) == size and not (risks and host.host in risks):
-                    to(host)
-                    continue
-            except (KeyError, TypeError):
-                pass
-            asked = request
-            if risks and host.host in risks:
-                asked = self._state.request(looked_up, risks[host.host])
-            judged = self._state.judge_host(asked, host)
-            if judged is ACCEPTED or judged.candidates == []:
-                to = left.append if judged is ACCEPTED else rejected.append
-                to(host)
-                # Not where it was judged by something else: a document that cannot be read may
-                # begin as those of other hosts do.
-                shape = text[wire.SHAPE] if isinstance(text, str) else ""
-                settled = asked is request and request.settled.get(shape) is judged
-                if settled and wire.says_its_length(text):
-                    goes[text[head]] = to, len(text)
-                continue
-            if judged.waived is not None:
-                explain.waived(context, looked_up, host, judged.waived)
-            if judged.ruling.reported:
-                catalog = self._state.other_catalog(host.stats)
-                reported.add(host, judged.ruling.reported, catalog)
-            if judged.candidates:
-                # What CandidateFilterMixin does, which formats a line for each candidate.
-                host.allocation_candidates = judged.candidates
-                if debug:
-                    LOG.debug(
-                        "%s: %d allocation candidates left for instance %s, others: %s",
-                        explain.name_of(host),
-                        len(judged.candidates),
-                        looked_up.instance_uuid,
-                        explain.reasons(judged.ruling),
-                    )
-            left.append(host)
-        if debug:
+        sorting = Sorting(self._state, context, looked_up)
+        sorting.sort(hosts)
+        left, rejected = sorting.left, sorting.rejected
+        if LOG.isEnabledFor(logging.DEBUG):
             for host in rejected:
                 LOG.debug(
                     "%s rejected for instance %s: %s",
                     explain.name_of(host),
                     looked_up.instance_uuid,
-                    explain.reasons(self._state.judge_host(request, host).ruling),
+                    explain.reasons(sorting.ruling(host)),
                 )
-        if reported.count:
-            explain.reported(looked_up, reported, len(hosts), next(self._reports))
+        if sorting.reported.count:
+            explain.reported(looked_up, sorting.reported, len(hosts), next(self._reports))
         if rejected and not left:
             refused = explain.Refusals()
             for host in rejected[: explain.HOSTS_NAMED]:
-                ruling = self._state.judge_host(request, host).ruling
-                refused.add(host, ruling.refused, self._state.other_catalog(host.stats))
+                catalog = self._state.other_catalog(host.stats)
+                refused.add(host, sorting.ruling(host).refused, catalog)
             refused.count = len(rejected)
             explain.no_host(context, looked_up, refused)
         return left

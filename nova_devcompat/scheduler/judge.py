@@ -33,6 +33,7 @@ from nova_devcompat.compat.ruling import (
     rule,
 )
 from nova_devcompat.compat.verdict import Reason, Verdict
+from nova_devcompat.scheduler.verdicts import Verdicts
 from nova_devcompat.stores.assigned import is_device_class
 
 #: One of placement's allocation requests: ``allocations`` by provider, ``mappings`` by suffix.
@@ -72,6 +73,18 @@ class _Answer:
     strayed: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asks:
+    """What a request asks for, which is the same in all of its candidates.
+
+    :param units: of each class that can be one of devices
+    :param families: those any device of which it may be given, since nobody tells which
+    """
+
+    units: Mapping[str, int]
+    families: frozenset[str]
+
+
 _NOTHING_AGAINST = Ruling()
 #: All candidates are left, and there is nothing to say.
 ACCEPTED = Judged(None, _NOTHING_AGAINST)
@@ -85,15 +98,23 @@ class RequestJudge:
     :param pci: whether devices are asked for that placement need not know
     :param short_cuts: whether what was found for one host is used for others that are alike. It
         changes no ruling
+    :param verdicts: those of earlier requests, where these are remembered
     """
 
     def __init__(
-        self, guest: Guest, policies: Policies, *, pci: bool = False, short_cuts: bool = True
+        self,
+        guest: Guest,
+        policies: Policies,
+        *,
+        pci: bool = False,
+        short_cuts: bool = True,
+        verdicts: Verdicts | None = None,
     ) -> None:
         self._guest = guest
         self._policies = policies
         self._pci = pci
         self._short_cuts = short_cuts
+        self._judge_anew = AcceptSet.judge if verdicts is None else verdicts.of
         self._groups = guest.need.by_slot()
         # Keyed by identity, which is cheap and right as long as the objects live: hence the last.
         self._verdicts: dict[tuple[int, int], Verdict] = {}
@@ -127,11 +148,8 @@ class RequestJudge:
         settled = self.settled.get(shape) if shape else None
         if settled is not None:
             return settled
-        if not candidates:
-            rulings = [self._rule(document, None)]
-        else:
-            rulings = [self._remembered(document, candidate) for candidate in candidates]
-        judged = _judged(candidates, rulings)
+        rulings = self.rulings(document, candidates)
+        judged = judged_by(candidates, rulings)
         # Candidates of one request are made alike: where all of these come to the same, so do
         # those of the other hosts of the shape, whose devices are all alike and all known. One
         # that names other providers than it has says nothing of the others.
@@ -142,6 +160,31 @@ class RequestJudge:
         ):
             self.settled[shape] = judged
         return judged
+
+    def rulings(
+        self, document: wire.HostDocument, candidates: Sequence[Candidate]
+    ) -> list[Ruling]:
+        """The ruling on each candidate; where there is none, on the host."""
+        if not candidates:
+            return [self._rule(document, None)]
+        return [self._remembered(document, candidate) for candidate in candidates]
+
+    def asks(self, candidates: Sequence[Candidate]) -> Asks | None:
+        """What a request asks for, by the candidates of one host; None where there are none."""
+        if not candidates or not candidates[0]["allocations"]:
+            return None
+        units: dict[str, int] = {}
+        for allocation in candidates[0]["allocations"].values():
+            for name, amount in allocation["resources"].items():
+                if is_device_class(name):
+                    units[name] = units.get(name, 0) + amount
+        told = all(
+            answer.providers and not answer.strayed for answer in self._answers(candidates[0])
+        )
+        families: frozenset[str] = frozenset()
+        if not told or (self._pci and not _pci_groups(candidates[0])):
+            families = self._guest.need.families | self._guest.pins.families
+        return Asks(units, families)
 
     def _remembered(self, document: wire.HostDocument, candidate: Candidate) -> Ruling:
         key = self._key(document, candidate) if self._short_cuts else None
@@ -189,7 +232,7 @@ class RequestJudge:
         verdict = self._verdicts.get(key)
         if verdict is None:
             self._kept.append(accepts)
-            verdict = self._verdicts[key] = accepts.judge(need)
+            verdict = self._verdicts[key] = self._judge_anew(accepts, need)
         return verdict
 
     # --- what a candidate gives ------------------------------------------------------------------
@@ -307,7 +350,7 @@ def _takes_unnamed(document: wire.HostDocument, candidate: Candidate) -> bool:
     )
 
 
-def _judged(candidates: Sequence[Candidate], rulings: Sequence[Ruling]) -> Judged:
+def judged_by(candidates: Sequence[Candidate], rulings: Sequence[Ruling]) -> Judged:
     """What is left of candidates, and the first ruling against one."""
     # A plain loop: done for each host, generators would take twice as long.
     against = reported = waived = None

@@ -25,6 +25,8 @@ from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.scheduler import lookup
 from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
+from nova_devcompat.scheduler.prunings import Prunings
+from nova_devcompat.scheduler.verdicts import Verdicts
 from nova_devcompat.service import catalog_keeper, problem_at_start
 from nova_devcompat.stores.published import published
 from nova_devcompat.stores.risks import HostRisks
@@ -61,6 +63,9 @@ class SchedulerState:
             LOG.critical("nova-devcompat: %s", problem)
             sys.exit(1)
         self._reader = wire.StatsReader()
+        self._verdicts = Verdicts()
+        #: Which providers of hosts will not do.
+        self.prunings = Prunings()
         self._host_risks = HostRisks(CONF.devcompat.accepted_risks)
 
     def host_risks(self) -> Mapping[str, tuple[Risk, ...]]:
@@ -87,6 +92,10 @@ class SchedulerState:
         if isinstance(document, Reason):
             return request.silent(document, candidates)
         return request.judge(document, candidates)
+
+    def read(self, text: str) -> wire.HostDocument | wire.WireError:
+        """The document of a text, or what is wrong with it."""
+        return self._reader.read(text)
 
     def rarity(self, atoms: Iterable[Atom]) -> Callable[[Atom], int]:
         """Tells how common it is that a device accepts an atom: the rarer, the lower."""
@@ -130,7 +139,7 @@ class SchedulerState:
         guest = found.guest
         if risks:
             guest = dataclasses.replace(guest, risks=(*guest.risks, *risks))
-        return RequestJudge(guest, self.policies(), pci=found.pci)
+        return RequestJudge(guest, self.policies(), pci=found.pci, verdicts=self._verdicts)
 
 
 _shared: tuple[tuple[tuple[str, ...], ...], SchedulerState] | None = None

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from tests.fuzz.consumers import Consumers
 
 # How often each kind of input is drawn.
-_SHARES = {"stats": 44, "record": 34, "traits": 8, "flavor": 12, "inventory": 2}
+_SHARES = {"stats": 34, "stats_2": 10, "record": 34, "traits": 8, "flavor": 12, "inventory": 2}
 
 
 class Failed(AssertionError):

@@ -43,7 +43,7 @@ from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.mobility import Mobility
 from nova_devcompat.sources.static import load_inventory
 from nova_devcompat.stores.placement import Placement
-from tests.fuzz import inputs
+from tests.fuzz import inputs, stats_2
 from tests.unit.providers import uuid_of
 
 FAMILIES = {
@@ -107,7 +107,9 @@ def check_line(text: str, limit: int = 1_000) -> str:
     return text
 
 
-def published(*devices: tuple[str, dict[str, object]], machines: Sequence[str]) -> str:
+def published(
+    *devices: tuple[str, dict[str, object]], machines: Sequence[str], version: int = 1
+) -> str:
     """The text that a host publishes; its devices are behind providers of their addresses."""
     atoms = {
         traits.Atom(family, attribute, value)
@@ -132,12 +134,14 @@ def published(*devices: tuple[str, dict[str, object]], machines: Sequence[str]) 
                 address=address,
                 accepts=offer.accept_set(atoms),
                 providers=(uuid_of(address),),
+                classes=("VGPU",),
             )
             for address, offer in listed
         ),
+        unnamed=frozenset(),
         host=(wire.PublishedDevice(address="qemu", accepts=part.accept_set(atoms)),),
     )
-    return wire.dump_stats(document)
+    return wire.dump_stats(document, version)
 
 
 def _gpu(version: str, *caps: str) -> tuple[str, dict[str, object]]:
@@ -158,6 +162,19 @@ BASES = (
     published(_gpu("1.3", "p2p"), _gpu("1.4"), _NIC, machines=["q1", "q2"]),
     published(_gpu("1.4"), machines=["q2"]),
     published(_NIC, machines=["q1"]),
+)
+#: The same in format 2.
+GOOD_2, BASES_2 = (
+    tuple(
+        published(*devices, machines=machines, version=2)
+        for devices, machines in (
+            ((_gpu("1.3", "p2p"), _NIC), ["q1"]),
+            ((_gpu("1.2"),), ["q1", "q2"]),
+            ((), ["q2"]),
+            ((_gpu("1.3", "p2p"), _gpu("1.4"), _NIC), ["q1", "q2"]),
+        )[:count]
+    )
+    for count in (3, 4)
 )
 FIRST, SECOND, THIRD = (uuid_of(f"0000:8{index}:00.0") for index in range(3))
 
@@ -216,6 +233,7 @@ class Consumers:
         self._good: list[wire.HostDocument] = []
         self._before: dict[tuple[int, bool, int], list[Judged]] = {}
         self._weights: dict[tuple[int, bool, int], list[tuple[str, int]]] = {}
+        self._ways: dict[tuple[int, int], list[tuple[bool, int]]] = {}
         self._stranded: frozenset[str] | None = None
         #: How many inputs could be read all the same, by kind.
         self.read: dict[str, int] = {}
@@ -264,12 +282,46 @@ class Consumers:
         if len(text) <= _MOST_TEXT:
             check(isinstance(found, wire.HostDocument), f"one group took all with it: {found}")
         if isinstance(found, wire.HostDocument):
-            self._others_stand(base, at, found)
+            self._others_stand(base, json.loads(base)["g"][at]["f"], found)
         return text
 
-    def _others_stand(self, base: str, at: int, found: wire.HostDocument) -> None:
-        """No other family of the host is affected by a group."""
-        spoilt = json.loads(base)["g"][at]["f"]
+    def stats_2(self, rng: random.Random) -> object:
+        """A host publishes something in format 2."""
+        base = rng.choice(BASES_2)
+        text, family = stats_2.text_of(rng, base)
+        found = self._published(rng, text)
+        if isinstance(found, wire.HostDocument):
+            self._note("stats_2")
+        if family is not None:
+            check(isinstance(found, wire.HostDocument), f"one group took all with it: {found}")
+            assert isinstance(found, wire.HostDocument)
+            self._others_stand(base, family, found)
+        if not rng.randrange(3):
+            which, how = rng.randrange(len(REQUESTS)), rng.randrange(1, len(CANDIDATES))
+            self._go(rng, text, which, how)
+        return text
+
+    def _go(self, rng: random.Random, text: str, which: int, how: int) -> None:
+        """The other hosts go where they go without it, whoever is asked first."""
+        key = (which, how)
+        if key not in self._ways:
+            self._ways[key] = [
+                stats_2.ways_of([one], REQUESTS[which], STRICT, CANDIDATES[how])[0]
+                for one in GOOD_2
+            ]
+        texts = [text, *GOOD_2, text, *GOOD_2]
+        order = list(range(len(texts)))
+        rng.shuffle(order)
+        ways = stats_2.ways_of(
+            [texts[at] for at in order], REQUESTS[which], STRICT, CANDIDATES[how]
+        )
+        for at, way in zip(order, ways, strict=True):
+            if texts[at] in GOOD_2:
+                alone = self._ways[key][GOOD_2.index(texts[at])]
+                check(way == alone, "another host goes elsewhere")
+
+    def _others_stand(self, base: str, spoilt: str, found: wire.HostDocument) -> None:
+        """No other family of the host is affected by a group of one."""
         before = self._reader.read(base)
         assert isinstance(before, wire.HostDocument)
         for part in (*before.devices, *before.host):

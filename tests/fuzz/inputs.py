@@ -164,7 +164,7 @@ def stats_text(rng: random.Random, base: str) -> str:
         return twice(rng, text) if what == 5 else text
     if what == 6:
         return base.replace(
-            '"v":1', f'"v":{rng.choice(("0", "2", "9" * 30, "-1", "1.0", "true"))}'
+            '"v":1', f'"v":{rng.choice(("0", "2", "3", "9" * 30, "-1", "1.0", "true"))}'
         )
     if what == 7:
         return rng.choice(("[" * 3_000, '{"v":1,"g":' * 2_000, "", "null", '"x"', "\x00", "{}"))

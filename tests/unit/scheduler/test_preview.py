@@ -15,6 +15,7 @@ from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.preview import Preview
 from nova_devcompat.scheduler.state import SchedulerState
+from nova_devcompat.scheduler.verdicts import Verdicts
 
 
 class _State(SchedulerState):
@@ -22,6 +23,7 @@ class _State(SchedulerState):
 
     def __init__(self, **risks):
         self._reader = wire.StatsReader()
+        self._verdicts = Verdicts()
         self._risks = risks
 
     def policies(self):

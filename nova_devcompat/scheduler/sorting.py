@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""The hosts of one request, each put with those that are left or with those that are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_devcompat import wire
+from nova_devcompat.scheduler import explain, state
+from nova_devcompat.scheduler.judge import ACCEPTED, Judged
+from nova_devcompat.scheduler.lookup import Lookup
+from nova_devcompat.scheduler.ways import KEY_1, Way, Ways
+from nova_devcompat.wire import stats
+
+LOG = logging.getLogger(__name__)
+
+
+class Sorting:
+    """Judges the hosts of one request, and says of each what is to be said.
+
+    :param shared: what hosts published
+    :param context: of the request
+    :param looked_up: what it needs
+    """
+
+    def __init__(self, shared: state.SchedulerState, context: Any, looked_up: Lookup) -> None:
+        self._state = shared
+        self._context = context
+        self._looked_up = looked_up
+        self._request = shared.request(looked_up)
+        self._risks = shared.host_risks()
+        self._debug = LOG.isEnabledFor(logging.DEBUG)
+        self.left: list[Any] = []
+        self.rejected: list[Any] = []
+        #: Of hosts that are left and would not be if all were enforced.
+        self.reported = explain.Refusals()
+        self._ways = Ways(
+            self._request,
+            shared.read,
+            # A line for each host is logged then.
+            None if self._debug else shared.prunings,
+            accepted=self.left.append,
+            rejected=self.rejected.append,
+            told=self._tell,
+            each=self._each,
+        )
+
+    def sort(self, hosts: Sequence[Any]) -> None:
+        """Put each host where it goes.
+
+        What is done here is done for each of up to 10,000 hosts (tests/bench/filter.py).
+        """
+        ways, risks = self._ways.ways, self._risks
+        key_of = KEY_1
+        for host, text in zip(hosts, state.texts_of(hosts), strict=True):
+            try:
+                to, length = ways[key_of(text)]
+                # One of which a risk is accepted is judged by itself.
+                if int(text[length]) == len(text) and not (risks and host.host in risks):
+                    to(host)
+                    continue
+            except (KeyError, TypeError, ValueError):
+                pass
+            if risks and host.host in risks:
+                self._each(host)
+                continue
+            way, another = self._ways.find(host, text)
+            if another is not None:
+                key_of = another
+            if way is None:
+                self._each(host)
+            else:
+                way.to(host)
+
+    def ruling(self, host: Any) -> Any:
+        """The ruling on a host, whatever risks are accepted of it."""
+        return self._state.judge_host(self._request, host).ruling
+
+    def _each(self, host: Any) -> None:
+        """Judge a host by itself."""
+        request = self._request
+        if self._risks and host.host in self._risks:
+            request = self._state.request(self._looked_up, self._risks[host.host])
+        judged = self._state.judge_host(request, host)
+        if judged is not ACCEPTED and judged.candidates != []:
+            self._tell(host, judged)
+            return
+        to = self.left.append if judged is ACCEPTED else self.rejected.append
+        to(host)
+        text = host.stats.get(wire.STATS_KEY) if host.stats else None
+        # Not where it was judged by something else: a document that cannot be read may begin as
+        # those of other hosts do.
+        shape = text[stats.SHAPE] if isinstance(text, str) else ""
+        settled = request is self._request and request.settled.get(shape) is judged
+        if settled and wire.says_its_length(text):
+            self._ways.ways[KEY_1(text)] = Way(to, stats.SIZE)
+
+    def _tell(self, host: Any, judged: Judged) -> None:
+        """Keep a host that lost candidates, or of which something is to be said."""
+        if judged.waived is not None:
+            explain.waived(self._context, self._looked_up, host, judged.waived)
+        if judged.ruling.reported:
+            catalog = self._state.other_catalog(host.stats)
+            self.reported.add(host, judged.ruling.reported, catalog)
+        if judged.candidates:
+            # What CandidateFilterMixin does, which formats a line for each candidate.
+            host.allocation_candidates = judged.candidates
+            if self._debug:
+                LOG.debug(
+                    "%s: %d allocation candidates left for instance %s, others: %s",
+                    explain.name_of(host),
+                    len(judged.candidates),
+                    self._looked_up.instance_uuid,
+                    explain.reasons(judged.ruling),
+                )
+        self.left.append(host)

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Where hosts go by a part of their text is where they go when all of it is read."""
+
+import copy
+import dataclasses
+import types
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nova_devcompat import wire
+from nova_devcompat.compat.need import Need
+from nova_devcompat.compat.policy import Policies
+from nova_devcompat.compat.ruling import Guest
+from nova_devcompat.scheduler import sorting
+from nova_devcompat.scheduler.judge import RequestJudge
+from nova_devcompat.scheduler.lookup import Lookup
+from nova_devcompat.scheduler.prunings import Prunings
+from nova_devcompat.scheduler.state import SchedulerState
+from nova_devcompat.scheduler.verdicts import Verdicts
+from tests.budget import scaled
+from tests.unit.providers import uuid_of
+from tests.unit.scheduler import test_judge as judging
+from tests.unit.scheduler import test_short_cuts as short_cuts
+from tests.unit.scheduler.test_judge import ENFORCE, NIC, atoms_of, gpu
+
+
+class State(SchedulerState):
+    """What schedulers share, without a catalog on disk."""
+
+    def __init__(self, policies):
+        self._reader = wire.StatsReader()
+        self._verdicts = Verdicts()
+        self.prunings = Prunings()
+        self._policies = policies
+        self.judged = 0
+
+    def host_risks(self):
+        return {}
+
+    def other_catalog(self, stats):
+        return ""
+
+    def policies(self):
+        return self._policies
+
+    def judge_host(self, request, host):
+        self.judged += 1
+        return super().judge_host(request, host)
+
+
+def nic(mode):
+    return NIC.offer({"mode": mode})
+
+
+def with_classes(document, candidates, *, known=True):
+    """The document with the classes of its providers, as the candidates show them.
+
+    :param known: whether all of them are
+    """
+    having = {}
+    for candidate in candidates:
+        for provider, allocation in candidate["allocations"].items():
+            having.setdefault(provider, set()).update(allocation["resources"])
+    named = {one for device in document.devices for one in device.providers}
+    unnamed = set().union(*(having[one] for one in having if one not in named), set())
+    devices = tuple(
+        dataclasses.replace(
+            device,
+            classes=tuple(sorted(set().union(*(having.get(one, ()) for one in device.providers))))
+            if device.providers and known
+            else None,
+        )
+        for device in document.devices
+    )
+    return dataclasses.replace(
+        document, devices=devices, unnamed=frozenset(unnamed - {"VCPU"}) if known else None
+    )
+
+
+def sort(state, guest, published, *, pci=True):
+    """What becomes of hosts: by number, their candidates that are left; and who is reported."""
+    hosts = [
+        types.SimpleNamespace(
+            host=f"h{number:02}",
+            nodename=f"h{number:02}",
+            stats={wire.STATS_KEY: text},
+            allocation_candidates=copy.deepcopy(candidates),
+        )
+        for number, (text, candidates) in enumerate(published)
+    ]
+    sorted_ = sorting.Sorting(state, None, Lookup("an-instance", guest, pci=pci))
+    sorted_.sort(hosts)
+    left = [host.host for host in sorted_.left]
+    # Each is somewhere, and the order is kept.
+    assert left == sorted(left) and len(left) + len(sorted_.rejected) == len(hosts)
+    return (
+        {host.host: host.allocation_candidates for host in sorted_.left},
+        {host.host: str(sorted_.ruling(host)) for host in sorted_.rejected},
+        sorted_.reported.count,
+    )
+
+
+def the_long_way(guest, policies, published):
+    """The same, each host judged by a reader and a judge of its own."""
+    left, rejected, reported = {}, {}, 0
+    for number, (text, candidates) in enumerate(published):
+        judge = RequestJudge(guest, policies, pci=True, short_cuts=False)
+        judged = judge.judge(wire.load_stats(text), candidates)
+        if judged.candidates == []:
+            rejected[f"h{number:02}"] = str(judged.ruling)
+            continue
+        left[f"h{number:02}"] = judged.candidates or candidates
+        reported += bool(judged.ruling.reported)
+    return left, rejected, reported
+
+
+@settings(max_examples=scaled(150))
+@given(
+    st.data(),
+    short_cuts.requests(),
+    judging.policies,
+    st.booleans(),
+    judging.pinned_values,
+    st.booleans(),
+)
+def test_it_is_the_long_way_in_both_formats(data, asked, policies, keeps, pins, again):
+    sizes, need = asked
+    known = need.atoms | pins.atoms
+    ours = Policies(ENFORCE, policies, {"qemu": ENFORCE})
+    guest = Guest(record=need, pins=pins, keeps_devices=keeps)
+    published = {1: [], 2: []}
+    for number in range(data.draw(st.integers(1, 4))):
+        if number and data.draw(st.booleans()):
+            # A host that is like an earlier one, but for its providers.
+            other = data.draw(st.integers(0, number - 1))
+            for version, listed in published.items():
+                text, candidates = listed[other]
+                published[version].append((text, candidates))
+            continue
+        document, candidates = data.draw(short_cuts.hosts(sizes, known, number))
+        document = with_classes(document, candidates, known=data.draw(st.integers(0, 5)) > 0)
+        for version in published:
+            published[version].append((wire.dump_stats(document, version), candidates))
+    expected = the_long_way(guest, ours, published[1])
+    for listed in (
+        *published.values(),
+        [data.draw(st.sampled_from(pair)) for pair in zip(*published.values(), strict=True)],
+    ):
+        state = State(ours)
+        assert sort(state, guest, listed) == expected
+        if again:
+            assert sort(state, guest, listed) == expected
+
+
+# --- which short cuts there are ------------------------------------------------------------------
+
+KNOWN = atoms_of(gpu("1.0"), gpu("1.2"), gpu("1.4"), nic("a"), nic("b"))
+VGPU = Need(devices=(gpu("1.2").freeze(slot=judging.VGPU),))
+
+
+def host(number, *versions, cards="", whole=True):
+    """A host with GPUs, and with a card that no request is about.
+
+    :param cards: the card's version; '' for none
+    """
+    offers = [gpu(one) for one in versions] + ([nic(cards)] if cards else [])
+    document = short_cuts.document_of(offers, KNOWN, number=number, whole=whole)
+    candidates = [
+        short_cuts.candidate_of({judging.VGPU: [index]}, number=number)
+        for index in range(len(versions))
+    ]
+    known = with_classes(document, candidates)
+    devices = tuple(
+        device if device.classes else dataclasses.replace(device, classes=("CUSTOM_CARD",))
+        for device in known.devices
+    )
+    known = dataclasses.replace(known, devices=devices)
+    return wire.dump_stats(known, 2), candidates
+
+
+def judged_of(published, guest=None):
+    state = State(judging.every(ENFORCE))
+    found = sort(state, guest or Guest(record=VGPU), published, pci=False)
+    asked, state.judged = state.judged - len(found[1]), 0
+    return found, asked
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_other_families_defeat_no_short_cut(whole):
+    published = [
+        host(number, "1.2" if number % 2 else "1.0", cards="ab"[number // 2 % 2], whole=whole)
+        for number in range(40)
+    ]
+    (left, rejected, _), asked = judged_of(published)
+    assert (len(left), len(rejected), asked) == (20, 20, 0)
+
+
+def test_unlike_devices_are_pruned_by_their_providers():
+    published = [host(number, "1.0", "1.4", "1.0") for number in range(30)]
+    (left, rejected, _), asked = judged_of(published)
+    assert (len(left), rejected, asked) == (30, {}, 0)
+    for name, candidates in left.items():
+        (one,) = candidates
+        assert uuid_of(f"h{int(name[1:])}p1") in one["allocations"]
+
+
+def test_what_one_host_says_spoils_no_other():
+    """It borrows the token of another, and is judged by what it is where that is read."""
+    (right, candidates), (wrong, _) = host(0, "1.2", cards="a"), host(0, "1.0", cards="a")
+    name = ";VGPU="
+    at = right.index(name), wrong.index(name)
+    token = [text[place : place + 22] for text, place in zip((right, wrong), at, strict=True)]
+    assert token[0] != token[1]
+    forged = wrong.replace(token[1], token[0])
+    for published in ([forged, right, right], [right, forged, right]):
+        (left, _, _), _ = judged_of([(text, candidates) for text in published])
+        rights = {f"h{number:02}" for number, text in enumerate(published) if text == right}
+        assert rights <= left.keys()
+
+
+@pytest.mark.parametrize("what", ["cut", "longer", "spoilt", "other"])
+def test_a_document_that_was_changed_is_judged_alone(what):
+    text, candidates = host(0, "1.2", cards="a")
+    middle = len(text) // 2
+    changed = {
+        "cut": text[:middle],
+        "longer": f"{text[:middle]}A{text[middle:]}",
+        "spoilt": text[: middle - 3] + text[middle:],
+        "other": 7,
+    }[what]
+    published = [(one, candidates) for one in (changed, text, changed, text)]
+    (left, rejected, _), _ = judged_of(published)
+    assert (sorted(left), sorted(rejected)) == (["h01", "h03"], ["h00", "h02"])
+
+
+def test_two_requests_share_what_was_found():
+    state = State(judging.every(ENFORCE))
+    published = [host(number, "1.0", "1.4") for number in range(5)]
+    first = sort(state, Guest(record=VGPU), published, pci=False)
+    documents = dict(state._reader._documents)
+    assert sort(state, Guest(record=VGPU), published, pci=False) == first
+    assert state._reader._documents == documents
+    (bad,) = state.prunings._known
+    assert len(state.prunings.of(bad)) == 5
+
+
+def test_what_is_remembered_is_bounded():
+    text, _ = host(0, "1.0", "1.4")
+    document = wire.load_stats(text)
+    prunings = Prunings(limit=3)
+    for number in range(10):
+        prunings.add(frozenset({(str(number % 2),)}), str(number), document)
+    assert sum(map(len, prunings._known.values())) <= 3
+    verdicts = Verdicts(limit=3)
+    accepts = document.devices[0].accepts
+    for version in ("1.0", "1.2", "1.4", "2.0", "2.1"):
+        need = gpu(version).freeze()
+        assert verdicts.of(accepts, need) == verdicts.of(accepts, need) == accepts.judge(need)
+    assert len(verdicts._known) <= 3
