@@ -52,14 +52,17 @@ def catalog_of(files: Sequence[str] | None) -> Catalog:
 
 
 @contextlib.contextmanager
-def nova(config_files: Sequence[str]) -> Iterator[None]:
+def nova(config_files: Sequence[str], conf: Any = None) -> Iterator[None]:
     """Nova as nova-manage sets it up, for the length of a command.
 
     :param config_files: none to look where Nova's services look
+    :param conf: what :func:`read_configuration` has returned, where it was called already
     :raises ValueError: Nova is not installed, or its configuration cannot be used
     """
     with _quiet_console() as console:
-        conf, rpc = _configured(config_files)
+        if conf is None:
+            conf = read_configuration(config_files)
+        rpc = _configured(conf)
         try:
             _log_as_configured(conf, console)
             yield
@@ -67,14 +70,18 @@ def nova(config_files: Sequence[str]) -> Iterator[None]:
             rpc.cleanup()
 
 
-def _configured(config_files: Sequence[str]) -> tuple[Any, Any]:
-    """Nova's options, read, and its RPC module, ready for the notifications that a save sends."""
+def read_configuration(config_files: Sequence[str]) -> Any:
+    """Nova's options and ours, read.
+
+    :param config_files: none to look where Nova's services look
+    :raises ValueError: Nova is not installed, or its configuration cannot be read
+    """
     try:
         with warnings.catch_warnings():
             # Its libraries import it where it is installed; it is not used here.
             warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
             import nova.conf
-            from nova import config, objects, rpc
+            from nova import config
     except ImportError as error:
         raise ValueError(
             "this command needs Nova, and there is none here: "
@@ -91,6 +98,17 @@ def _configured(config_files: Sequence[str]) -> tuple[Any, Any]:
         config.parse_args(["nova-devcompat", *arguments])
     except cfg.Error as error:
         raise ValueError(" ".join(str(error).split())) from error
+    return conf
+
+
+def _configured(conf: Any) -> Any:
+    """Nova's RPC module, ready for the notifications that a save sends.
+
+    :param conf: Nova's options, read
+    :raises ValueError: they name no database
+    """
+    from nova import objects, rpc
+
     # Nova wants [database] too, to tell in which dialect to filter (nova/db/main/api.py).
     lacking = [name for name in ("api_database", "database") if not conf[name].connection]
     if lacking:
@@ -100,7 +118,7 @@ def _configured(config_files: Sequence[str]) -> tuple[Any, Any]:
             "name the nova.conf of a controller's nova-api with --config-file"
         )
     objects.register_all()
-    return conf, rpc
+    return rpc
 
 
 @contextlib.contextmanager

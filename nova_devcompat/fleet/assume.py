@@ -130,7 +130,7 @@ class Assumptions:
                 for device in now.devices
             ),
             shape=None,
-            numbers=None,
+            context=None,
             kin=None,
         )
 
