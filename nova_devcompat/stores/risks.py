@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from nova_devcompat.compat.risks import Risk
 from nova_devcompat.kit.document import META_SCHEMA, Schema
 from nova_devcompat.kit.keeper import Keeper
 from nova_devcompat.kit.problems import DocumentError
+from nova_devcompat.kit.replacing import replace
 from nova_devcompat.kit.section import Section, read_sections
 from nova_devcompat.kit.yamlfile import read
 from nova_devcompat.stores import writer
@@ -197,9 +197,7 @@ def write_file(path: str | os.PathLike[str], risks: Sequence[AcceptedRisk]) -> N
             for one in risks
         ],
     }
-    beside = pathlib.Path(f"{os.fspath(path)}.new")
-    beside.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    os.replace(beside, path)
+    replace(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 class HostRisks:
