@@ -20,6 +20,7 @@ from nova_devcompat.cli import controller
 from nova_devcompat.cli.controller import nova
 from nova_devcompat.cli.main import version
 from nova_devcompat.cli.options import add_catalog_options, add_known_bad_option, some_paths
+from nova_devcompat.cli.progress import progress_of
 from nova_devcompat.cli.question import INCOMPLETE, LOG, read_of_cell
 from nova_devcompat.cli.rendering import Head, render
 from nova_devcompat.fleet.imagined import outlook_of
@@ -108,7 +109,7 @@ class Page(Command):
         from nova_devcompat.stores.cells import Cells
 
         catalog = controller.catalog_of(parsed_args.catalog)
-        cloud = Cloud(Cells(context.get_admin_context()))
+        cloud = Cloud(Cells(context.get_admin_context()), progress_of(self.app))
         seen = panorama.of(
             cloud,
             catalog,

@@ -53,7 +53,7 @@ FREE = st.fixed_dictionaries({(host, pool): st.integers(0, 4) for host in "abc" 
 
 
 @given(st.lists(OPTIONS, min_size=1, max_size=5), FREE)
-@settings(max_examples=scaled(60), deadline=None)
+@settings(max_examples=scaled(60))
 def test_as_many_as_can_have_a_place(options, free):
     found = assign(options, free)
     assert found.certain
@@ -64,7 +64,7 @@ def test_as_many_as_can_have_a_place(options, free):
 
 
 @given(st.lists(OPTIONS, min_size=1, max_size=5), FREE)
-@settings(max_examples=scaled(60), deadline=None)
+@settings(max_examples=scaled(60))
 def test_without_a_solver_nothing_is_claimed(options, free):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "highspy", None)
