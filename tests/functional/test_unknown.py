@@ -190,11 +190,11 @@ class RecordTest(UnknownFleet):
         instance.save()
 
     def test_a_newer_record(self):
-        self.set_record("2 1 00000000 something new")
+        self.set_record("9 1 00000000 something new")
         moved, lines = self.migrate_quietly(self.server)
         self.assert_stays("home", moved, self.server)
         self.assertEqual([], moved.tried)
-        self.assertTrue(lines.find("; 0 of 1 hosts will do: .*written in format 2 by a newer"))
+        self.assertTrue(lines.find("; 0 of 1 hosts will do: .*written in format 9 by a newer"))
 
     def test_garbage(self):
         for garbage in ("", "x", "1 1 00000000 {}", "1 9 00000000 {", "1"):
@@ -204,7 +204,7 @@ class RecordTest(UnknownFleet):
             self.assertTrue(lines.find("; 0 of 1 hosts will do: .*record-unreadable"))
 
     def test_admission_says_the_same(self):
-        self.set_record("2 1 00000000 something new")
+        self.set_record("9 1 00000000 something new")
         self.flags(on_unknown="accept", group="devcompat")
         moved, _ = self.migrate_quietly(self.server)
         self.assert_moved("other", moved)
