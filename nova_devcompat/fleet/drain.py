@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,9 @@ from nova_devcompat.kit.progress import Track, untracked
 from nova_devcompat.kit.text import printable
 from nova_devcompat.scheduler import preview
 from nova_devcompat.scheduler.state import SchedulerState
-from nova_devcompat.stores.cells import Refused, instances, label_of
+from nova_devcompat.stores.cells import Refused, brief, instances, label_of
+
+LOG = logging.getLogger(__name__)
 
 #: What is not looked at beside what explain does not judge.
 NOT_JUDGED = (
@@ -152,12 +155,17 @@ class Drain:
     ) -> _Guest:
         try:
             asked = Explain(self._destinations, self._state, instance, cell)
-        except Refused as error:
-            self._cells.pass_over("Instance %s is not known of: %s", instance.uuid, error)
+            answers = asked.judge(known)
+        except Exception as error:  # the others are asked about all the same
+            why = str(error) if isinstance(error, Refused) else brief(error)
+            LOG.debug("Instance %s cannot be asked about", instance.uuid, exc_info=True)
+            self._cells.pass_over("Instance %s cannot be asked about: %s", instance.uuid, why)
             return _Guest(
-                uuid=instance.uuid, host=instance.host, result=Result.UNKNOWN, why=str(error)
+                uuid=instance.uuid,
+                host=instance.host,
+                result=Result.UNKNOWN,
+                why=printable(why, _LINE_SIZE),
             )
-        answers = asked.judge(known)
         for one in asked.not_judged:
             if one not in self.not_judged:
                 self.not_judged.append(one)

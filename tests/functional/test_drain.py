@@ -9,8 +9,13 @@ import json
 from unittest import mock
 
 import fixtures
+import sqlalchemy
+from keystoneauth1 import exceptions as ks_exc
+from nova.db.api import models as api_models
+from nova.scheduler.client import report
 
 from nova_devcompat.cli.main import main
+from nova_devcompat.scheduler import preview
 from tests.functional import base
 from tests.functional.base import VF_BY_CLASS, VF_BY_ID, VF_SPEC
 from tests.functional.devcompat import VF, DeviceCompatFleet, nic
@@ -71,6 +76,26 @@ class DrainTest(DrainFleet):
         self.assertEqual(["leaves", "leaves"], self.results(rows))
         self.assertLessEqual({row["destination"] for row in rows.values()}, {"b", "c"})
         self.assertIn("c", {row["destination"] for row in rows.values()})
+
+        # Where placement is too slow, nobody can tell.
+        with mock.patch.object(
+            report.SchedulerReportClient, "get", side_effect=ks_exc.ConnectTimeout("slow")
+        ):
+            unknown, told = self.ask("a", status=1)
+        self.assertEqual(["unknown", "unknown"], self.results(unknown))
+        self.assertIn("Placement does not tell which hosts have room", told)
+        # What one guest's request is made of cannot be read: the other is answered.
+        make = preview.request_of
+
+        def broken(context, instance, *args):
+            if instance.uuid == guests[0]["id"]:
+                raise ValueError("no such specification")
+            return make(context, instance, *args)
+
+        with mock.patch.object(preview, "request_of", broken):
+            unknown, told = self.ask("a", status=1)
+        self.assertEqual(["leaves", "unknown"], self.results(unknown))
+        self.assertIn(f"Instance {guests[0]['id']} cannot be asked about", told)
 
         # Drained together, three guests have two places, and neither host is one for the other.
         rows, _ = self.ask("a", "b", "a", status=3)
@@ -157,6 +182,12 @@ def test_a_cell_that_is_down(tmp_path):
     catalog = base.__file__.replace("functional/base.py", "unit/recorded/catalog-1.0.yaml")
     path = tmp_path / "nova.conf"
     path.write_text(f"{path.read_text()}\n[devcompat]\ncatalog = {catalog}\n")
-    done = nova_devcompat("drain", "check", "x", "--config-file", str(path))
-    assert done.returncode == 2, done.stderr
-    assert "no cell has the host 'x'" in done.stderr
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/api.sqlite")
+    with engine.begin() as connection:
+        connection.execute(
+            api_models.HostMapping.__table__.insert(),
+            [{"id": number, "cell_id": number, "host": f"in{number}"} for number in (2, 3)],
+        )
+    done = nova_devcompat("drain", "check", "in2", "in3", "--config-file", str(path), "-f", "json")
+    assert (done.returncode, json.loads(done.stdout)) == (1, []), done.stderr
+    assert "Cell down is left out, all of it or from here on: " in done.stderr
