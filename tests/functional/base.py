@@ -195,9 +195,10 @@ class Fleet(
         self.progress = self.useFixture(capture.Progress())
         self._begin_migrations()
         self._patch_host_order()
-        wanted = [*self.ADDITIONAL_FILTERS, *self.EXTRA_FILTERS]
-        enabled = list(CONF.filter_scheduler.enabled_filters)
-        enabled += [name for name in wanted if name not in enabled]
+        # Ours before those of Nova that try each candidate.
+        wanted = [*self.EXTRA_FILTERS, *self.ADDITIONAL_FILTERS]
+        enabled = [one for one in CONF.filter_scheduler.enabled_filters if one not in wanted]
+        enabled += wanted
         self.flags(
             available_filters=list(self.AVAILABLE_FILTERS),
             enabled_filters=enabled,
