@@ -49,9 +49,9 @@ class NotInPlacement(VFs):
 
 
 class FilterAlone:
-    """Without the prefilter the destinations are the same."""
+    """Without the prefilter the destinations are the same, in format 2 of the stats as in 1."""
 
-    OPTIONS = {"prefilter": False}
+    OPTIONS = {"prefilter": False, "stats_format": 2}
 
     def test_same_destinations(self):
         self.start_hosts(old="1.0", mid="1.2", new="1.4")
