@@ -119,6 +119,8 @@ class RequestJudge:
         # Keyed by identity, which is cheap and right as long as the objects live: hence the last.
         self._verdicts: dict[tuple[int, int], Verdict] = {}
         self._kept: list[AcceptSet | wire.HostDocument] = []
+        # By why hosts are silent, and whether there are candidates.
+        self._silent: dict[tuple[str, str, bool], Judged] = {}
         #: By the shape of documents, the answer for all hosts that have it.
         self.settled: dict[str, Judged] = {}
         # What else is told of candidates is remembered by all that it depends on.
@@ -132,6 +134,14 @@ class RequestJudge:
 
     def silent(self, reason: Reason, candidates: Sequence[Candidate] = ()) -> Judged:
         """A host of which nothing can be told, for one reason."""
+        # Candidates of one request are made alike, so they take what is not known or do not.
+        key = reason.code, reason.detail, bool(candidates)
+        known = self._silent.get(key) if self._short_cuts else None
+        if known is None:
+            known = self._silent[key] = self._judge_silent(reason, candidates)
+        return known
+
+    def _judge_silent(self, reason: Reason, candidates: Sequence[Candidate]) -> Judged:
         extras = self._strangers(candidates[0], None) if candidates else ()
         given = Given(silent=reason, extras=extras)
         ruling = rule(self._guest, given, self._policies)

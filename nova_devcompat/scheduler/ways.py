@@ -26,8 +26,14 @@ from nova_devcompat.scheduler.judge import (
     RequestJudge,
     judged_by,
 )
-from nova_devcompat.scheduler.prunings import Contents, Prunings, contents_of
-from nova_devcompat.wire import stats, stats_2, tokens
+from nova_devcompat.scheduler.prunings import Contents, Prunings
+from nova_devcompat.scheduler.told import (
+    choices_of,
+    is_as_long_as_it_says,
+    may_speak_for_others,
+    spot_of,
+)
+from nova_devcompat.wire import stats, stats_2
 
 #: Puts a host where it goes.
 To = Callable[[Any], None]
@@ -93,16 +99,14 @@ class Ways:
         :returns: None where it has to be judged by itself; and what makes the keys of hosts that
             are like it, None for nothing new
         """
-        if not isinstance(text, str) or not text.startswith(stats_2.BEGIN):
-            return None, None
-        if text[stats_2.LENGTH] != f"{len(text):05}":
+        if not is_as_long_as_it_says(text):
             return None, None
         if self._asks is None:
             self._asks = self._request.asks(host.allocation_candidates)
             if self._asks is None:
                 return None, None
             self._names = sorted({*self._asks.units, *self._asks.families})
-        spots = [_spot(text, name) for name in self._names]
+        spots = [spot_of(text, name) for name in self._names]
         if None in spots and any(
             spot is None and name in self._asks.units
             for spot, name in zip(spots, self._names, strict=True)
@@ -115,8 +119,8 @@ class Ways:
         key = (key_of(text), tuple(spot is None for spot in spots))
         if key not in self._found:
             document = self._read(text)
-            if isinstance(document, wire.WireError) or not self._is_as_it_says(
-                document, text, host.allocation_candidates
+            if isinstance(document, wire.WireError) or not may_speak_for_others(
+                document, text, host.allocation_candidates, self._asks.units, self._asks.families
             ):
                 return None, None  # which is no matter of others that say the same
             to = self._to(document, host.allocation_candidates)
@@ -125,23 +129,9 @@ class Ways:
                 self.ways[key_of(text)] = way
         return self._found[key], None if absent else key_of
 
-    def _is_as_it_says(
-        self, document: wire.HostDocument, text: str, candidates: Sequence[Candidate]
-    ) -> bool:
-        """Whether the host may speak for those that say the same."""
-        own = tokens.Tokens.read(document)
-        if own is None or document.context != text[stats_2.CONTEXT] or not candidates:
-            return False
-        for name in self._names:
-            spot = _spot(text, name)
-            if own.of(name) != ("" if spot is None else text[spot]):
-                return False
-        assert self._asks is not None
-        return all(_takes_what_is_told(document, name, candidates) for name in self._asks.units)
-
     def _to(self, document: wire.HostDocument, candidates: Sequence[Candidate]) -> To | None:
         assert self._asks is not None
-        choices = [_choices(document, name) for name in self._asks.units]
+        choices = [choices_of(document, name) for name in self._asks.units]
         if len(choices) == 1 and len(choices[0]) > 1:
             return self._pruning(document, candidates, choices[0])
         if any(len(each) > 1 for each in choices):
@@ -220,46 +210,6 @@ class Ways:
         return prune
 
 
-def _choices(document: wire.HostDocument, name: str) -> dict[Contents, str]:
-    """What the providers of a class stand for, each with one of them.
-
-    () for those that no device of the document has.
-    """
-    providers = [
-        provider
-        for device in document.devices
-        if name in (device.classes or ())
-        for provider in device.providers
-    ]
-    stands_for = contents_of(document, providers)
-    found = {stands_for[provider]: provider for provider in providers}
-    if name in (document.unnamed or ()):
-        found[()] = ""
-    return found
-
-
-def _takes_what_is_told(
-    document: wire.HostDocument, name: str, candidates: Sequence[Candidate]
-) -> bool:
-    """Whether candidates take units of a class from providers that are as the document says."""
-    having = {
-        provider
-        for device in document.devices
-        if name in (device.classes or ())
-        for provider in device.providers
-    }
-    unnamed = name in (document.unnamed or ())
-    taken = {
-        provider
-        for candidate in candidates
-        for provider, allocation in candidate["allocations"].items()
-        if name in allocation["resources"]
-    }
-    return all(
-        one in having or (unnamed and one not in document.by_provider) for one in taken
-    ) and bool(taken)
-
-
 def _exchanged(candidate: Candidate, taken: str, provider: str) -> Candidate:
     """The candidate, if it took a device of another provider."""
 
@@ -275,12 +225,3 @@ def _exchanged(candidate: Candidate, taken: str, provider: str) -> Candidate:
             for suffix, providers in candidate.get("mappings", {}).items()
         },
     }
-
-
-def _spot(text: str, name: str) -> slice | None:
-    """Where the token of a class or a family stands; None where there is none."""
-    named = tokens.name_of(name)
-    at = text.find(named, stats_2.CONTEXT.stop)
-    if at < 0:
-        return None
-    return slice(at + len(named), at + len(named) + tokens.SIZE)

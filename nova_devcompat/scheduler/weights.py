@@ -15,8 +15,9 @@ from oslo_log import log as logging
 
 from nova_devcompat import wire
 from nova_devcompat.kit import plugins
-from nova_devcompat.scheduler import explain, lookup, state
+from nova_devcompat.scheduler import explain, lookup, state, told
 from nova_devcompat.scheduler.mobility import Group, Mobility
+from nova_devcompat.wire import stats, stats_2
 
 CONF = state.CONF
 LOG = logging.getLogger(__name__)
@@ -78,24 +79,45 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
     def _grouped(self, hosts: list[Any], mobility: Mobility) -> list[Group]:
         groups: list[Group] = []
         # Done for each of up to 10,000 hosts (tests/bench/weigher.py). Where all devices of a host
-        # accept the same, the head of its document says it all, if the text is of that length.
-        by_head: dict[str, tuple[Group, int]] = {}
+        # accept the same, the head of its document says it all, if the text is of that length; so
+        # do all of its tokens in format 2, where those that the guest would be given do.
+        by_head: dict[str, tuple[Group, slice]] = {}
         head, add = wire.HEAD, groups.append
         for host, text in zip(hosts, state.texts_of(hosts), strict=True):
             try:
-                group, size = by_head[text[head]]
-                known = len(text) == size
-            except (KeyError, TypeError):
+                group, length = by_head[text[head]]
+                known = int(text[length]) == len(text)
+            except (KeyError, TypeError, ValueError):
                 known = False
             if not known:
-                document = self._state.document_of(host)
-                group = mobility.group(document, host.allocation_candidates)
-                shape = document.shape if isinstance(document, wire.HostDocument) else None
-                if shape in mobility.by_shape and wire.says_its_length(text):
-                    by_head[text[head]] = group, len(text)
+                group, head = self._group(host, text, mobility, by_head, head)
             group.hosts += 1
             add(group)
         return groups
+
+    def _group(
+        self,
+        host: Any,
+        text: Any,
+        mobility: Mobility,
+        by_head: dict[str, tuple[Group, slice]],
+        head: slice,
+    ) -> tuple[Group, slice]:
+        """The group of a host, and where other texts may say that they are of it."""
+        all_tokens = told.tokens_in(text)
+        if all_tokens is not None and text[all_tokens] in by_head:
+            return by_head[text[all_tokens]][0], all_tokens
+        document = self._state.document_of(host)
+        group = mobility.group(document, host.allocation_candidates)
+        if not isinstance(document, wire.HostDocument):
+            return group, head
+        if document.shape in mobility.by_shape and wire.says_its_length(text):
+            by_head[text[wire.HEAD]] = group, stats.SIZE
+            return group, wire.HEAD
+        if all_tokens is not None and told.tells_all(document, text, host.allocation_candidates):
+            by_head[text[all_tokens]] = group, stats_2.LENGTH
+            return group, all_tokens
+        return group, head
 
 
 def _explain(hosts: list[Any], groups: list[Group], instance_uuid: str) -> None:

@@ -15,9 +15,10 @@ from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compat.ruling import Guest
-from nova_devcompat.scheduler import sorting
+from nova_devcompat.scheduler import sorting, weights
 from nova_devcompat.scheduler.judge import RequestJudge
 from nova_devcompat.scheduler.lookup import Lookup
+from nova_devcompat.scheduler.mobility import Mobility
 from nova_devcompat.scheduler.prunings import Prunings
 from nova_devcompat.scheduler.state import SchedulerState
 from nova_devcompat.scheduler.verdicts import Verdicts
@@ -81,9 +82,8 @@ def with_classes(document, candidates, *, known=True):
     )
 
 
-def sort(state, guest, published, *, pci=True):
-    """What becomes of hosts: by number, their candidates that are left; and who is reported."""
-    hosts = [
+def hosts_of(published):
+    return [
         types.SimpleNamespace(
             host=f"h{number:02}",
             nodename=f"h{number:02}",
@@ -92,6 +92,11 @@ def sort(state, guest, published, *, pci=True):
         )
         for number, (text, candidates) in enumerate(published)
     ]
+
+
+def sort(state, guest, published, *, pci=True):
+    """What becomes of hosts: by number, their candidates that are left; and who is reported."""
+    hosts = hosts_of(published)
     sorted_ = sorting.Sorting(state, None, Lookup("an-instance", guest, pci=pci))
     sorted_.sort(hosts)
     left = [host.host for host in sorted_.left]
@@ -154,6 +159,55 @@ def test_it_is_the_long_way_in_both_formats(data, asked, policies, keeps, pins, 
         assert sort(state, guest, listed) == expected
         if again:
             assert sort(state, guest, listed) == expected
+
+
+def weigh(guest, policies, published, *, alone=False):
+    """The weight of each host.
+
+    :param alone: whether each is looked at by itself
+    """
+    state = State(policies)
+    weigher = object.__new__(weights.DeviceCompatWeigher)
+    weigher._state = state
+    hosts = hosts_of(published)
+    mobility = Mobility(guest, policies)
+    if alone:
+        groups = [
+            mobility.group(state.document_of(host), host.allocation_candidates) for host in hosts
+        ]
+        for group in groups:
+            group.hosts += 1
+    else:
+        groups = weigher._grouped(hosts, mobility)
+    mobility.weigh()
+    return [(group.why, group.weight) for group in groups]
+
+
+@settings(max_examples=scaled(100))
+@given(st.data(), short_cuts.requests(), judging.policies, st.booleans())
+def test_weights_are_the_same_in_both_formats(data, asked, policies, keeps):
+    sizes, need = asked
+    ours = Policies(ENFORCE, policies, {"qemu": ENFORCE})
+    guest = Guest(record=need, keeps_devices=keeps)
+    published = {1: [], 2: []}
+    for number in range(data.draw(st.integers(1, 3))):
+        document, candidates = data.draw(short_cuts.hosts(sizes, need.atoms, number))
+        document = with_classes(document, candidates)
+        for version in published:
+            text = wire.dump_stats(document, version)
+            published[version] += [(text, candidates)] * data.draw(st.integers(1, 2))
+    for listed in published.values():
+        assert weigh(guest, ours, listed) == weigh(guest, ours, listed, alone=True)
+
+
+def test_hosts_that_are_alike_are_weighed_by_a_look_at_their_tokens(monkeypatch):
+    asked = []
+    original = State.document_of
+    monkeypatch.setattr(State, "document_of", lambda *args: asked.append(1) or original(*args))
+    published = [host(number, "1.2", "1.2", cards="ab"[number % 2]) for number in range(40)]
+    listed = weigh(Guest(record=VGPU), judging.every(ENFORCE), published)
+    assert len(asked) == 2
+    assert len(set(listed)) == 1 and listed[0][0] == ""
 
 
 # --- which short cuts there are ------------------------------------------------------------------
