@@ -337,3 +337,57 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch, in_folder_of_examples(pathlib.Path(scratch)):
         for target, (line, _) in COMMANDS.items():
             (EXAMPLES / target).write_text(run(line)[0])
+
+
+# --- faults --------------------------------------------------------------------------------------
+
+
+def _tests_of(path: pathlib.Path) -> set[str]:
+    """Names of the tests of a file as pytest has them, with those of base classes."""
+    classes: dict[str, ast.ClassDef] = {}
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            classes[node.name] = node
+        elif isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+            names.add(node.name)
+
+    def methods(name: str) -> set[str]:
+        node = classes.get(name)
+        if node is None:
+            return set()
+        own = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+        return own.union(*(methods(base.id) for base in node.bases if isinstance(base, ast.Name)))
+
+    for name in classes:
+        names |= {f"{name}::{method}" for method in methods(name) if method.startswith("test")}
+    return names
+
+
+def _fault_rows() -> list[str]:
+    tables = (PAGES / "faults.rst").read_text().split("   * - Fault\n")[1:]
+    return [row for table in tables for row in table.split("\n   * - ")[1:]]
+
+
+def test_each_fault_names_tests_that_are_there() -> None:
+    rows = _fault_rows()
+    assert len(rows) > 20
+    for row in rows:
+        cells = row.split("\n     - ")
+        assert len(cells) == 5, row
+        named = re.findall(r"``(tests/[\w/]+\.py)::([\w:]+)``", cells[4])
+        assert named and cells[4].count("``") == 2 * len(named), row
+        for file, test in named:
+            assert test in _tests_of(ROOT / file), f"{file} has no {test}"
+
+
+def test_each_fault_names_lines_that_are_said() -> None:
+    """What one sees is a reason's code, or is on the page of messages."""
+    messages = " ".join((PAGES / "messages.rst").read_text().split())
+    codes = {value for name, value in vars(Code).items() if name.isupper()}
+    for row in _fault_rows():
+        for text in re.findall(r"``([^`]+)``", row.split("\n     - ")[2]):
+            known = text in codes or all(
+                part.strip() in messages for part in text.split("...") if part.strip()
+            )
+            assert known or text.startswith(("devcompat_", "need ", "device ", "upgrade ")), text
