@@ -17,6 +17,8 @@ from nova_devcompat.cli.main import main
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.traits import Atom
+from nova_devcompat.fleet import bundle
+from nova_devcompat.fleet.cloud import Cloud
 from nova_devcompat.stores.placement import Placement
 from tests.functional.devcompat import VGPU, DeviceCompatFleet, gpu
 
@@ -77,6 +79,18 @@ class AtomTest(DeviceCompatFleet):
         body["traits"].append(traits.encode(atom))
         self.assertEqual(200, self.client.put(url, body, version="1.6").status_code)
 
+    def assert_reported(self):
+        """A bug report has the same."""
+        cells = bundle.Told(self.context, self.fail)
+        lines = list(bundle.atoms(Cloud(cells)))
+        self.assertIn(f"{traits.encode(OLD)} accepted by no host\n", lines)
+        self.assertEqual(2, sum(line.endswith("accepted by some host\n") for line in lines))
+        hosts = {row["host"]: row for row in map(json.loads, bundle.hosts(cells))}
+        self.assertEqual({"a", "b"}, hosts.keys())
+        self.assertEqual(self.stats_of("a")[wire.STATS_KEY], hosts["a"]["document"])
+        binaries = [json.loads(line)["binary"] for line in bundle.services(cells)]
+        self.assertEqual(2, binaries.count("nova-compute"))
+
     def test_it_all(self):
         self.make_flavor({**VGPU, "devcompat:gpu.version": PINNED.value})
         server = self.boot("a", VGPU)
@@ -103,6 +117,7 @@ class AtomTest(DeviceCompatFleet):
             },
         )
         self.assertEqual({traits.encode(OLD)}, {r["trait"] for r in rows if r["value"] == "0.9"})
+        self.assert_reported()
         unused = sorted(map(traits.encode, (GONE, OLD, NEW)))
         for argv in (("list", "--unused"), ("prune",)):
             self.assertEqual(unused, sorted(row["trait"] for row in self.ask(*argv)[0]))
