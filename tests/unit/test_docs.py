@@ -10,6 +10,7 @@ To write the documented outputs anew after a change that is meant to alter them,
 from __future__ import annotations
 
 import ast
+import configparser
 import contextlib
 import csv
 import io
@@ -391,3 +392,21 @@ def test_each_fault_names_lines_that_are_said() -> None:
                 part.strip() in messages for part in text.split("...") if part.strip()
             )
             assert known or text.startswith(("devcompat_", "need ", "device ", "upgrade ")), text
+
+
+# --- security ------------------------------------------------------------------------------------
+
+
+def test_each_command_says_what_it_needs_and_writes() -> None:
+    page = (PAGES / "security.rst").read_text()
+    table = page.partition("     - Needs\n")[2].partition("\nServices need")[0]
+    first = " ".join(row.partition("\n     - ")[0] for row in table.split("   * - "))
+    told = {
+        " ".join(word for word in name.split() if not word.startswith("--"))
+        for name in re.findall(r"``([a-z -]+)``", " ".join(first.split()))
+    }
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = setup["options.entry_points"]["nova_devcompat.cli"].split("\n")
+    commands = {line.partition("=")[0].strip().replace("_", " ") for line in listed if line}
+    assert told == commands
