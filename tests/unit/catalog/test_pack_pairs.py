@@ -60,7 +60,8 @@ HOSTS = {
         "architecture": "x86_64",
         **dict.fromkeys(
             (
-                *("qemu_version", "mdev_migration", "variant_migration", "s390_css"),
+                *("qemu_version", "mdev_migration", "variant_migration", "several_devices"),
+                "s390_css",
                 *("virtio_gpu", "virtio_rng", "pcie_unc_mask"),
             ),
             "8.2.2",
@@ -104,6 +105,7 @@ REFUSED = {
     "memory_source": "anonymous",
     "mdev_migration": "8.0.0",
     "variant_migration": "8.2.1",
+    "several_devices": "8.1.5",
     "mdev_libvirt": "8.0.0",
     "mdev_qemu": "6.2.0",
     "variant_libvirt": "8.0.0",

@@ -365,7 +365,7 @@ STARTED_ON = ("s390_css", "virtio_gpu", "virtio_rng", "pcie_unc_mask")
 
 
 def qemu(version, architecture="x86_64"):
-    names = ("qemu_version", "mdev_migration", "variant_migration", *STARTED_ON)
+    names = ("qemu_version", "mdev_migration", "variant_migration", "several_devices", *STARTED_ON)
     return {"architecture": architecture, **dict.fromkeys(names, version)}
 
 
@@ -614,6 +614,12 @@ def machine(name):
     return f"<os><type arch='x86_64' machine='{name}'>hvm</type></os>"
 
 
+def both(one, other):
+    return one.replace("</devices>", "") + other.replace("<devices>", "")
+
+
+#: What else is needed of a host by a guest that needs this.
+BESIDE = {"several_devices": {"mdev_migration", "variant_migration"}}
 USES = [
     (
         "qemu_machine", "machine_types", "pc-q35-8.2",
@@ -622,6 +628,10 @@ USES = [
     ),
     ("qemu", "mdev_migration", "met", [MDEV], ["", MANAGED, VARIANT]),
     ("qemu", "variant_migration", "met", [VARIANT], ["", MANAGED, MDEV]),
+    (
+        "qemu", "several_devices", "met", [both(MDEV, VARIANT)],
+        ["", MDEV, VARIANT, both(MDEV, MANAGED), both(MANAGED, MANAGED)],
+    ),
     ("qemu", "qemu_version", "8.0.0", [IGB], ["", VIRTIO]),
     ("qemu", "qemu_version", "8.2.0", [SOUND], [ICH9]),
     # The QEMU that it was started on.
@@ -697,10 +707,29 @@ def test_uses(name, attribute, value, using, others):
     for content in using:
         values = dict(needed(content).values)
         assert values.pop(attribute) == {value}
-        assert not any(values.values())
+        assert {name for name in values if values[name]} == BESIDE.get(attribute, set())
         assert offer.judge(needed(content)).outcome is ACCEPT
     for content in others:
         assert not dict(needed(content).values)[attribute]
+
+
+@pytest.mark.parametrize("content", [both(MDEV, MDEV), both(VARIANT, VARIANT)])
+def test_several_vfio_devices(content):
+    """QEMU blocks their migration before 8.2.0, however good it is for one."""
+    family = catalog_of("qemu").families["qemu"]
+
+    def need_on(version):
+        facts = qemu(version)
+        domain = xpaths.parse(f"<domain>{content}</domain>")
+        offer = family.family.offer(facts)
+        find = functools.partial(xpaths.find, root=domain)
+        return offer.freeze_used(uses.used(family.needs, offer, facts, find)), offer
+
+    need, newer = need_on("8.2.2")
+    older_need, older = need_on("8.1.5")
+    assert newer.judge(need).outcome is ACCEPT
+    assert older.judge(need).outcome is REJECT
+    assert newer.judge(older_need).outcome is REJECT
 
 
 @pytest.mark.parametrize("content", [MDEV, VARIANT])
