@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 from cliff.command import Command
@@ -26,6 +24,7 @@ from nova_devcompat.cli.rendering import Head, render
 from nova_devcompat.fleet.imagined import outlook_of
 from nova_devcompat.fleet.overview import Overview
 from nova_devcompat.fleet.paper import Paper
+from nova_devcompat.kit.replacing import replace
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources.static import load_inventory
 
@@ -142,25 +141,16 @@ class Page(Command):
 
 
 def write(path: pathlib.Path, text: str) -> None:
-    """Write a file in place of what was there, in one step, as the umask has it.
+    """Write a file in place of what was there, in one step.
+
+    It names servers and hosts, as logs do, so not everybody may read it.
 
     :raises OSError: it cannot be written
     """
     if path.exists() and not path.is_file():
         path.write_text(text, "utf-8")  # such as /dev/stdout
-        return
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    else:
+        replace(path, text, 0o640)
 
 
 def _passed_over(paper: Paper) -> list[str]:

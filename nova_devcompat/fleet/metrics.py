@@ -9,7 +9,7 @@ import datetime
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, write_to_textfile
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -19,6 +19,7 @@ from nova_devcompat.fleet.cloud import Cloud
 from nova_devcompat.fleet.room import Room
 from nova_devcompat.fleet.tally import State, Tally
 from nova_devcompat.kit.problems import DocumentError
+from nova_devcompat.kit.replacing import replace
 from nova_devcompat.stores import risks
 from nova_devcompat.stores.cells import Refused, brief, label_of, silent_since
 
@@ -223,7 +224,7 @@ def write(path: str, gauges: Gauges) -> None:
     registry = CollectorRegistry()
     registry.register(gauges)
     try:
-        write_to_textfile(path, registry)
+        replace(path, generate_latest(registry).decode())
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}") from error
 

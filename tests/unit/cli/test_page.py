@@ -14,6 +14,7 @@ import hashlib
 import html.parser
 import io
 import json
+import os
 import pathlib
 import re
 
@@ -125,7 +126,8 @@ def test_only_its_own_script_and_style_may_run():
 def test_a_file_is_replaced_in_one_step(tmp_path, monkeypatch):
     path = tmp_path / "page.html"
     page.write(path, "before")
-    monkeypatch.setattr(page.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    assert path.stat().st_mode & 0o777 == 0o640
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
         page.write(path, "after")
     assert path.read_text() == "before"
