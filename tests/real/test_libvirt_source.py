@@ -284,11 +284,13 @@ def defined(daemon, machine, *, more="", devices=""):
 def needed(host, text):
     """What a guest with this domain needs of the host, by the packs."""
     catalog = load_catalog(packs.catalog_paths(["qemu_machine", "qemu", "libvirt"]))
-    parts = [
-        HostDevice(name, catalog.families[name].family.offer(facts), facts=facts)
-        for name in catalog.families
-        if (facts := host[name].attributes)
-    ]
+    parts = []
+    for name, family in catalog.families.items():
+        facts = dict(host[name].attributes)
+        keys = {attribute: family.key_of(attribute, facts) for attribute in family.family.rules}
+        # Under the names that the pack gives them.
+        facts |= {attribute: facts[key] for attribute, key in keys.items() if key in facts}
+        parts.append(HostDevice(name, family.family.offer(facts), facts=facts))
     guest = types.SimpleNamespace(get_xml_desc=lambda: text)
     hypervisor = types.SimpleNamespace(get_guest=lambda instance: guest)
     found = Domains(types.SimpleNamespace(_host=hypervisor)).needs(
