@@ -23,7 +23,7 @@ from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Accepts:
+class Evaluation:
     """What one attribute of a device accepts, out of the atoms that were evaluated.
 
     :param kind: the rule's kind
@@ -64,7 +64,7 @@ class Accepts:
         return not (values.isdisjoint(by_rule.rejected) and values.isdisjoint(by_rule.doubtful))
 
     @property
-    def by_rule(self) -> Accepts:
+    def by_rule(self) -> Evaluation:
         """The same if nothing were known not to work."""
         if not self.bad:
             return self
@@ -90,7 +90,7 @@ class Accepts:
             and not any(map(self.bad.match, needed))
         )
 
-    def within(self, values: frozenset[str]) -> Accepts:
+    def within(self, values: frozenset[str]) -> Evaluation:
         """The same as if no other values had been evaluated; what a guest needs of the device is
         not known then if any of it was not.
         """
@@ -102,13 +102,13 @@ class Accepts:
             frozen=None if self.frozen is None or self.frozen - values else self.frozen,
         )
 
-    def without_refusals(self) -> Accepts:
+    def without_refusals(self) -> Evaluation:
         """The same with nothing said of values that are not met, or may not be."""
         # Of what meets all that is not named, no name can be left out.
         bad = self.bad.without_words() if self.open_world else NONE_BAD
         return self._with_less(rejected={}, doubtful={}, bad=bad)
 
-    def _with_less(self, **changes: Any) -> Accepts:
+    def _with_less(self, **changes: Any) -> Evaluation:
         """The same with some values left out. Those are not evaluated, and none is met because
         nothing is said of it any more.
         """
@@ -120,7 +120,7 @@ class Accepts:
         return dataclasses.replace(less, open_world=less.open_world and kept == all_of_them)
 
 
-_NOTHING = Accepts()
+_NOTHING = Evaluation()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +132,7 @@ class AcceptSet:
     """
 
     family: str
-    attributes: Mapping[str, Accepts]
+    attributes: Mapping[str, Evaluation]
 
     @property
     def atoms(self) -> frozenset[Atom]:
@@ -271,7 +271,7 @@ class AcceptSet:
             return Verdict.all_of([*self._known_bad(attribute, accepts, needed), by_rule])
         return self._by_rule(attribute, accepts, needed)
 
-    def _by_rule(self, attribute: str, accepts: Accepts, needed: frozenset[str]) -> Verdict:
+    def _by_rule(self, attribute: str, accepts: Evaluation, needed: frozenset[str]) -> Verdict:
         refusals: dict[tuple[str, Actor], list[str]] = {}
         for value in needed:
             if value in accepts.rejected:
@@ -296,7 +296,7 @@ class AcceptSet:
         return Verdict.unknown(self._reason(Code.NEED_MISSING, Actor.OPERATOR, attribute))
 
     def _known_bad(
-        self, attribute: str, accepts: Accepts, needed: frozenset[str]
+        self, attribute: str, accepts: Evaluation, needed: frozenset[str]
     ) -> Iterator[Verdict]:
         """A verdict for each entry that is about one of some values, or may be."""
         for bad in accepts.bad.entries:
@@ -316,7 +316,7 @@ class AcceptSet:
         )
         return dataclasses.replace(reason, risk=bad.name)
 
-    def _doubt(self, attribute: str, accepts: Accepts, missing: frozenset[str]) -> Verdict:
+    def _doubt(self, attribute: str, accepts: Evaluation, missing: frozenset[str]) -> Verdict:
         """The verdict on values of which it is not known whether they are met."""
         doubtful = sorted(missing & accepts.doubtful.keys())
         unreadable = missing & accepts.unreadable

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.accepts import AcceptSet, Evaluation
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.kinds.floor import Floor, Level
 from nova_devcompat.compat.knownbad import NONE_BAD, Bads, KnownBads
@@ -197,10 +197,10 @@ class Offer:
             },
         )
 
-    def _accepts(self, attribute: str, values: Iterable[str]) -> Accepts:
+    def _accepts(self, attribute: str, values: Iterable[str]) -> Evaluation:
         rule = self.family.rule(attribute)
         if attribute in self.unknown:
-            return Accepts(kind=rule.kind, unknown=self.unknown[attribute])
+            return Evaluation(kind=rule.kind, unknown=self.unknown[attribute])
         offer = self.parsed[attribute]
         bads = self.bad.get(attribute, NONE_BAD)
         accepted: set[str] = set()
@@ -224,7 +224,7 @@ class Offer:
             # Where the rule only doubts, too.
             if bad is not None and bad[1] and value not in rejected:
                 rejected[value] = _BAD
-        return Accepts(
+        return Evaluation(
             kind=rule.kind,
             offered=rule.describe(offer),
             accepted=frozenset(accepted),

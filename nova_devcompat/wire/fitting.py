@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.accepts import AcceptSet, Evaluation
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Code
 from nova_devcompat.wire.stats import (
@@ -172,7 +172,7 @@ def _shortened(accepts: AcceptSet, step: int, kept: frozenset[Atom] | None) -> A
     """
     if step == _DEVICES_ALONE:
         attributes = {
-            name: Accepts(kind=entry.kind, unknown=entry.unknown or (Code.DOCUMENT_FULL, ""))
+            name: Evaluation(kind=entry.kind, unknown=entry.unknown or (Code.DOCUMENT_FULL, ""))
             for name, entry in accepts.attributes.items()
         }
         return dataclasses.replace(accepts, attributes=attributes)

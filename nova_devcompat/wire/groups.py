@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.accepts import AcceptSet, Evaluation
 from nova_devcompat.compat.conditions import COMPARERS, BadCondition, parse_condition
 from nova_devcompat.compat.knownbad import Bad, Bads
 from nova_devcompat.compat.runs import check_run
@@ -76,7 +76,7 @@ def load_accepts(family: object, rules: object, place: str) -> AcceptSet:
     )
 
 
-def _load_attribute(content: object, place: str) -> Accepts:
+def _load_attribute(content: object, place: str) -> Evaluation:
     """What an attribute accepts; one that cannot be read is unknown, the others are not.
 
     :param place: within the family, since hosts that say the same share it
@@ -84,14 +84,14 @@ def _load_attribute(content: object, place: str) -> Accepts:
     try:
         return _read_attribute(checks.object_of(content, place), place)
     except Malformed as error:
-        return Accepts(unknown=(Code.HOST_UNREADABLE, printable(str(error))))
+        return Evaluation(unknown=(Code.HOST_UNREADABLE, printable(str(error))))
 
 
-def _read_attribute(entry: Mapping[str, Any], place: str) -> Accepts:
+def _read_attribute(entry: Mapping[str, Any], place: str) -> Evaluation:
     kind = checks.text_of(checks.member(entry, "k", place), f"{place}.k", empty=True)
     if "u" in entry:
-        return Accepts(kind=kind, unknown=_read_unknown(entry["u"], f"{place}.u"))
-    return Accepts(
+        return Evaluation(kind=kind, unknown=_read_unknown(entry["u"], f"{place}.u"))
+    return Evaluation(
         kind=kind,
         offered=checks.text_of(checks.member(entry, "o", place), f"{place}.o", empty=True),
         accepted=frozenset(checks.readable_texts_of(entry.get("y", []), f"{place}.y")),

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.accepts import AcceptSet, Evaluation
 from nova_devcompat.compat.device import normalise_address
 from nova_devcompat.compat.knownbad import Bad
 from nova_devcompat.compat.need import DeviceNeed
@@ -298,7 +298,7 @@ def _dump_accepts(accepts: AcceptSet) -> dict[str, Any]:
     return {name: _dump_attribute(entry) for name, entry in accepts.attributes.items()}
 
 
-def _dump_attribute(accepts: Accepts) -> dict[str, Any]:
+def _dump_attribute(accepts: Evaluation) -> dict[str, Any]:
     entry: dict[str, Any] = {"k": printable(accepts.kind)}
     if accepts.unknown:
         code, detail = accepts.unknown

@@ -8,7 +8,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.accepts import AcceptSet, Evaluation
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Code
 
@@ -22,7 +22,7 @@ def accepts(draw):
     """One attribute; no value is in two places."""
     place = {value: draw(st.integers(0, 4)) for value in VALUES}
     at = [frozenset(value for value in VALUES if place[value] == number) for number in range(5)]
-    return Accepts(
+    return Evaluation(
         kind="equal",
         accepted=at[0],
         rejected=dict.fromkeys(sorted(at[1]), WHY),

@@ -6,7 +6,7 @@
 import pytest
 
 from nova_devcompat.compat import judging
-from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.accepts import AcceptSet, Evaluation
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.judging import no_offer
 from nova_devcompat.compat.kinds import Floor, Semver, Superset
@@ -93,7 +93,7 @@ def test_accept_set_holds_what_was_evaluated():
     }
     accepts = vf().accept_set(atoms)
     assert accepts.atoms == {Atom("vf", "fw", "2.3"), Atom("vf", "caps", "p2p")}
-    assert accepts.attributes["fw"] == Accepts(
+    assert accepts.attributes["fw"] == Evaluation(
         kind="semver",
         offered="2.4.0",
         accepted=frozenset({"2.3"}),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat.compat import ruling
-from nova_devcompat.compat.accepts import Accepts
+from nova_devcompat.compat.accepts import Evaluation
 from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.kinds import Equal, Semver
 from nova_devcompat.compat.need import DeviceNeed, InMigration, Need, host_slot
@@ -515,7 +515,7 @@ def device_lost(data, guest, given_now):
 
 def attribute_lost(data, guest, given_now):
     """The source of a device tells nothing of an attribute any more."""
-    unknown = Accepts(kind="semver", unknown=(Code.OFFER_MISSING, ""))
+    unknown = Evaluation(kind="semver", unknown=(Code.OFFER_MISSING, ""))
 
     def worse(choice):
         return tuple(

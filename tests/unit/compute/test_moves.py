@@ -8,7 +8,7 @@ import types
 import pytest
 
 from nova_devcompat import wire
-from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.accepts import AcceptSet, Evaluation
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import OnUnknown, Policies, Policy
 from nova_devcompat.compat.ruling import Guest, rule
@@ -20,12 +20,12 @@ PROVIDER, PROVIDER_2 = (f"8d1b0ef4-5b0b-4a3e-a1e9-7c2f6a9a2d1{number}" for numbe
 OLD = AcceptSet(
     family="nic",
     attributes={
-        "fw": Accepts(kind="semver", offered="1.1", rejected={"1.3": ("too-old", Actor.HOST)})
+        "fw": Evaluation(kind="semver", offered="1.1", rejected={"1.3": ("too-old", Actor.HOST)})
     },
 )
 NEW = AcceptSet(
     family="nic",
-    attributes={"fw": Accepts(kind="semver", offered="1.5", accepted=frozenset({"1.3"}))},
+    attributes={"fw": Evaluation(kind="semver", offered="1.5", accepted=frozenset({"1.3"}))},
 )
 GUEST = Guest(keeps_devices=False, pins=Need(devices=(DeviceNeed.of("nic", {"fw": ["1.3"]}),)))
 STRICT = Policies(Policy(), {"nic": Policy()})

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova_devcompat import wire
-from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.accepts import AcceptSet, Evaluation
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.verdict import Actor, Code, Outcome
 from nova_devcompat.kit.text import is_printable
@@ -286,7 +286,7 @@ texts = st.text(st.characters(), max_size=300)
 
 @given(
     accepts=st.builds(
-        Accepts,
+        Evaluation,
         kind=texts,
         offered=texts,
         accepted=st.frozensets(texts),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nova_devcompat import wire
-from nova_devcompat.compat.accepts import Accepts, AcceptSet
+from nova_devcompat.compat.accepts import AcceptSet, Evaluation
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.verdict import Actor, Code, Outcome
 from nova_devcompat.wire import packing, stats_2, tokens
@@ -150,7 +150,7 @@ def test_hosts_that_say_the_same_share_it():
 
 @given(
     accepts=st.builds(
-        Accepts,
+        Evaluation,
         kind=boundary.texts,
         offered=boundary.texts,
         accepted=st.frozensets(boundary.texts),
