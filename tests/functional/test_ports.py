@@ -79,7 +79,6 @@ class _Ports(DeviceCompatFleet):
         self.assertEqual(self.pci_devices_of(host, server), sorted(recorded))
 
 
-@pytest.mark.threads
 class EveryKindTest(_Ports):
     """A guest with a device of its flavor and a port of every kind."""
 
@@ -107,6 +106,7 @@ class EveryKindTest(_Ports):
         if settle:
             self.settle()
 
+    @pytest.mark.threads
     def test_nothing_is_required_of_them(self):
         networks = [
             {"port": self.port("direct")},

@@ -12,9 +12,6 @@ import unittest
 import fixtures
 import pytest
 
-pytestmark = pytest.mark.threads
-
-
 CATALOG = """\
 meta: {schema_version: '1.0'}
 families:
@@ -100,5 +97,6 @@ class SchedulerStartTest(unittest.TestCase):
             conf.write("mode = enforced\n")
         self.assert_stops(r"option mode .*nova\.conf.*\[enforce, report\], but found 'enforced'$")
 
+    @pytest.mark.threads
     def test_no_catalog(self):
         self.assert_stops(r"devcompat\.yaml.*\[devcompat\] catalog")

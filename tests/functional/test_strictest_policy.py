@@ -10,7 +10,7 @@ from nova_devcompat import wire
 from tests.functional.base import VF_BY_ID, VF_SPEC
 from tests.functional.devcompat import CATALOG, VF, VGPU, DeviceCompatFleet
 
-NEWER = "2 1 00000000 something new"
+NEWER = "9 1 00000000 something new"
 
 
 class _Fleet(DeviceCompatFleet):

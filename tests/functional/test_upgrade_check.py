@@ -128,7 +128,7 @@ class UpgradeCheckTest(DeviceCompatFleet):
         self.run_periodic()
 
         instance = self.instance(self.server)
-        instance.system_metadata["devcompat:need"] = "2 1 00000000 x"
+        instance.system_metadata["devcompat:need"] = "9 1 00000000 x"
         instance.save()
         code, told = self.check(*before, status=1)["Records of guests"]
         self.assertEqual(1, code)
