@@ -4,6 +4,7 @@
 """What is in the wheel, and what it asks for."""
 
 import ast
+import configparser
 import email
 import importlib.metadata
 import re
@@ -42,15 +43,50 @@ def modules_of(path):
     return found
 
 
+def need_nova():
+    """Our files that cannot be imported without Nova, since they import it or one another."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (ROOT / "nova_devcompat").rglob("*.py")
+    }
+    imports = {}
+    for name, path in files.items():
+        found = imports[name] = set()
+        # What stands within a function is imported when it is called.
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    need = {"nova"}
+    while more := {
+        name
+        for name, found in imports.items()
+        if name not in need
+        and any(one in need or one.partition(".")[0] == "nova" for one in found)
+    }:
+        need |= more
+    return {files[name] for name in need - {"nova"}}
+
+
+def extras():
+    """The distributions that our extras bring."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = "\n".join(setup["options.extras_require"].values()).split()
+    return {canonical(re.match(r"[\w.-]+", line)[0]) for line in lines}
+
+
 def imported(*, beside_nova):
     """The distributions that our modules import.
 
     :param beside_nova: with those of modules that import Nova, which brings what they use
     """
     modules = set()
+    beside = need_nova()
     for path in (ROOT / "nova_devcompat").rglob("*.py"):
         found = modules_of(path)
-        if beside_nova or "nova" not in found:
+        if beside_nova or (path not in beside and "nova" not in found):
             modules |= found
     modules -= {"nova", "nova_devcompat", *sys.stdlib_module_names}
     distributions = importlib.metadata.packages_distributions()
@@ -85,7 +121,7 @@ def test_every_folder_with_code_is_a_package():
 
 
 def test_requires_what_it_imports_without_nova():
-    assert imported(beside_nova=False) - required() == set()
+    assert imported(beside_nova=False) - required() - extras() == set()
 
 
 def test_imports_what_it_requires():
@@ -102,13 +138,17 @@ def test_does_not_require_nova(wheel):
     assert metadata["Requires-Python"] == ">=3.11"
 
 
-def test_extras_bring_what_sources_need(wheel):
+def test_extras_bring_what_sources_and_the_drain_check_need(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = email.message_from_bytes(archive.read(name))
-    extras = {}
+    brought = {}
     for line in metadata.get_all("Requires-Dist"):
         if match := re.search("extra == .([a-z]+)", line):
-            extras.setdefault(match[1], set()).add(distribution(line))
-    assert extras == {"libvirt": {"libvirt-python", "lxml"}, "nvml": {"nvidia-ml-py"}}
-    assert set(metadata.get_all("Provides-Extra")) == extras.keys()
+            brought.setdefault(match[1], set()).add(distribution(line))
+    assert brought == {
+        "libvirt": {"libvirt-python", "lxml"},
+        "nvml": {"nvidia-ml-py"},
+        "solver": {"highspy"},
+    }
+    assert set(metadata.get_all("Provides-Extra")) == brought.keys()
