@@ -14,7 +14,7 @@ from nova.compute import task_states
 
 from nova_devcompat.compute import admit, hooks
 from nova_devcompat.compute.shared import Shared, never_failing
-from nova_devcompat.stores import risks
+from nova_devcompat.stores import risk_writer
 from nova_devcompat.stores.instances import RUNNING
 
 
@@ -170,7 +170,7 @@ class Recording(Shared):
                 self._devcompat_adoption.look_again(instance.uuid)
                 self._devcompat_guests.arrived(context, instance, self._nodename())
             with never_failing("end the risks of the move", instance=instance):
-                risks.end_moves(
+                risk_writer.end_moves(
                     instance.uuid,
                     lambda: objects.Instance.get_by_uuid(
                         context, instance.uuid, expected_attrs=["system_metadata"]

@@ -17,7 +17,7 @@ from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.risks import UNKNOWN
 from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.kit.text import near
-from nova_devcompat.stores import risks, writer
+from nova_devcompat.stores import risk_writer, risks, writer
 from nova_devcompat.stores.cells import BadRequest, Cells, Refused, instances
 from nova_devcompat.wire.risks import AcceptedRisk, RiskTooLong, load_risks
 
@@ -106,7 +106,7 @@ class Risks:
             raise BadRequest(f"instance {uuid} is on no host, so it has none to leave")
         risk = dataclasses.replace(risk, host=instance.host if once else "")
         try:
-            risks.write(uuid, lambda: self._instance(uuid), risk)
+            risk_writer.write(uuid, lambda: self._instance(uuid), risk)
         except RiskTooLong as error:
             raise BadRequest(str(error)) from error
         except (writer.NotKept, exception.InstanceNotFound) as error:
@@ -143,7 +143,7 @@ class Risks:
                 (one for one in load_risks(instance.system_metadata) if one.name == name), None
             )
             try:
-                removed = risks.remove(server, lambda: self._instance(server), name)
+                removed = risk_writer.remove(server, lambda: self._instance(server), name)
             except (writer.NotKept, exception.InstanceNotFound) as error:
                 raise Refused(str(error)) from error
             if not removed or found is None:

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""Accepted risks: those that are kept with an instance, and those of hosts, in a file."""
+"""Accepted risks: those that are kept with an instance, and those of hosts, in a file.
+
+Those of an instance are written in :mod:`nova_devcompat.stores.risk_writer`.
+"""
 
 from __future__ import annotations
 
 import datetime
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -20,14 +23,7 @@ from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.kit.replacing import replace
 from nova_devcompat.kit.section import Section, read_sections
 from nova_devcompat.kit.yamlfile import read
-from nova_devcompat.stores import writer
-from nova_devcompat.wire.risks import (
-    RISK_PREFIX,
-    AcceptedRisk,
-    dump_risk,
-    holding,
-    load_risks,
-)
+from nova_devcompat.wire.risks import AcceptedRisk, holding, load_risks
 
 LOG = logging.getLogger(__name__)
 
@@ -68,55 +64,6 @@ def now() -> datetime.datetime:
 def of_instance(instance: Any) -> tuple[Risk, ...]:
     """The risks that are accepted for an instance and hold now, where it is now."""
     return holding(load_risks(instance.system_metadata), now(), instance.host or "")
-
-
-def write(uuid: str, read: Callable[[], Any], risk: AcceptedRisk) -> None:
-    """Keep a risk with an instance.
-
-    :param uuid: of the instance
-    :param read: reads it from the database, with its system_metadata
-    :raises RiskTooLong: it does not fit
-    :raises writer.NotKept: somebody else writes the metadata all the time
-    """
-    key, text = dump_risk(risk)
-    _set(uuid, read, key, text)
-
-
-def remove(uuid: str, read: Callable[[], Any], name: str) -> bool:
-    """Take a risk away from an instance.
-
-    :returns: whether there was one of that name
-    :raises writer.NotKept: see :func:`write`
-    """
-    return _set(uuid, read, f"{RISK_PREFIX}{name}", None)
-
-
-def end_moves(uuid: str, read: Callable[[], Any], host: str) -> None:
-    """Take away the risks that were for the move that has brought an instance to a host.
-
-    :raises writer.NotKept: see :func:`write`
-    """
-    for risk in load_risks(read().system_metadata):
-        if risk.host and risk.host != host:
-            remove(uuid, read, risk.name)
-            LOG.info("A risk for one move has ended with it: %s", risk.risk)
-
-
-def _set(uuid: str, read: Callable[[], Any], key: str, text: str | None) -> bool:
-    def entry(instance: Any) -> object:
-        return instance.system_metadata.get(key)
-
-    def change(instance: Any) -> bool:
-        if entry(instance) == text:
-            return False
-        if text is None:
-            del instance.system_metadata[key]
-        else:
-            instance.system_metadata[key] = text
-        return True
-
-    lost = "the instance is written by somebody else all the time; try again"
-    return writer.keep(uuid, read, change, entry, lost)
 
 
 # --- of hosts ------------------------------------------------------------------------------------

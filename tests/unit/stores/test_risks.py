@@ -15,7 +15,7 @@ from nova_devcompat.catalog import packs
 from nova_devcompat.fleet.risks import check_name, check_until
 from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.service import load_catalog
-from nova_devcompat.stores import risks, writer
+from nova_devcompat.stores import risk_writer, risks, writer
 from nova_devcompat.stores.cells import BadRequest
 from nova_devcompat.stores.records import moving_guest
 from nova_devcompat.wire.risks import (
@@ -114,15 +114,15 @@ def test_writing_it_bears_with_others_that_write():
         own = types.SimpleNamespace(system_metadata=dict(stored), save=save)
         return own
 
-    risks.write(uuids.vm, read, risk())
+    risk_writer.write(uuids.vm, read, risk())
     assert load_risks(stored) == [risk()] and stored["devcompat:need"] == "x"
     lost[:] = [False]
-    assert risks.remove(uuids.vm, read, "one") is True
+    assert risk_writer.remove(uuids.vm, read, "one") is True
     assert stored == {"devcompat:need": "x"}
-    assert risks.remove(uuids.vm, read, "one") is False
+    assert risk_writer.remove(uuids.vm, read, "one") is False
     lost[:] = [True] * 9
     with pytest.raises(writer.NotKept):
-        risks.write(uuids.vm, read, risk())
+        risk_writer.write(uuids.vm, read, risk())
 
 
 def test_a_risk_for_one_move_ends_with_it():
@@ -134,9 +134,9 @@ def test_a_risk_for_one_move_ends_with_it():
         own.save = lambda: (stored.clear(), stored.update(own.system_metadata))
         return own
 
-    risks.end_moves(uuids.vm, read, "a")
+    risk_writer.end_moves(uuids.vm, read, "a")
     assert len(stored) == 2
-    risks.end_moves(uuids.vm, read, "b")
+    risk_writer.end_moves(uuids.vm, read, "b")
     assert [one.name for one in load_risks(stored)] == ["many"]
 
 
