@@ -15,7 +15,7 @@ from nova_devcompat.scheduler import explain, state
 from nova_devcompat.scheduler.judge import ACCEPTED, Judged
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.ways import KEY_1, Way, Ways
-from nova_devcompat.wire import stats
+from nova_devcompat.wire import stats, stats_2
 
 LOG = logging.getLogger(__name__)
 
@@ -57,11 +57,13 @@ class Sorting:
         """
         ways, risks = self._ways.ways, self._risks
         key_of = KEY_1
+        says_length = stats_2.LENGTH
         for host, text in zip(hosts, state.texts_of(hosts), strict=True):
             try:
-                to, length = ways[key_of(text)]
+                to, size = ways[key_of(text)]
+                as_long = len(text) == (size or int(text[says_length]))
                 # One of which a risk is accepted is judged by itself.
-                if int(text[length]) == len(text) and not (risks and host.host in risks):
+                if as_long and not (risks and host.host in risks):
                     to(host)
                     continue
             except (KeyError, TypeError, ValueError):
@@ -98,7 +100,7 @@ class Sorting:
         shape = text[stats.SHAPE] if isinstance(text, str) else ""
         settled = request is self._request and request.settled.get(shape) is judged
         if settled and wire.says_its_length(text):
-            self._ways.ways[KEY_1(text)] = Way(to, stats.SIZE)
+            self._ways.ways[KEY_1(text)] = Way(to, len(text))
 
     def _tell(self, host: Any, judged: Judged) -> None:
         """Keep a host that lost candidates, or of which something is to be said."""

@@ -47,12 +47,13 @@ class Way(NamedTuple):
     """Where hosts go whose documents say the same of what decides.
 
     :param to: puts a host there
-    :param length: where the text of such a document has its length. One that has another was cut
-        off or changed on its way, and is read whole
+    :param size: of the text, where that is among what decides, as in format 1; 0 where texts say
+        it elsewhere, as in format 2. One of another size was cut off or changed on its way, and is
+        read whole
     """
 
     to: To
-    length: slice
+    size: int = 0
 
 
 class Ways:
@@ -124,7 +125,7 @@ class Ways:
             ):
                 return None, None  # which is no matter of others that say the same
             to = self._to(document, host.allocation_candidates)
-            way = self._found[key] = None if to is None else Way(to, stats_2.LENGTH)
+            way = self._found[key] = None if to is None else Way(to)
             if way is not None and not absent:
                 self.ways[key_of(text)] = way
         return self._found[key], None if absent else key_of

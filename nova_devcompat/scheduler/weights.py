@@ -17,7 +17,7 @@ from nova_devcompat import wire
 from nova_devcompat.kit import plugins
 from nova_devcompat.scheduler import explain, lookup, state, told
 from nova_devcompat.scheduler.mobility import Group, Mobility
-from nova_devcompat.wire import stats, stats_2
+from nova_devcompat.wire import stats_2
 
 CONF = state.CONF
 LOG = logging.getLogger(__name__)
@@ -81,12 +81,12 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         # Done for each of up to 10,000 hosts (tests/bench/weigher.py). Where all devices of a host
         # accept the same, the head of its document says it all, if the text is of that length; so
         # do all of its tokens in format 2, where those that the guest would be given do.
-        by_head: dict[str, tuple[Group, slice]] = {}
-        head, add = wire.HEAD, groups.append
+        by_head: dict[str, tuple[Group, int]] = {}
+        head, add, says_length = wire.HEAD, groups.append, stats_2.LENGTH
         for host, text in zip(hosts, state.texts_of(hosts), strict=True):
             try:
-                group, length = by_head[text[head]]
-                known = int(text[length]) == len(text)
+                group, size = by_head[text[head]]
+                known = len(text) == (size or int(text[says_length]))
             except (KeyError, TypeError, ValueError):
                 known = False
             if not known:
@@ -100,10 +100,13 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         host: Any,
         text: Any,
         mobility: Mobility,
-        by_head: dict[str, tuple[Group, slice]],
+        by_head: dict[str, tuple[Group, int]],
         head: slice,
     ) -> tuple[Group, slice]:
-        """The group of a host, and where other texts may say that they are of it."""
+        """The group of a host, and where other texts may say that they are of it.
+
+        :param by_head: groups, each with the size of texts, as ways have it
+        """
         all_tokens = told.tokens_in(text)
         if all_tokens is not None and text[all_tokens] in by_head:
             return by_head[text[all_tokens]][0], all_tokens
@@ -112,10 +115,10 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         if not isinstance(document, wire.HostDocument):
             return group, head
         if document.shape in mobility.by_shape and wire.says_its_length(text):
-            by_head[text[wire.HEAD]] = group, stats.SIZE
+            by_head[text[wire.HEAD]] = group, len(text)
             return group, wire.HEAD
         if all_tokens is not None and told.tells_all(document, text, host.allocation_candidates):
-            by_head[text[all_tokens]] = group, stats_2.LENGTH
+            by_head[text[all_tokens]] = group, 0
             return group, all_tokens
         return group, head
 

@@ -205,7 +205,7 @@ def dump_stats_1(document: HostDocument) -> str:
         content["a"], content["b"] = shape, "0" * _DIGITS
     text = dumps(content)
     if shape is not None:
-        text = f"{text[: SIZE.start]}{_length(text)}{text[SIZE.stop :]}"
+        text = f"{text[: _SIZE.start]}{_length(text)}{text[_SIZE.stop :]}"
     return check_size(text, document, len(groups))
 
 
@@ -253,11 +253,11 @@ SHAPE = slice(len('{"a":"'), len('{"a":"') + 16)
 _BETWEEN = '","b":"'
 _DIGITS = 5
 #: Where it says that.
-SIZE = slice(SHAPE.stop + len(_BETWEEN), SHAPE.stop + len(_BETWEEN) + _DIGITS)
+_SIZE = slice(SHAPE.stop + len(_BETWEEN), SHAPE.stop + len(_BETWEEN) + _DIGITS)
 
 #: Where it has both. A text that says so much, and is as long as it says, is not one that was cut
 #: off or changed on its way: neither its end nor the rest, far away in memory, is looked at.
-HEAD = slice(SHAPE.start, SIZE.stop)
+HEAD = slice(SHAPE.start, _SIZE.stop)
 
 
 def says_its_length(text: object) -> bool:
@@ -269,8 +269,8 @@ def says_its_length(text: object) -> bool:
     """
     return (
         isinstance(text, str)
-        and text[SHAPE.stop : SIZE.start] == _BETWEEN
-        and text[SIZE] == _length(text)
+        and text[SHAPE.stop : _SIZE.start] == _BETWEEN
+        and text[_SIZE] == _length(text)
     )
 
 
