@@ -251,15 +251,14 @@ def summarise(outcomes: Sequence[SuiteOutcome], seconds: float, *, selected: boo
         nothing is wrong but that tests failed, :data:`BROKEN` otherwise
     """
     total = sum((outcome.counts for outcome in outcomes), junit.Counts())
-    ran = total.passed + total.failed > 0
-    remarks = {outcome.suite.name: _remark(outcome, selected=selected) for outcome in outcomes}
-    good = ran and not any(_is_bad(outcome, selected=selected) for outcome in outcomes)
+    bad = [outcome for outcome in outcomes if _is_bad(outcome, selected=selected)]
+    good = total.passed + total.failed > 0 and not bad
     print(f"\n{'suite':<14}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>9}")
     for outcome in outcomes:
         counts = outcome.counts
         print(
             f"{outcome.suite.name:<14}{counts.passed:>8}{counts.failed:>8}{counts.skipped:>9}"
-            f"{outcome.seconds:>7.0f} s{remarks[outcome.suite.name]}"
+            f"{outcome.seconds:>7.0f} s{_remark(outcome, bad=outcome in bad)}"
         )
     for outcome in outcomes:
         for name in outcome.failed:
@@ -270,7 +269,6 @@ def summarise(outcomes: Sequence[SuiteOutcome], seconds: float, *, selected: boo
     print(f"\n{'OK' if good else 'FAILED'}: {text} in {seconds:.0f} s")
     if good:
         return 0
-    bad = [outcome for outcome in outcomes if _is_bad(outcome, selected=selected)]
     return TESTS_FAILED if bad and not any(map(_explain, bad)) else BROKEN
 
 
@@ -278,8 +276,8 @@ def _is_bad(outcome: SuiteOutcome, *, selected: bool) -> bool:
     return outcome.status != 0 and not (selected and outcome.status == NOTHING_COLLECTED)
 
 
-def _remark(outcome: SuiteOutcome, *, selected: bool) -> str:
-    if _is_bad(outcome, selected=selected):
+def _remark(outcome: SuiteOutcome, *, bad: bool) -> str:
+    if bad:
         return f"  FAILED{_explain(outcome)}"
     if outcome.status == NOTHING_COLLECTED:
         return "  no test selected"
@@ -292,7 +290,8 @@ def _explain(outcome: SuiteOutcome) -> str:
         return f": ended by signal {signal.Signals(-outcome.status).name}"
     if outcome.status == NOTHING_COLLECTED or outcome.counts == junit.Counts():
         return f": no test ran, pytest ended with status {outcome.status}"
-    if outcome.counts.failed:
+    # With any other status pytest ended before all tests had run, whichever failed until then.
+    if outcome.counts.failed and outcome.status == 1:
         return ""
     if outcome.status == 1 and suites.CORE_COVERAGE[0] in outcome.suite.arguments:
         return f": branch coverage of {suites.CORE} is below 100 %"

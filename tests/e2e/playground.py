@@ -31,6 +31,9 @@ PF, GPU = "0000:81:00.0", "0000:41:00.0"
 #: What a provider's name is made of.
 PF_PROVIDER, GPU_PROVIDER = "{}_0000:81:00.0", "{}_pci_0000_41_00_0"
 PREFIX = "CUSTOM_DEVCOMPAT_"
+#: pytest's exit status where scenarios could not be run: none that failed tests have, which are
+#: run again alone (rigs/again.py).
+NOT_RUN = pytest.ExitCode.INTERNAL_ERROR
 #: Statuses of a migration that has come to an end.
 ENDED = {"completed", "error", "failed", "cancelled"}
 #: Seconds until hosts publish what they accept: compute cycles every 10, twice, and a loaded
@@ -188,10 +191,13 @@ class Cloud:
         done = self._tool("up", "--kill", *variant.options(), timeout=1200.0)
         print(done.stdout)
         if done.returncode:
-            pytest.exit(f"tools/cloud up failed:\n{done.stdout}", returncode=1)
+            pytest.exit(f"tools/cloud up failed:\n{done.stdout}", returncode=NOT_RUN)
         cells = self.settings()["computes"]
         if len(cells) < 2 or cells[0] < 4 or cells[1] < 2:
-            pytest.exit("the scenarios want four computes in cell1, two in cell2", returncode=1)
+            pytest.exit(
+                "the scenarios want four computes in cell1, two in cell2",
+                returncode=NOT_RUN,
+            )
         self._variant = variant
 
     def doubt(self) -> None:
@@ -209,7 +215,10 @@ class Cloud:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                pytest.exit(f"other scenarios run on the cloud in {self.data}", returncode=1)
+                pytest.exit(
+                    f"other scenarios run on the cloud in {self.data}",
+                    returncode=NOT_RUN,
+                )
             with self._closing:
                 yield
 

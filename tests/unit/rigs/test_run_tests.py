@@ -13,6 +13,8 @@ import sys
 import pytest
 
 from rigs import releases, run_tests, suites, venvs
+from rigs.junit import Counts
+from rigs.runner import SuiteOutcome
 from rigs.suites import Suite
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -226,3 +228,25 @@ def test_it_fails_where_nothing_can_be_run():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "no supported release" in done.stderr
+
+
+# --- how it ends ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "counts", "expected"),
+    [
+        (0, Counts(passed=2), 0),
+        (1, Counts(passed=1, failed=1), run_tests.TESTS_FAILED),
+        # Who runs what failed again must not take the rest for run.
+        (2, Counts(passed=1, failed=1), run_tests.BROKEN),
+        (3, Counts(passed=1, failed=1), run_tests.BROKEN),
+        (-9, Counts(passed=1, failed=1), run_tests.BROKEN),
+        (1, Counts(passed=2), run_tests.BROKEN),
+        (5, Counts(), run_tests.BROKEN),
+    ],
+)
+def test_failed_tests_are_told_from_all_else(status, counts, expected):
+    bad = SuiteOutcome(suite=suites.unit_suite(), status=status, seconds=1, counts=counts)
+    good = SuiteOutcome(suite=suites.real_suite(), status=0, seconds=1, counts=Counts(passed=1))
+    assert run_tests.summarise([bad, good], 1, selected=False) == expected
