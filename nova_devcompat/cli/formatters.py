@@ -39,17 +39,7 @@ from nova_devcompat.kit.text import printable
 Rows = Iterable[Sequence[str]]
 
 # libyaml, where it is there.
-_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-
-class _Dumper(_SafeDumper):
-    """Also for our enumerations of texts, which are texts to JSON and to Python."""
-
-
-_Dumper.add_multi_representer(
-    enum.StrEnum, lambda dumper, value: dumper.represent_str(value.value)
-)
-
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 # The distinct values of any but a contrived fleet, at some 200 bytes each.
 _MEMORY = 200_000
 
@@ -141,7 +131,7 @@ def plain(value: Any) -> Any:
 
 def _yaml_line(name: str, value: str) -> str:
     # As the first of a list, so that a long text is folded where it will stand.
-    text: str = yaml.dump([{name: value}], Dumper=_Dumper, default_flow_style=False)
+    text: str = yaml.dump([{name: plain(value)}], Dumper=_Dumper, default_flow_style=False)
     return " " + text[1:]
 
 
