@@ -11,16 +11,13 @@ from typing import Any, NamedTuple
 
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Reason
+from nova_devcompat.fleet.counting import shown
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.nearness import Distance, distance
-from nova_devcompat.kit.text import printable
 from nova_devcompat.scheduler.beside import Objection
 
 # Objections that no upgrade and no patience takes away.
 _NEVER = frozenset({"another-cell", "other-hypervisor"})
-
-# Characters of a reason, at most: a need can have thousands of values.
-_LINE_SIZE = 1_000
 
 
 class Says(enum.StrEnum):
@@ -117,9 +114,9 @@ class Answer:
     @property
     def row(self) -> Row:
         """As it is shown."""
-        host = _short(self.place.host)
-        reasons = [_short(reason.of(host)) for reason in self.refused]
-        reasons += [f"only reported: {_short(reason.of(host))}" for reason in self.reported]
+        host = shown(self.place.host)
+        reasons = [shown(reason.of(host)) for reason in self.refused]
+        reasons += [f"only reported: {shown(reason.of(host))}" for reason in self.reported]
         actors = {reason.actor for reason in (*self.refused, *self.reported)}
         return Row(
             host=self.place.host,
@@ -133,7 +130,3 @@ class Answer:
             act=", ".join(actor for actor in Actor if actor in actors),
             nova="; ".join(map(str, self.nova)),
         )
-
-
-def _short(text: str) -> str:
-    return printable(text, _LINE_SIZE)

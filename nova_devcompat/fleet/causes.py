@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nova_devcompat.fleet.counting import shown
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Finding
-from nova_devcompat.kit.text import printable
-
-# Characters of a cause, at most.
-LINE_SIZE = 1_000
 
 
 def cause_of(finding: Finding) -> str:
@@ -21,7 +18,7 @@ def cause_of(finding: Finding) -> str:
         return "there is no other host in its cell"
     hosts = _names(finding.nearest)
     reasons = dict.fromkeys(reason.of(hosts) for reason in finding.reasons)
-    return printable("; ".join(reasons), LINE_SIZE)
+    return shown("; ".join(reasons))
 
 
 def remedy_of(finding: Finding) -> str:
@@ -40,4 +37,4 @@ def _names(places: Sequence[Place]) -> str:
 
 def name_of(place: Place) -> str:
     """The host of a place, to be shown."""
-    return printable(place.host, LINE_SIZE)
+    return shown(place.host)

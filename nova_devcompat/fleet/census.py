@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from nova import objects
@@ -14,13 +14,14 @@ from nova import objects
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.fleet.assume import Assumptions
-from nova_devcompat.fleet.causes import LINE_SIZE, cause_of, name_of, remedy_of
+from nova_devcompat.fleet.causes import cause_of, name_of, remedy_of
 from nova_devcompat.fleet.cloud import Cloud
+from nova_devcompat.fleet.counting import listed, shown
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.outlook import Finding, Outlook, Standing
 from nova_devcompat.fleet.room import Room
 from nova_devcompat.kit.progress import Track, untracked
-from nova_devcompat.kit.text import near, printable
+from nova_devcompat.kit.text import near
 from nova_devcompat.stores.cells import BadRequest, Refused, brief
 
 #: What is not looked at, for whoever reads an answer.
@@ -31,9 +32,6 @@ NOT_JUDGED = (
     "CPU models, storage and networks",
 )
 FREE_DEVICES = "whether devices are free (--with-room)"
-
-# Guests named in a row, at most; those of each row with --guests.
-_NAMED = 10
 
 
 class Row(NamedTuple):
@@ -152,7 +150,7 @@ def findings(
                 cloud.cells.pass_over(
                     "What host %s published cannot be read: %s",
                     name_of(place),
-                    printable(why, LINE_SIZE),
+                    shown(why),
                 )
         if assumed is not None:
             outlook.assume(assumed, cloud.published)
@@ -178,7 +176,7 @@ def by_cause(found: Iterable[Finding]) -> Iterator[Row]:
     order = list(Standing)
     ranked = sorted(groups.items(), key=lambda item: (order.index(item[0][0]), -len(item[1])))
     for (standing, cause, remedy), guests in ranked:
-        yield Row(standing, cause, remedy, str(len(guests)), _listed(guests))
+        yield Row(standing, cause, remedy, str(len(guests)), listed(guests, name=_name_of))
 
 
 def by_guest(found: Iterable[Finding]) -> Iterator[GuestRow]:
@@ -194,7 +192,5 @@ def by_guest(found: Iterable[Finding]) -> Iterator[GuestRow]:
         )
 
 
-def _listed(guests: Sequence[Finding]) -> str:
-    names = [f"{one.guest.uuid} on {name_of(one.guest.place)}" for one in guests[:_NAMED]]
-    more = [f"and {len(guests) - _NAMED} more"] if len(guests) > _NAMED else []
-    return ", ".join([*names, *more])
+def _name_of(finding: Finding) -> str:
+    return f"{finding.guest.uuid} on {name_of(finding.guest.place)}"

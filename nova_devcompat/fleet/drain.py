@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from nova_devcompat.fleet.answers import Answer
 from nova_devcompat.fleet.assignment import Option, assign
+from nova_devcompat.fleet.counting import shown
 from nova_devcompat.fleet.destinations import Destination, Destinations
 from nova_devcompat.fleet.explain import Explain
 from nova_devcompat.fleet.shares import Shares
 from nova_devcompat.kit.progress import Track, untracked
-from nova_devcompat.kit.text import printable
 from nova_devcompat.scheduler import preview
 from nova_devcompat.scheduler.state import SchedulerState
 from nova_devcompat.stores.cells import Refused, brief, instances, label_of
@@ -33,8 +33,6 @@ NOT_JUDGED = (
 
 # Hosts that a reason names, at most.
 _NAMED = 3
-# Characters of a name or a reason, at most.
-_LINE_SIZE = 1_000
 
 
 class Result(enum.StrEnum):
@@ -164,7 +162,7 @@ class Drain:
                 uuid=instance.uuid,
                 host=instance.host,
                 result=Result.UNKNOWN,
-                why=printable(why, _LINE_SIZE),
+                why=shown(why),
             )
         for one in asked.not_judged:
             if one not in self.not_judged:
@@ -214,7 +212,7 @@ def _without_host(instance: Any, answers: Sequence[Answer]) -> _Guest:
         uuid=instance.uuid,
         host=instance.host,
         result=Result.UNKNOWN if untold else Result.STAYS,
-        why=printable(f"{nearest.host}: {why}", _LINE_SIZE),
+        why=shown(f"{nearest.host}: {why}"),
         act=nearest.act or "operator",
     )
 
@@ -233,9 +231,9 @@ def _row(guest: _Guest, chosen: Option | None, *, certain: bool) -> Row:
         act = "operator"
     return Row(
         instance=guest.uuid,
-        host=printable(guest.host, _LINE_SIZE),
+        host=shown(guest.host),
         result=result,
-        destination=printable(chosen.place.host, _LINE_SIZE) if chosen else "",
+        destination=shown(chosen.place.host) if chosen else "",
         why=why,
         act=act,
     )
