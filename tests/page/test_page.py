@@ -14,13 +14,13 @@ import contextlib
 import os
 import pathlib
 import shutil
-import subprocess
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from nova_devcompat.cli.main import main
+from tests import debian
 from tests.page import fleets
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -40,27 +40,9 @@ WIDTHS = {360: 740, 1280: 900, 3840: 2160}
 PICTURES = os.environ.get("DEVCOMPAT_SCREENSHOTS")
 
 
-def install():
-    """Install the browser; the reason why not, else an empty text."""
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return "only root can install it, with apt-get"
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        for command in (
-            ["apt-get", "-q", "update"],
-            ["apt-get", "-qy", "install", "--no-install-recommends", *PACKAGES],
-        ):
-            subprocess.run(
-                command, env=environment, check=True, capture_output=True, text=True, timeout=600
-            )
-    except subprocess.SubprocessError as error:
-        return f"{error}: {getattr(error, 'stderr', '')}"
-    return ""
-
-
 @pytest.fixture(scope="session")
 def chromium():
-    why = "" if shutil.which("chromium") else install()
+    why = "" if shutil.which("chromium") else debian.install(PACKAGES)
     found = shutil.which("chromium")
     if not found:
         pytest.skip(f"needs chromium: {why or 'which apt-get did not bring'}")

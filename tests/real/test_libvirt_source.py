@@ -40,6 +40,7 @@ from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import SourceError, SourceOptions
 from nova_devcompat.sources import libvirt as source
 from nova_devcompat.sources import libvirt_answers as answers
+from tests import debian
 
 PACKAGES = [
     "libvirt-daemon",
@@ -104,22 +105,9 @@ def binding():
 
 def install():
     """Install what is missing; the reason why not, else an empty text."""
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return "only root can install it, with apt-get"
     if pathlib.Path("/run/systemd/system").exists():
         return "its packages would start the system's own libvirt"
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        for command in (
-            ["apt-get", "-q", "update"],
-            ["apt-get", "-qy", "install", "--no-install-recommends", *PACKAGES],
-        ):
-            subprocess.run(
-                command, env=environment, check=True, capture_output=True, text=True, timeout=300
-            )
-    except subprocess.SubprocessError as error:
-        return f"{error}: {getattr(error, 'stderr', '')}"
-    return ""
+    return debian.install(PACKAGES, timeout=300)
 
 
 @pytest.fixture(scope="session", autouse=True)
