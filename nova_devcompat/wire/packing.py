@@ -53,16 +53,28 @@ def unpack(packed: str, place: str, most: int) -> str:
     :param most: characters that it may have; no more are ever made of it
     :raises Malformed: it cannot be read, has more, or something comes after it
     """
-    reader = zlib.decompressobj(_RAW)
     try:
-        data = reader.decompress(from_base64(packed, place), most + 1)
-    except zlib.error as error:
-        raise Malformed(place, f"not compressed as it must be: {error}") from None
-    if len(data) > most:
-        raise Malformed(place, f"more than {most} characters")
-    if not reader.eof or reader.unused_data:
-        raise Malformed(place, "it ends too early or too late")
-    try:
-        return data.decode("ascii")
+        return inflate(from_base64(packed, place), place, most).decode("ascii")
     except UnicodeDecodeError:
         raise Malformed(place, "no ASCII") from None
+
+
+def inflate(data: bytes, place: str, most: int, *, dictionary: bytes = b"") -> bytes:
+    """What was compressed as raw DEFLATE (RFC 1951).
+
+    :param most: bytes that it may have; no more are ever made of it
+    :param dictionary: that it was compressed with
+    :raises Malformed: it cannot be read, has more, or something comes after it
+    """
+    reader = zlib.decompressobj(_RAW, zdict=dictionary)
+    try:
+        found = reader.decompress(data, most + 1)
+    except zlib.error as error:
+        raise Malformed(place, f"cannot be unpacked: {error}") from None
+    if len(found) > most:
+        raise Malformed(place, f"more than {most} characters")
+    if not reader.eof:
+        raise Malformed(place, "cannot be unpacked: its end is missing")
+    if reader.unused_data:
+        raise Malformed(place, "cannot be unpacked: there is more behind its end")
+    return found

@@ -15,6 +15,7 @@ import re
 import uuid
 import zlib
 
+from nova_devcompat.wire import packing
 from nova_devcompat.wire.checks import Malformed
 
 _DICTIONARY = (
@@ -51,15 +52,11 @@ def unpack(packed: str, limit: int) -> str:
     :param limit: characters of it, at most
     :raises Malformed: nothing was packed so, or it is longer
     """
-    inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS, zdict=_DICTIONARY)
     try:
-        content = inflate.decompress(base64.b85decode(packed), limit + 1)
-    except (ValueError, zlib.error) as error:
+        data = base64.b85decode(packed)
+    except ValueError as error:
         raise Malformed("", f"cannot be unpacked: {error}") from error
-    if len(content) <= limit and not inflate.eof:
-        raise Malformed("", "cannot be unpacked: its end is missing")
-    if inflate.unused_data:
-        raise Malformed("", "cannot be unpacked: there is more behind its end")
+    content = packing.inflate(data, "", limit, dictionary=_DICTIONARY)
     content = _MARKED.sub(lambda found: str(uuid.UUID(bytes=found[1])).encode(), content)
     if len(content) > limit:
         raise Malformed("", f"more than {limit} characters")
