@@ -95,10 +95,11 @@ class Sorting:
         to = self.left.append if judged is ACCEPTED else self.rejected.append
         to(host)
         text = host.stats.get(wire.STATS_KEY) if host.stats else None
+        if not isinstance(text, str):
+            return
         # Not where it was judged by something else: a document that cannot be read may begin as
         # those of other hosts do.
-        shape = text[stats.SHAPE] if isinstance(text, str) else ""
-        settled = request is self._request and request.settled.get(shape) is judged
+        settled = request is self._request and request.settled.get(text[stats.SHAPE]) is judged
         if settled and wire.says_its_length(text):
             self._ways.ways[KEY_1(text)] = Way(to, len(text))
 
