@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from futurist import _thread as futurist_thread
-from nova import thread_pool_factory
+
+from tests.functional import older
 
 #: What may take a while and is no leftover: seconds.
 _PATIENCE = 10.0
@@ -56,7 +57,7 @@ class Watch:
         end = time.monotonic() + _PATIENCE
         left = [f"{name} is still busy" for name in self._wait(self._busy, end)]
         if not left:
-            thread_pool_factory.reset_all_executors()
+            older.end_pools()
         left += [f"thread {name} still runs" for name in self._wait(self._new_threads, end)]
         left += [f"{name} is still patched" for name in self._names.replaced()]
         return left
@@ -78,9 +79,9 @@ class Watch:
         for service in self._services:
             if _unfinished(service.rpcserver._work_executor):
                 yield service.binary
-        for kind, executor in list(thread_pool_factory.FACTORY._all_executors.items()):
+        for name, executor in older.pools().items():
             if _unfinished(executor):
-                yield f"the pool {kind.value}"
+                yield f"the pool {name}"
 
     def _new_threads(self) -> Iterator[str]:
         """Names of threads that there were not and that are no idle workers of the services."""

@@ -9,6 +9,8 @@ part says when it can go.
 
 import importlib
 import importlib.metadata
+import importlib.util
+from typing import Any
 
 #: Major version of the Nova that is tested.
 NOVA = int(importlib.metadata.version("nova").partition(".")[0])
@@ -43,3 +45,21 @@ def possible_vgpus(parents: list[str]) -> list[list[str]]:
     only, in no certain order (LibvirtDriver._allocate_mdevs), and says so in a WARNING.
     """
     return [parents] if NOVA >= 33 else [[parent] for parent in parents]
+
+
+def pools() -> dict[str, Any]:
+    """Nova's pools of tasks by their names.
+
+    Can go when Nova 33 is no longer supported: it has no factory of them, and runs here on
+    eventlet alone, where a task that is left is seen as what it does.
+    """
+    if importlib.util.find_spec("nova.thread_pool_factory") is None:
+        return {}
+    factory = importlib.import_module("nova.thread_pool_factory").FACTORY
+    return {kind.value: executor for kind, executor in list(factory._all_executors.items())}
+
+
+def end_pools() -> None:
+    """End Nova's pools of tasks. Can go as above."""
+    if importlib.util.find_spec("nova.thread_pool_factory") is not None:
+        importlib.import_module("nova.thread_pool_factory").reset_all_executors()

@@ -46,7 +46,6 @@ from nova.api.validation import validators
 from nova.virt.libvirt import driver as libvirt_driver
 from oslo_db.sqlalchemy import engines
 from oslo_messaging._drivers import impl_fake
-from oslo_service.backend._threading import loopingcall
 from placement import util as placement_util
 from sqlalchemy import pool
 
@@ -88,6 +87,9 @@ def install(*, threads: bool) -> None:
         thread.ThreadWorker.stop = _stop_worker
         futures.ThreadPoolExecutor._maybe_spin_up = _maybe_spin_up
         engines.pool = _Pools
+        # oslo.service of OpenStack 2025.1 has no such module, and its Nova no native threads.
+        from oslo_service.backend._threading import loopingcall
+
         loopingcall.LoopingCallBase._spawn_loop = _spawn_loop
         engines._thread_yield = lambda *_connection: None
     impl_fake.FakeExchange.deliver_message = _deliver_and_tell
