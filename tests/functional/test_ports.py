@@ -28,7 +28,7 @@ MELLANOX = {"vendor_id": "15b3"}
 class _Ports(DeviceCompatFleet):
     DEVICE_SPEC = [
         {**MELLANOX, "product_id": "101e", "physical_network": "physnet4"},
-        {"address": PF_3, "physical_network": "foo"},
+        {**MELLANOX, "product_id": "1017", "physical_network": "foo"},
     ]
     ALIASES = ()
     PCI_IN_PLACEMENT = False
@@ -94,7 +94,7 @@ class EveryKindTest(_Ports):
                 pfs=[
                     base.Pf(vfs=4),
                     base.Pf(address=PF_2, vfs=2, vdpa=True),
-                    base.Pf(address=PF_3, vfs=1, vf_product_id="1018"),
+                    base.Pf(address=PF_3, vfs=1, product_id="1017", vf_product_id="1018"),
                 ],
             )
         self.settle()
