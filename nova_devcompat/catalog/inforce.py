@@ -5,53 +5,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from nova_devcompat.catalog.family import CatalogFamily
+from nova_devcompat.catalog.model import Catalog
+from nova_devcompat.catalog.origin import Origin
 from nova_devcompat.catalog.stages import Moment
 from nova_devcompat.compat.policy import Mode, Policy
 
-if TYPE_CHECKING:
-    from nova_devcompat.catalog.family import CatalogFamily
-    from nova_devcompat.catalog.model import Catalog
-
 LOG = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Stated:
-    """Where a family is stated.
-
-    :param place: file and line
-    :param pack: the pack that the file is, '' for a file of the operator's
-    """
-
-    place: str
-    pack: str = ""
-
-    def __str__(self) -> str:
-        return f"pack {self.pack}" if self.pack else self.place
-
-    @property
-    def whole(self) -> str:
-        """Pack and place."""
-        return f"pack {self.pack} ({self.place})" if self.pack else self.place
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
-    """What the files say of a family.
-
-    :param stated: where the family is that counts
-    :param replaced: where others of the name are, which it took the place of
-    :param policies: where its policy is changed, in order
-    """
-
-    stated: Stated
-    replaced: tuple[Stated, ...] = ()
-    policies: tuple[str, ...] = ()
 
 
 def told(catalog: Catalog, default: Policy | None, moment: Moment) -> Iterator[str]:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from nova_devcompat.catalog import patterns
 from nova_devcompat.catalog.digest import digest_of
 from nova_devcompat.catalog.family import CatalogFamily, RulePolicy
-from nova_devcompat.catalog.inforce import Origin, Stated
 from nova_devcompat.catalog.knownbad import Entry as KnownBadEntry
 from nova_devcompat.catalog.knownbad import KnownBadReader, read_known_bad
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.names import check_lengths, check_name
+from nova_devcompat.catalog.origin import Origin, Stated
 from nova_devcompat.catalog.packs import pack_of
 from nova_devcompat.catalog.policies import ALL, StatedPolicy, check_policy, read_policies
 from nova_devcompat.catalog.reader import FamilyReader, read_match

@@ -12,8 +12,8 @@ from typing import Any
 
 from nova_devcompat.catalog import patterns
 from nova_devcompat.catalog.family import NOTHING_STATED, CatalogFamily, RulePolicy
-from nova_devcompat.catalog.inforce import Origin
 from nova_devcompat.catalog.merging import Classified, Union, of_family
+from nova_devcompat.catalog.origin import Origin
 from nova_devcompat.catalog.stages import Coming, Moment
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.device import Device
