@@ -168,7 +168,8 @@ class NeedSet(_WithCatalog, FastLister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
-        from nova_devcompat.fleet.mending import Change, Mending
+        from nova_devcompat.fleet.edits import Change
+        from nova_devcompat.fleet.mending import Mending
 
         return Change._fields, Mending(self.cells).set_values(
             parsed_args.instance,
@@ -226,7 +227,8 @@ class NeedBackfill(_WithCatalog, FastLister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
-        from nova_devcompat.fleet.mending import Change, Mending
+        from nova_devcompat.fleet.edits import Change
+        from nova_devcompat.fleet.mending import Mending
 
         return Change._fields, Mending(self.cells).backfill(
             self.catalog(parsed_args),

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -18,15 +17,16 @@ from nova_devcompat import wire
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.device import normalise_address
-from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.pins import PREFIX as PIN_PREFIX
+from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.record import Record
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt
 from nova_devcompat.compat.verdict import Code
+from nova_devcompat.fleet import edits
 from nova_devcompat.fleet.cloud import ATTRIBUTES, Allocations, Cloud, extra_specs, frozen
+from nova_devcompat.fleet.edits import Change
 from nova_devcompat.fleet.model import Host
-from nova_devcompat.fleet.records import missing_of_host, pairs, text_of
+from nova_devcompat.fleet.records import missing_of_host
 from nova_devcompat.stores import asked, records, writer
 from nova_devcompat.stores.cells import BadRequest, Cells, Refused, brief
 from nova_devcompat.stores.instances import runs
@@ -37,21 +37,6 @@ LOG = logging.getLogger(__name__)
 PROGRESS = logging.getLogger(f"{__name__}.progress")
 
 _PROGRESS_EVERY = 100
-
-
-class Change(NamedTuple):
-    """A change of one attribute's need, done or, in a dry run, to be done.
-
-    :param old: what was recorded, '' for nothing
-    :param new: what is recorded now
-    """
-
-    instance: str
-    address: str
-    family: str
-    attribute: str
-    old: str
-    new: str
 
 
 class Dropped(NamedTuple):
@@ -97,7 +82,7 @@ class Mending:
         :raises Refused: something is being done to the instance, its record cannot be read, or
             its cell or placement do not answer
         """
-        wanted = _parse(assignments, catalog)
+        wanted = edits.read(assignments, catalog)
         instance, _ = self.cells.instance(uuid, records.RECORD_ATTRIBUTES)
         _check_idle(instance)
         recorded = records.read(instance)
@@ -108,8 +93,8 @@ class Mending:
                 f"instance {uuid}: {recorded.reason.detail}; drop it with 'need clear', "
                 "then use 'need backfill'"
             )
-        new = _with_values(recorded, wanted, normalise_address(address) if address else None)
-        changes = _changes(uuid, recorded, new)
+        new = edits.applied(recorded, wanted, normalise_address(address) if address else None)
+        changes = edits.between(uuid, recorded, new)
         if not changes:
             PROGRESS.info("Instance %s has just that recorded: nothing is written", uuid)
         elif not dry_run:
@@ -183,7 +168,7 @@ class Mending:
                 PROGRESS.info("%d instances looked at", tally["seen"])
             try:
                 old, new = self._completed(at, instance, allocations, catalog)
-                changes = _changes(instance.uuid, old, new)
+                changes = edits.between(instance.uuid, old, new)
                 lacking = missing_of_host(at, new)
                 if (changes or lacking) and not dry_run:
                     changes = self._backfill_one(instance.uuid, catalog, dry_run=False)
@@ -226,7 +211,7 @@ class Mending:
         if not allocations:  # a running guest has processors and memory at least
             raise Refused(f"placement does not tell what instance {uuid} has")
         old, new = self._completed(host, instance, allocations, catalog)
-        changes = _changes(uuid, old, new)
+        changes = edits.between(uuid, old, new)
         if changes and not dry_run:
             self._store(uuid, old, new, changes, "backfill")
         lacking = missing_of_host(host, new)
@@ -322,81 +307,6 @@ def _text_of(recorded: Need | Doubt) -> str:
     if isinstance(recorded, Doubt):
         return recorded.reason.detail
     return "; ".join(map(str, recorded.devices)) or "nothing"
-
-
-def _parse(assignments: Sequence[str], catalog: Catalog) -> Need:
-    """What is to be set, by family.
-
-    :raises BadRequest: an assignment that no rule understands
-    """
-    specs: dict[str, str] = {}
-    for text in assignments:
-        subject, equals, value = text.partition("=")
-        if not equals or "." not in subject:
-            raise BadRequest(f"{text!r} is not of the form FAMILY.ATTRIBUTE=VALUE")
-        key = PIN_PREFIX + subject.strip()
-        if key in specs:
-            raise BadRequest(f"{subject} is given twice")
-        specs[key] = value
-    try:
-        return catalog.pins(specs)
-    except BadPin as error:
-        raise BadRequest(str(error).removeprefix(PIN_PREFIX)) from error
-
-
-def _with_values(present: Need, wanted: Need, address: str | None) -> Need:
-    """The need with other values of attributes that it has.
-
-    :raises BadRequest: no device has an attribute that is to be set
-    """
-    parts = list(present.devices)
-    for pin in wanted.devices:
-        for attribute, values in pin.values:
-            matching = [
-                index
-                for index, part in enumerate(parts)
-                if part.family == pin.family
-                and (address is None or normalise_address(part.address) == address)
-                and attribute in dict(part.values)
-            ]
-            if not matching:
-                what = "nothing of the host" if pin.of_host else "no device"
-                at = f" at {address}" if address else ""
-                raise BadRequest(
-                    f"the record has {what}{at} with {pin.family}.{attribute}; it has: "
-                    f"{'; '.join(map(str, present.devices))}. Use 'need backfill' to complete it"
-                )
-            for index in matching:
-                part = parts[index]
-                parts[index] = dataclasses.replace(
-                    part,
-                    values=tuple({**dict(part.values), attribute: values}.items()),
-                    assumed=part.assumed - {attribute},
-                )
-    return Need(devices=tuple(parts))
-
-
-def _changes(uuid: str, old: Need, new: Need) -> list[Change]:
-    """What is known afterwards and was not, or was known otherwise.
-
-    A need that merely says of more attributes that they are not known is not worth a write.
-    """
-    changes = []
-    for before, after in pairs(old, new):
-        recorded = dict(before.values) if before is not None else {}
-        for attribute, values in after.values:
-            was = _stated(before, attribute) if attribute in recorded else ""
-            now = _stated(after, attribute)
-            if values is not None and was != now:
-                changes.append(Change(uuid, after.address, after.family, attribute, was, now))
-    return changes
-
-
-def _stated(device: DeviceNeed | None, attribute: str) -> str:
-    if device is None:
-        return ""
-    mark = " (assumed)" if attribute in device.assumed else ""
-    return text_of(dict(device.values)[attribute]) + mark
 
 
 def _check_idle(instance: Any) -> None:

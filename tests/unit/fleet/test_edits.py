@@ -11,7 +11,7 @@ from nova_devcompat.catalog import Catalog, CatalogFamily
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.kinds import Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.fleet import mending, records
+from nova_devcompat.fleet import edits, records
 from nova_devcompat.stores.cells import BadRequest
 
 FAMILY = Family(name="nic", rules={"version": Semver(), "caps": Superset()})
@@ -28,7 +28,7 @@ def nic(address: str, *, assumed=(), **values) -> DeviceNeed:
 
 
 def test_assignments():
-    need = mending._parse(["nic.version=01.2.3", "nic.caps=p2p, migration"], CATALOG)
+    need = edits.read(["nic.version=01.2.3", "nic.caps=p2p, migration"], CATALOG)
     assert need.atoms == nic("", version=["1.2"], caps=["p2p", "migration"]).atoms
 
 
@@ -46,29 +46,29 @@ def test_assignments():
 )
 def test_bad_assignments(assignments, told):
     with pytest.raises(BadRequest) as error:
-        mending._parse(assignments, CATALOG)
+        edits.read(assignments, CATALOG)
     assert str(error.value).startswith(told)
 
 
 def test_values_are_set_where_they_are_recorded():
     other = nic("", version=["1.3"])
     present = Need(devices=(nic(PF, version=["1.3"], caps=None), nic(VF, version=["1.3"]), other))
-    wanted = mending._parse(["nic.version=1.2"], CATALOG)
-    changed = mending._with_values(present, wanted, VF)
+    wanted = edits.read(["nic.version=1.2"], CATALOG)
+    changed = edits.applied(present, wanted, VF)
     assert changed.devices == (present.devices[0], nic(VF, version=["1.2"]), other)
-    everywhere = mending._with_values(present, wanted, None)
+    everywhere = edits.applied(present, wanted, None)
     assert [dict(one.values)["version"] for one in everywhere.devices] == [{"1.2"}] * 3
-    known = mending._with_values(present, mending._parse(["nic.caps=p2p"], CATALOG), None)
+    known = edits.applied(present, edits.read(["nic.caps=p2p"], CATALOG), None)
     assert known.devices == (nic(PF, version=["1.3"], caps=["p2p"]), *present.devices[1:])
     with pytest.raises(BadRequest, match=r"no device at 0000:82:00.2 with nic\.caps; it has: nic"):
-        mending._with_values(present, mending._parse(["nic.caps=p2p"], CATALOG), VF)
+        edits.applied(present, edits.read(["nic.caps=p2p"], CATALOG), VF)
 
 
 def test_what_is_set_is_no_longer_assumed():
     present = Need(devices=(nic(PF, version=["1.2"], caps=["p2p"], assumed=["version", "caps"]),))
-    changed = mending._with_values(present, mending._parse(["nic.version=1.2"], CATALOG), None)
+    changed = edits.applied(present, edits.read(["nic.version=1.2"], CATALOG), None)
     assert changed.devices[0].assumed == {"caps"}
-    (change,) = mending._changes("u", present, changed)
+    (change,) = edits.between("u", present, changed)
     assert change == ("u", PF, "nic", "version", "1.2 (assumed)", "1.2")
 
 
@@ -77,11 +77,11 @@ def test_only_what_became_known_is_a_change():
     new = old.completed(
         Need(devices=(nic(PF, version=["1.4"], caps=None), nic(VF, version=["1.4"], caps=[])))
     )
-    assert mending._changes("u", old, new) == [
+    assert edits.between("u", old, new) == [
         ("u", VF, "nic", "caps", "", "nothing (assumed)"),
         ("u", VF, "nic", "version", "unknown", "1.4 (assumed)"),
     ]
-    assert mending._changes("u", new, new) == []
+    assert edits.between("u", new, new) == []
     assert [records._gaps(*pair) for pair in records.pairs(old, new)] == [
         "need-missing: caps",
         "need-missing: caps; need-unknown: version",
