@@ -54,6 +54,7 @@ class ThisHost:
                     Placement(report.report_client_singleton()),
                     self.policies,
                     version=CONF.devcompat.stats_format,
+                    post_copy=CONF.libvirt.live_migration_permit_post_copy,
                 )
             return self._publisher
 

@@ -95,6 +95,7 @@ class Publisher:
     :param placement: knows the atoms and the providers
     :param policies: the policies that the host applies to the families of a catalog
     :param version: of the format that its stats are written in
+    :param post_copy: what it says of ``[libvirt] live_migration_permit_post_copy``
     """
 
     def __init__(
@@ -104,10 +105,12 @@ class Publisher:
         policies: Callable[[Catalog], Policies] | None = None,
         *,
         version: int = wire.STATS_VERSION,
+        post_copy: bool | None = None,
     ) -> None:
         self._inventory = inventory
         self._policies = policies
         self._version = version
+        self._post_copy = post_copy
         self._placement = placement
         # Of what is remembered between calls; never held while something is asked.
         self._lock = threading.Lock()
@@ -141,6 +144,7 @@ class Publisher:
             ),
             policies=self._policies_told(snapshot.devices.catalog),
             reads=wire.STATS_READ,
+            post_copy=self._post_copy,
             unnamed=providers.unnamed(published),
         )
         try:

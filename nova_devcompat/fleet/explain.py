@@ -21,7 +21,7 @@ from nova_devcompat.fleet.answers import Answer, Says
 from nova_devcompat.fleet.destinations import Destination, Destinations
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.scheduler import preview
-from nova_devcompat.scheduler.beside import UNTOLD, Nova, Objection
+from nova_devcompat.scheduler.beside import Nova, Objection
 from nova_devcompat.scheduler.judge import Judged
 from nova_devcompat.scheduler.state import SchedulerState
 from nova_devcompat.scheduler.watch import NOT_PUBLISHED
@@ -99,16 +99,18 @@ class Explain:
         source = self._destinations.node(self._cell, self._instance.host, self._instance.node)
         against = [*nova.against_guest(self._instance, None if source is None else source.service)]
         source_node = None if source is None else source.node
+        said: wire.HostDocument | Reason | None = None
         if source_node is not None:
             said = self._state.document_of(source_node)
             against += nova.against_versions(source_node, said, prefix="source-")
+            against += nova.against_post_copy(self._instance, said)
         self.against_guest = tuple(against)
         answers = [
             self._answer(one, source_node, room, nova)
             for one in self._destinations.track(hosts, "Hosts asked", self._destinations.count)
             if one.node.host != self._instance.host
         ]
-        self._say_what_was_not_judged(nova, room)
+        self._say_what_was_not_judged(nova, said, room)
         return sorted(self._with_prefilter(answers), key=lambda answer: answer.order)
 
     # --- what is read ----------------------------------------------------------------------------
@@ -240,8 +242,10 @@ class Explain:
             refused = answer.refused or tuple(map(_not_published, lacks))
             yield dataclasses.replace(answer, prefilter=Says.REJECT, refused=refused)
 
-    def _say_what_was_not_judged(self, nova: Nova, room: preview.Room | None) -> None:
-        self.not_judged = [*UNTOLD, *(f"filter {name}" for name in nova.left_out)]
+    def _say_what_was_not_judged(
+        self, nova: Nova, said: wire.HostDocument | Reason | None, room: preview.Room | None
+    ) -> None:
+        self.not_judged = [*nova.untold(said), *(f"filter {name}" for name in nova.left_out)]
         if not nova.has_ours:
             self.not_judged.append(
                 "that DeviceCompatFilter is not among the enabled_filters of the configuration "

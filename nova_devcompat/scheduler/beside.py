@@ -21,6 +21,7 @@ from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.kit.text import printable
 from nova_devcompat.scheduler import minima
 from nova_devcompat.scheduler.state import CONF
+from nova_devcompat.stores.assigned import asks_for_staying
 from nova_devcompat.wire import HostDocument
 
 #: Our own filter, which is asked by itself.
@@ -37,7 +38,6 @@ _MIGRATABLE = (vm_states.ACTIVE, vm_states.PAUSED)
 UNTOLD = (
     "whether the CPU and the hypervisor of the destination take the guest",
     "storage and networks",
-    "live_migration_permit_post_copy of hosts, with which no VFIO device migrates",
     minima.UNTOLD,
     "how many devices of a kind a guest can have and still migrate",
 )
@@ -71,6 +71,8 @@ class Nova:
     def __init__(self, spec: Any, neighbours: Neighbours) -> None:
         self._spec = spec
         self._neighbours = neighbours
+        #: Whether the guest has VFIO devices of which a copy is made.
+        self.has_vfio = asks_for_staying(spec.flavor.extra_specs or {}, spec.pci_requests)
         self._services = servicegroup.API()
         self._filters, self.left_out = _filters()
         #: Whether our own filter is among those that are enabled here.
@@ -120,6 +122,36 @@ class Nova:
         ):
             yield Objection(
                 "hypervisor-too-old", f"{node.hypervisor_version} < {source.hypervisor_version}"
+            )
+
+    def against_post_copy(self, instance: Any, said: HostDocument | Reason) -> Iterator[Objection]:
+        """What of the guest's own host stands against a copy with VFIO devices.
+
+        Where its nova.conf permits post-copy, Nova asks libvirt for it in each live migration
+        (nova/virt/libvirt/driver.py, _handle_live_migration_post_copy), and libvirt refuses that
+        of a guest with a VFIO device (Nova's guide, admin/virtual-gpu). Nova does not ask for a
+        paused guest, nor does it matter what the destination permits.
+
+        :param instance: it may have such devices
+        :param said: what its host publishes
+        """
+        if instance.vm_state != vm_states.PAUSED and self.has_vfio and _permits(said):
+            yield Objection(
+                "source-post-copy",
+                f"{instance.host} has [libvirt] live_migration_permit_post_copy, with which no "
+                "VFIO device migrates",
+            )
+
+    def untold(self, said: HostDocument | Reason | None) -> Iterator[str]:
+        """What was not judged, in a few words each.
+
+        :param said: what the guest's host publishes, None where that was not asked
+        """
+        yield from UNTOLD
+        if self.has_vfio and _permits(said) is None:
+            yield (
+                "live_migration_permit_post_copy of the guest's host, with which no VFIO device "
+                "migrates"
             )
 
     def against_versions(
@@ -183,3 +215,8 @@ def _host_state(
     state.update(node, dict(service), list(aggregates), {})
     state.allocation_candidates = list(candidates)
     return state
+
+
+def _permits(said: HostDocument | Reason | None) -> bool | None:
+    """Whether a host permits post-copy; None where it does not say."""
+    return said.post_copy if isinstance(said, HostDocument) else None

@@ -37,6 +37,11 @@ def reads_of(content: object) -> int:
     return 1
 
 
+def post_copy_of(content: object) -> bool | None:
+    """Whether the host permits post-copy; None where that cannot be told."""
+    return content if isinstance(content, bool) else None
+
+
 def functions_of(content: object, place: str) -> dict[str, tuple[str, ...]]:
     """The runs of functions that are devices of their own, by the address of their parent."""
     return {

@@ -108,6 +108,8 @@ class HostDocument:
         :attr:`nova_devcompat.compat.policy.Policies.told` has it; None where it does not say
     :param unreadable_providers: resource providers known to stand for devices that cannot be
         read. Others that no device of the document has may do so too
+    :param post_copy: whether Nova's configuration there permits post-copy in live migration; None
+        where it does not say
     :param reads: the last format of such documents that the host reads, 1 where it does not say
     :param unnamed: resource classes of devices of which the host has providers that no device of
         the document has; None where that is not known. Not in format 1
@@ -121,6 +123,7 @@ class HostDocument:
     unreadable_providers: frozenset[str] = frozenset()
     policies: Mapping[str, str] | None = None
     reads: int = 1
+    post_copy: bool | None = None
     unnamed: frozenset[str] | None = None
     #: Of one that was read, the version of its format.
     version: int = dataclasses.field(default=STATS_VERSION, compare=False)
@@ -200,6 +203,8 @@ def dump_stats_1(document: HostDocument) -> str:
         content["m"] = dict(document.policies)
     if document.reads > 1:
         content["q"] = document.reads
+    if document.post_copy is not None:
+        content["t"] = document.post_copy
     if shape is not None:
         # First of the sorted keys.
         content["a"], content["b"] = shape, "0" * _DIGITS

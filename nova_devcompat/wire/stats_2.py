@@ -97,6 +97,8 @@ def write(document: HostDocument) -> tuple[str, int, int]:
         meta["m"] = dict(document.policies)
     if document.reads > 1:
         meta["q"] = document.reads
+    if document.post_copy is not None:
+        meta["t"] = document.post_copy
     if document.unnamed is not None:
         meta["n"] = sorted(document.unnamed)
     said = dumps(meta)

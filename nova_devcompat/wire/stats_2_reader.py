@@ -13,7 +13,7 @@ from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.kit.text import printable
 from nova_devcompat.wire import checks, packing, stats_2, tokens
 from nova_devcompat.wire.checks import Malformed
-from nova_devcompat.wire.groups import family_of, policies_of, reads_of, runs_of
+from nova_devcompat.wire.groups import family_of, policies_of, post_copy_of, reads_of, runs_of
 from nova_devcompat.wire.stats import HostDocument, PublishedDevice
 
 _UUID_SIZE = 16
@@ -32,6 +32,7 @@ class _Meta:
     whole: bool
     policies: Mapping[str, str] | None
     reads: int
+    post_copy: bool | None
     unnamed: frozenset[str] | None
 
 
@@ -148,6 +149,7 @@ class BodyReader:
                 whole=checks.flag_of(content.get("w", False), "w"),
                 policies=policies_of(content.get("m")),
                 reads=reads_of(content.get("q")),
+                post_copy=post_copy_of(content.get("t")),
                 unnamed=frozenset(_classes(content["n"], "n")) if "n" in content else None,
             )
         return known
@@ -309,6 +311,7 @@ def _document(meta: _Meta, found: Found) -> HostDocument:
         unreadable_providers=frozenset(found.lost),
         policies=meta.policies,
         reads=meta.reads,
+        post_copy=meta.post_copy,
         version=2,
         unnamed=meta.unnamed,
         context=context,

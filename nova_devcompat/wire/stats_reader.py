@@ -14,7 +14,14 @@ from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.wire import checks, stats_2
 from nova_devcompat.wire.checks import Malformed
-from nova_devcompat.wire.groups import family_of, functions_of, load_accepts, policies_of, reads_of
+from nova_devcompat.wire.groups import (
+    family_of,
+    functions_of,
+    load_accepts,
+    policies_of,
+    post_copy_of,
+    reads_of,
+)
 from nova_devcompat.wire.stats import SHAPE, HostDocument, PublishedDevice, dumps, shape_of
 from nova_devcompat.wire.stats_2_reader import BodyReader
 from nova_devcompat.wire.versions import WireError, reader_of
@@ -131,6 +138,7 @@ class StatsReader:
             unreadable_providers=frozenset(lost),
             policies=policies_of(content.get("m")),
             reads=reads_of(content.get("q")),
+            post_copy=post_copy_of(content.get("t")),
             shape=shape if shape == text[SHAPE] else None,
         )
         return self._known(document, named)

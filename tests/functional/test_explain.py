@@ -116,6 +116,11 @@ class ExplainTest(ExplainFleet):
         self.run_periodic(*silenced)
         return seen
 
+    def permit_post_copy(self, host, permitted=True):
+        self.flags(live_migration_permit_post_copy=permitted, group="libvirt")
+        self.restart_host(host)
+        self.flags(live_migration_permit_post_copy=False, group="libvirt")
+
     def specs(self, draw):
         """What a flavor asks for, and pins."""
         specs = dict(draw.choice(({**VGPU, **VF}, VGPU, VF)))
@@ -203,8 +208,19 @@ class ExplainTest(ExplainFleet):
         self.equip("two", "1.3", "1.2", "10.0.0")
         self.settle()
         self.assertEqual(would, self.ask(server["id"], status=0)[0])
+        # Nova asks for post-copy where the guest's own host permits it, unless it is paused.
+        untold = "live_migration_permit_post_copy of the guest's host"
+        self.assertNotIn(untold, self.ask(server["id"], status=0)[1])
+        for permitted in ("one", "home"):
+            self.permit_post_copy(permitted)
+        _, told = self.ask(server["id"], status=3)
+        self.assertIn("does not migrate it as it is: source-post-copy: home has [libvirt]", told)
+        other = self.boot("one", {})
+        self.assertNotIn("post", self.ask(other["id"], status=0)[1])
         self.api.post_server_action(server["id"], {"pause": None})
         self.ask(server["id"], status=0)
+        for permitted in ("one", "home"):
+            self.permit_post_copy(permitted, False)
         self.api.post_server_action(server["id"], {"unpause": None})
         self.api.post_server_action(server["id"], {"os-stop": None})
         self.progress.wait_until(

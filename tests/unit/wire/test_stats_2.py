@@ -51,6 +51,7 @@ def document(**changes):
         "policies": {"": "enforce reject"},
         "unnamed": frozenset({"CUSTOM_X"}),
         "reads": 2,
+        "post_copy": True,
     }
     return wire.HostDocument(**{**content, **changes})
 
@@ -193,7 +194,7 @@ def test_a_token_is_of_all_that_decides_and_of_nothing_else():
     assert token("VGPU", **changed) != vgpu
     moved = dataclasses.replace(second, providers=(uuid_of("three"),))
     assert token("VGPU", devices=(first, moved, third)) == vgpu
-    assert token("VGPU", catalog="ba9876543210", policies=None) == vgpu
+    assert token("VGPU", catalog="ba9876543210", policies=None, post_copy=False) == vgpu
     for change in (
         {"whole": False},
         {"host": ()},

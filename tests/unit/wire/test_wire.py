@@ -81,6 +81,21 @@ incarnations = st.none() | st.builds(
 )
 
 
+class TestPostCopy:
+    """What a host says of post-copy."""
+
+    @pytest.mark.parametrize("version", sorted(wire.STATS_READERS))
+    @pytest.mark.parametrize("permitted", [True, False, None])
+    def test_as_it_was_written(self, version, permitted):
+        document = wire.HostDocument(catalog="c", devices=(), post_copy=permitted)
+        assert wire.load_stats(wire.dump_stats(document, version)).post_copy is permitted
+
+    @pytest.mark.parametrize("said", ["true", 1, [], {}])
+    def test_what_cannot_be_read_is_not_known(self, said):
+        content = json.loads(wire.dump_stats(wire.HostDocument(catalog="c", devices=())))
+        assert wire.load_stats(json.dumps({**content, "t": said})).post_copy is None
+
+
 class TestRecord:
     @given(needs, incarnations, st.sampled_from(sorted(wire.RECORD_READERS)))
     def test_what_is_written_is_read(self, need, incarnation, version):
