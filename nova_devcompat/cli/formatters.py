@@ -23,7 +23,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import prettytable
 import yaml
@@ -315,7 +315,14 @@ class Shown(ListFormatter, SingleFormatter):
         return _ShownColumn(value, self._cell) if isinstance(value, FormattableColumn) else value
 
 
-class _PrintsTextsOfOthers(DisplayCommandBase[Any]):
+if TYPE_CHECKING:
+    _DisplayCommand = DisplayCommandBase[Any]
+else:
+    # Generic for its types only, and not at all before cliff 4.13.
+    _DisplayCommand = DisplayCommandBase
+
+
+class _PrintsTextsOfOthers(_DisplayCommand):
     """A command whose output holds what others wrote."""
 
     def _load_formatter_plugins(self) -> Any:

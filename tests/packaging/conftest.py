@@ -84,9 +84,9 @@ class Environment:
         done = self.command("python", "-I", "-c", textwrap.dedent(script), *map(str, arguments))
         return json.loads(done.stdout.splitlines()[-1])
 
-    def install(self, *requirements):
+    def install(self, *requirements, constraints=CONSTRAINTS):
         quiet = ("--quiet", "--disable-pip-version-check")
-        self.command("python", "-m", "pip", "install", *quiet, "-c", CONSTRAINTS, *requirements)
+        self.command("python", "-m", "pip", "install", *quiet, "-c", constraints, *requirements)
 
 
 @pytest.fixture(scope="session")
@@ -107,12 +107,20 @@ def wheel_names(wheel):
         return {name for name in archive.namelist() if ".dist-info/" not in name}
 
 
-@pytest.fixture(scope="session")
-def bare(wheel, tmp_path_factory):
-    """The wheel in an environment without Nova: an operator's own machine."""
+@pytest.fixture(scope="session", params=["constrained", "lowest"])
+def bare(request, wheel, tmp_path_factory):
+    """The wheel in an environment without Nova: an operator's own machine.
+
+    With what the release of OpenStack has beside it, and with the least that the wheel asks for.
+    """
     environment = Environment(path=tmp_path_factory.mktemp("bare") / "venv")
     venv.create(environment.path, with_pip=True)
-    environment.install(wheel)
+    if request.param == "constrained":
+        environment.install(wheel)
+    else:
+        lowest = environment.path / "lowest.txt"
+        lowest.write_text((ROOT / "requirements.txt").read_text().replace(">=", "=="))
+        environment.install(wheel, constraints=lowest)
     return environment
 
 

@@ -6,6 +6,8 @@
 import csv
 import io
 
+import pytest
+
 GROUPS = ("nova_devcompat.cli", "nova_devcompat.sources", "nova_devcompat.rules")
 
 
@@ -76,6 +78,17 @@ def test_matrix(bare, files):
         for row in csv.DictReader(io.StringIO(text))
     }
     assert verdicts == {("cmp1", "cmp2"): "accept", ("cmp2", "cmp1"): "reject"}
+
+
+@pytest.mark.parametrize("form", ["table", "value", "json", "yaml"])
+def test_forms(bare, files, form):
+    text = bare.command(
+        "nova-devcompat",
+        "matrix",
+        *("--catalog", str(files / "catalog.yaml"), "--inventory", str(files / "inventory.yaml")),
+        *("-f", form),
+    ).stdout
+    assert "mlx5_vf.fw_version: needs 28.41, offered 28.39.1002" in text
 
 
 def test_page(bare, files, tmp_path):
