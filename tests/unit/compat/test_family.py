@@ -14,7 +14,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy, Ruling
 from nova_devcompat.compat.ruling import Guest, required_atoms
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import Actor, Code, Outcome
+from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason
 from tests.unit.compat.support import judge_any_order, judge_claim, judge_each
 
 VF = Family(name="vf", rules={"fw": Semver(), "caps": Superset()})
@@ -274,6 +274,8 @@ def test_a_family_that_is_only_reported_on_takes_no_device_from_the_others():
         (Mode.REPORT, [vf("2.4"), vf("2.6", ())], [], [Code.FEATURE_MISSING]),
         (Mode.REPORT, [vf("2.4"), vf("2.4")], [Code.MINOR_TOO_OLD], []),
         (Mode.REPORT, [vf("2.6", ())], [Code.NO_DEVICE], [Code.FEATURE_MISSING]),
+        # Nothing is reported where devices that accept are to be had, in whatever order.
+        (Mode.REPORT, [vf("2.6", ()), vf("2.4"), vf("2.6")], [], []),
     ],
 )
 def test_judge_claim_where_an_attribute_has_a_mode_of_its_own(mode, devices, refused, reported):
@@ -299,6 +301,54 @@ def test_what_is_only_reported_on_costs_no_other_family_a_device():
     )
     assert ruling.accepts
     assert [reason.code for reason in ruling.reported] == [Code.FEATURE_MISSING]
+
+
+def test_a_device_in_doubt_goes_to_the_family_that_is_enforced():
+    """What is only reported on gets what the others leave, wherever it stands in the record."""
+    policies = {"vf": Policy(mode=Mode.REPORT, on_unknown=OnUnknown.ACCEPT), "gpu": LENIENT}
+    for needs in ([NEED_NEW, gpu("1.0").freeze()], [gpu("1.0").freeze(), NEED_NEW]):
+        verdicts = judging.judge_claim(needs, [no_offer], policies.__getitem__)
+        found = {
+            need.family: codes(verdict) for need, verdict in zip(needs, verdicts, strict=True)
+        }
+        assert found == {"gpu": [Code.DEVICE_UNKNOWN], "vf": [Code.NO_DEVICE]}
+
+
+def test_what_nothing_is_made_of_gets_a_device_in_doubt_rather_than_one_that_refuses():
+    announce = Policy(mode=Mode.ANNOUNCE)
+    for devices in ([OLD, SILENT], [SILENT, OLD]):
+        judges = [device.judge for device in devices]
+        (verdict,) = judging.judge_claim([NEED_NEW], judges, lambda name: announce)
+        assert verdict.outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome", "reason"),
+    [
+        (
+            no_offer(NEED_NEW),
+            Outcome.UNKNOWN,
+            Reason(code=Code.DEVICE_UNKNOWN, actor=Actor.OPERATOR, family="vf"),
+        ),
+        (
+            judging.one_too_few(NEED_NEW),
+            Outcome.REJECT,
+            Reason(code=Code.NO_DEVICE, actor=Actor.OPERATOR, family="vf", needed="a device"),
+        ),
+        (
+            judging.not_asked_for(NEED_NEW),
+            Outcome.REJECT,
+            Reason(code=Code.NOT_ASKED_FOR, actor=Actor.OPERATOR, family="vf"),
+        ),
+        (
+            judging.nothing_recorded("vf"),
+            Outcome.UNKNOWN,
+            Reason(code=Code.NEED_MISSING, actor=Actor.OPERATOR, family="vf"),
+        ),
+    ],
+)
+def test_what_lacks_is_said_with_the_family_and_who_can_act(verdict, outcome, reason):
+    assert (verdict.outcome, verdict.reasons) == (outcome, (reason,))
 
 
 def test_judge_claim_on_devices_the_host_says_nothing_of():

@@ -107,6 +107,18 @@ class TestDevices:
             found = rule(guest, Given(claims=(claim(*crossed, order=order),)), policies())
             assert found.accepts is fits, order
 
+    def test_each_in_its_turn_though_neither_does_for_the_other(self):
+        guest = guest_of(need_of(gpu("1.4")), need_of(gpu("2.0")))
+        in_turn = (gpu("1.4"), gpu("2.0"))
+        for order, fits in ((Order.GIVEN, True), (Order.CHOSEN, True), (Order.UNTOLD, False)):
+            found = rule(guest, Given(claims=(claim(*in_turn, order=order),)), policies())
+            assert found.accepts is fits, order
+
+    def test_a_device_of_which_nothing_is_known(self):
+        guest = guest_of(need_of(gpu("1.2")))
+        assert codes(rule(guest, given_one(None), policies())) == [Code.DEVICE_UNKNOWN]
+        assert rule(guest, given_one(None), policies(gpu=LENIENT)).accepts
+
     def test_fewer_devices_than_needs(self):
         guest = guest_of(need_of(gpu("1.2")), need_of(gpu("1.2")))
         for order in Order:
@@ -153,6 +165,22 @@ class TestDevices:
         in_order = Given(claims=(claim(*both, order=Order.GIVEN),))
         assert rule(guest, in_order, policies(nic=LENIENT)).accepts
         assert not rule(guest, in_order, policies(gpu=LENIENT)).accepts
+
+    def test_the_one_too_many_may_be_one_of_no_family(self):
+        guest = guest_of(need_of(gpu("1.2")))
+        for policy in (STRICT, REPORT):
+            here = Given(claims=(claim(gpu("1.2"), None),))
+            assert rule(guest, here, policies(gpu=policy)) == ruling.Ruling()
+
+    def test_a_device_beside_that_may_be_of_either_family(self):
+        """Nothing tells which it is, so the family that objects least decides."""
+        guest = guest_of(need_of(gpu("1.2")))
+        either = Extra(device=(gpu("1.0"), nic("1.0")))
+        here = given_one(gpu("1.2"), extras=(either,))
+        (reason,) = rule(guest, here, policies()).refused
+        assert (reason.code, reason.detail) == (Code.NEED_MISSING, "")
+        assert rule(guest, here, policies(nic=LENIENT)).accepts
+        assert rule(guest, here, policies(gpu=LENIENT)).accepts
 
     def test_a_device_beside(self):
         guest = guest_of(need_of(gpu("1.2")))
@@ -258,6 +286,30 @@ class TestAnywhere:
         here = Given.anywhere(guest, [gpu("1.0"), gpu("1.4"), nic("1.0")], complete=True)
         assert rule(guest, here, policies()).accepts
 
+    def test_several_needs_of_a_slot_may_share_a_device(self):
+        """Nobody tells which device is given, so each need may get the one that will do."""
+        guest = guest_of(need_of(gpu("1.2")), need_of(gpu("1.4")))
+        here = Given.anywhere(guest, [gpu("1.2"), gpu("1.4")], complete=True)
+        assert rule(guest, here, policies()).accepts
+
+    def test_what_else_is_known_of_the_host_is_held_against_the_guest(self):
+        guest = guest_of(need_of(gpu("1.2")), MACHINE)
+        broken = Reason(code=Code.HOST_UNREADABLE, actor=Actor.OPERATOR)
+        ours = policies(qemu=STRICT)
+        here = Given.anywhere(
+            guest, [gpu("1.2")], complete=True, host={"qemu": qemu("q2")}, unreadable={"": broken}
+        )
+        assert codes(rule(guest, here, ours)) == [Code.HOST_UNREADABLE, Code.NOT_EQUAL]
+        without = Given.anywhere(guest, [gpu("1.2")], complete=True)
+        assert codes(rule(guest, without, ours)) == [Code.DEVICE_UNKNOWN]
+
+    def test_any_of_the_devices_may_act_as_the_pin(self):
+        pins = Need(devices=(DeviceNeed.of("gpu", {"version": ["1.2"]}),))
+        guest = Guest(pins=pins, keeps_devices=False)
+        for version, accepts in (("1.4", True), ("1.0", False)):
+            here = Given.anywhere(guest, [gpu(version)], complete=True)
+            assert rule(guest, here, policies()).accepts is accepts
+
     def test_none_of_the_family(self):
         guest = guest_of(need_of(gpu("1.2")))
         for complete, code in ((True, Code.NO_DEVICE), (False, Code.DEVICE_UNKNOWN)):
@@ -334,6 +386,16 @@ class TestDoubts:
         assert rule(guest, here, policies(gpu=REPORT)).accepts
         assert not rule(guest, Given(), Policies(LENIENT)).accepts
 
+    @pytest.mark.parametrize("strict", ["gpu", "nic"])
+    def test_a_database_that_does_not_answer_concerns_the_strictest_family(self, strict):
+        """Devices of a family that is reported on do not excuse those of one that is enforced."""
+        guest = Guest(record=FAILED)
+        both = Given(claims=(claim(gpu("1.2"), nic("1.0")),))
+        modes = {"gpu": REPORT, "nic": REPORT, strict: LENIENT}
+        assert not rule(guest, both, policies(**modes)).accepts
+        found = rule(guest, both, policies(gpu=REPORT, nic=REPORT))
+        assert (found.accepts, len(found.reported)) == (True, 1)
+
     def test_of_a_pin(self):
         typo = ruling.doubt_of_pin(BadPin("devcompat:gpu.versoin", "no such", family="gpu"))
         other = ruling.doubt_of_pin(BadPin("devcompat:gup.version", "no such"))
@@ -361,6 +423,20 @@ class TestDoubts:
         (reason,) = rule(Guest(record=UNREADABLE), Given(), many).refused
         assert reason.detail.startswith("x; it can concern f0, f1, ")
         assert reason.detail.endswith(" and 12 more")
+
+    @pytest.mark.parametrize(
+        ("doubt", "count", "detail"),
+        [
+            (UNREADABLE, 2, "x; it can concern f0, f1"),
+            (FAILED, 2, "it can concern f0, f1"),
+            (FAILED, 8, "it can concern f0, f1, f2, f3, f4, f5, f6, f7"),
+            (FAILED, 9, "it can concern f0, f1, f2, f3, f4, f5, f6, f7 and 1 more"),
+        ],
+    )
+    def test_what_is_said_of_the_families(self, doubt, count, detail):
+        some = Policies(STRICT, {f"f{number}": STRICT for number in range(count)})
+        (reason,) = rule(Guest(record=doubt), Given(), some).refused
+        assert reason.detail == detail
 
 
 class TestHosts:
@@ -400,6 +476,27 @@ class TestHosts:
         ours = policies(qemu=STRICT)
         assert codes(rule(guest_of(), Given(silent=SILENT), ours)) == [Code.HOST_SILENT]
         assert codes(rule(guest_of(MACHINE), Given(silent=SILENT), ours)) == [Code.HOST_SILENT]
+        (reason,) = rule(guest_of(), Given(silent=SILENT), ours).refused
+        assert reason.family == "qemu"
+
+    @pytest.mark.parametrize("policy", [REPORT, ANNOUNCE])
+    def test_its_own_family_decides_what_is_made_of_it(self, policy):
+        """Whatever is wrong with a part of the host, the default has no say in it."""
+        ours = policies(qemu=policy, default=STRICT)
+        pin = DeviceNeed.of("qemu", {"machine": ["q1"]}, slot=host_slot("qemu"))
+        pinned = Guest(pins=Need(devices=(pin,)), keeps_devices=False)
+        for guest, here in (
+            (guest_of(MACHINE), Given(silent=SILENT)),
+            (guest_of(), Given(silent=SILENT)),
+            (guest_of(MACHINE), Given(host={"qemu": qemu("q2")})),
+            (guest_of(MACHINE), Given()),
+            (guest_of(), Given(host={"qemu": qemu("q1")})),
+            (pinned, Given(host={"qemu": qemu("q2")})),
+            (pinned, Given()),
+        ):
+            found = rule(guest, here, ours)
+            assert found.accepts
+            assert [reason.family for reason in found.reported] == ["qemu"] * (policy is REPORT)
 
     def test_what_is_pinned_of_the_host(self):
         pin = DeviceNeed.of("qemu", {"machine": ["q1"]}, slot=host_slot("qemu"))
