@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +41,48 @@ def test_what_is_left_out_is_not_met(whole, values, needed):
         assert less.meets(needed) <= whole.meets(needed)
     assert whole.within(frozenset(VALUES)) == whole
     assert whole.without_refusals().accepted == whole.accepted
+
+
+WHOLE = Evaluation(
+    kind="equal",
+    offered="a",
+    accepted=frozenset("ab"),
+    rejected={"c": WHY, "d": WHY},
+    doubtful={"e": WHY, "f": WHY},
+    unreadable=frozenset("gh"),
+    frozen=frozenset("a"),
+    open_world=True,
+)
+
+
+def test_of_what_is_left_out_nothing_is_said():
+    """Not that it is refused, nor why; and a need with a value that is left out is not known."""
+    assert WHOLE.within(frozenset("aceg")) == Evaluation(
+        kind="equal",
+        offered="a",
+        accepted=frozenset("a"),
+        rejected={"c": WHY},
+        doubtful={"e": WHY},
+        unreadable=frozenset("g"),
+        frozen=frozenset("a"),
+    )
+    assert WHOLE.within(frozenset("bdfh")).frozen is None
+    assert dataclasses.replace(WHOLE, frozen=None).within(frozenset("a")).frozen is None
+
+
+def test_without_refusals_the_rest_is_as_it_was():
+    """But not that all else is met, since that is what is left out."""
+    assert WHOLE.without_refusals() == dataclasses.replace(
+        WHOLE, rejected={}, doubtful={}, open_world=False
+    )
+    nothing_refused = dataclasses.replace(WHOLE, rejected={}, doubtful={})
+    assert nothing_refused.without_refusals() == nothing_refused
+
+
+def test_a_need_of_what_is_used_is_of_no_slot_unless_one_is_told():
+    whole = AcceptSet(family="gpu", attributes={"version": WHOLE})
+    assert whole.freeze_used({}).slot == ""
+    assert whole.freeze_used({}, slot="rc:VGPU").slot == "rc:VGPU"
 
 
 @given(accepts(), some)

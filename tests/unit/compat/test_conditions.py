@@ -70,6 +70,29 @@ def test_orders(name, less, more):
     assert parse_condition(more, by).holds(more, by) is True
 
 
+@pytest.mark.parametrize("by", [NUMERIC, COMPARERS["integer"]], ids=lambda by: by.name)
+@pytest.mark.parametrize(
+    ("operator", "met"),
+    [
+        ("<", ["1"]),
+        ("<=", ["1", "2"]),
+        (">", ["3"]),
+        (">=", ["2", "3"]),
+        ("", ["2"]),
+        ("=", ["2"]),
+        ("==", ["2"]),
+        ("!=", ["1", "3"]),
+    ],
+)
+def test_operators(operator, met, by):
+    stated = parse_condition(f"{operator}2", by)
+    assert [value for value in ("1", "2", "3") if stated.holds(value, by)] == met
+
+
+def test_texts_are_the_same_or_not():
+    assert [parse_condition("!=a", TEXT).holds(text, TEXT) for text in "Ab"] == [False, True]
+
+
 def test_what_cannot_be_compared_is_neither_met_nor_not():
     by = COMPARERS["integer"]
     with pytest.raises(Unreadable):
@@ -82,6 +105,11 @@ def test_what_cannot_be_compared_is_neither_met_nor_not():
     assert listed.holds("1.15.9-E-22", NUMERIC) is True
     both = parse_condition("!=1.15.9-C-22,>2", NUMERIC)
     assert both.holds("1.15.9-E-22", NUMERIC) is False
+    # Nor does one that holds, or does not, beside one of which it cannot be told.
+    for texts in (["<1.15.9-C-22", "<1"], ["<1", "<1.15.9-C-22"]):
+        assert parse_condition(texts, NUMERIC).holds("1.15.9-E-22", NUMERIC) is None
+    for text in ("!=1.15.9-C-22,<2", "<2,!=1.15.9-C-22"):
+        assert parse_condition(text, NUMERIC).holds("1.15.9-E-22", NUMERIC) is None
 
 
 @pytest.mark.parametrize(
@@ -93,12 +121,28 @@ def test_what_cannot_be_compared_is_neither_met_nor_not():
         ("2,3", "can never be met"),
         (">3,<2", ">3 lies above <2"),
         (">2,<2", ">2 lies above <2"),
+        (">=3,<2", "^'>=3,<2' can never be met: >=3 lies above <2$"),
+        (">3,<=2", "^'>3,<=2' can never be met: >3 lies above <=2$"),
+        ("9\n1", "has no value"),
         ("<2,same", "stands alone"),
     ],
 )
 def test_what_no_value_meets(text, told):
     with pytest.raises(BadCondition, match=told):
         parse_condition(text, NUMERIC)
+
+
+def test_a_list_of_nothing():
+    with pytest.raises(BadCondition, match=r"^is empty$"):
+        parse_condition([], NUMERIC)
+
+
+def test_what_is_no_integer_is_said_with_the_value():
+    by = COMPARERS["integer"]
+    with pytest.raises(BadCondition, match=r"^'ten' cannot be compared: is no integer$"):
+        parse_condition("<ten", by)
+    with pytest.raises(Unreadable, match="'ten'"):
+        by.parse("ten")
 
 
 @pytest.mark.parametrize("text", ["==2", "!=2", ">2,<3", "<2,!=1", ">1", "<3,<2"])

@@ -9,7 +9,7 @@ from nova_devcompat.compat import judging
 from nova_devcompat.compat.accepts import AcceptSet, Evaluation
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.judging import no_offer
-from nova_devcompat.compat.kinds import Floor, Semver, Superset
+from nova_devcompat.compat.kinds import Equal, Floor, Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy, Ruling
 from nova_devcompat.compat.ruling import Guest, required_atoms
@@ -413,3 +413,21 @@ def test_implied_rules():
     ):
         verdict = offer.judge(need)
         assert (verdict.outcome, verdict.reasons[0].code) == (Outcome.REJECT, code)
+
+
+def test_what_no_record_has_is_said_with_the_attribute():
+    """Below the floor no guest is taken, whatever it needs; else it is not known."""
+    family = Family(name="vf", rules={"migratable": Floor(at="1"), "other": Floor(at="1")})
+    verdict = family.offer({"migratable": "0", "other": "1"}).judge(DeviceNeed.of("vf", {}))
+    assert (verdict.outcome, len(verdict.doubts)) == (Outcome.REJECT, 1)
+    assert [(one.code, one.actor, one.attribute, one.needed) for one in verdict.reasons] == [
+        (Code.BELOW_FLOOR, Actor.HOST, "migratable", "met"),
+        (Code.NEED_MISSING, Actor.OPERATOR, "other", ""),
+    ]
+
+
+def test_the_value_of_another_kind_that_is_called_as_what_a_floor_needs():
+    """Whoever calls a model 'unmet' has no device below a floor."""
+    family = Family(name="vf", rules={"model": Equal()})
+    verdict = family.offer({"model": "unmet"}).judge(DeviceNeed.of("vf", {}))
+    assert [reason.code for reason in verdict.reasons] == [Code.NEED_MISSING]

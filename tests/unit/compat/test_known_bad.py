@@ -29,7 +29,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Policy
 from nova_devcompat.compat.ruling import Given, Guest, required_atoms, rule
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import Code, Outcome
+from nova_devcompat.compat.verdict import Actor, Code, Outcome, Reason
 from tests.budget import scaled
 
 VERSIONS = ("1.0", "1.1", "1.2", "2.0", "2.0.1", "2.1")
@@ -95,7 +95,16 @@ def test_a_condition_between_processes_is_the_same(by):
         (["9", "10"], ">=9", True),
         (["8", "10"], ">=9", False),
         (">9", ">=9", True),
+        (">9", ">9", True),
+        (">9", ">8", True),
         (">=9", ">9", False),
+        (">=9", ">=9", True),
+        ("<9", "<=9", True),
+        ("<=9", "<9", False),
+        ("<=9", "<=9", True),
+        ("<=9", "<10", True),
+        (">8", "<9", False),
+        ("<8", ">7", False),
         ("!=9", ">1", False),
     ],
 )
@@ -123,6 +132,36 @@ def test_it_is_taken_out_of_what_a_host_accepts():
     assert after.judge(need_of("1.2")).reasons[0].code == Code.KNOWN_BAD
     # Hosts that the entry is not about publish as before.
     assert accepts(with_entries(known_bad()), "2.1").atoms == accepts(PLAIN, "2.1").atoms
+
+
+@pytest.mark.parametrize(
+    ("of", "outcome", "detail"),
+    [
+        ("fw", Outcome.REJECT, "pair: it does not load (https://example.org)"),
+        (
+            "kernel",  # which nobody tells
+            Outcome.UNKNOWN,
+            "or may not be, which cannot be told here: "
+            "pair: it does not load (https://example.org)",
+        ),
+    ],
+)
+def test_what_is_known_is_said_with_its_entry(of, outcome, detail):
+    verdict = accepts(with_entries(known_bad(of=of)), "2.0").judge(need_of("1.2"))
+    assert verdict.outcome is outcome
+    assert verdict.reasons == (
+        Reason(
+            code=Code.KNOWN_BAD,
+            actor=Actor.HOST,
+            family="nic",
+            attribute="fw",
+            kind=PLAIN.rules["fw"].kind,
+            needed="1.2",
+            offered="2.0",
+            detail=detail,
+            risk="pair",
+        ),
+    )
 
 
 def test_a_doubt_of_the_rule_becomes_a_refusal():

@@ -6,10 +6,17 @@
 import pytest
 
 from nova_devcompat.compat.attributes import Unreadable
-from nova_devcompat.compat.family import Family
+from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.kinds import AtLeast, Equal, OneOf, Semver, Superset
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.pins import BadPin, has_pins, in_another_case, is_pin, parse_pins
+from nova_devcompat.compat.pins import (
+    BadPin,
+    has_pins,
+    in_another_case,
+    is_pin,
+    parse_pins,
+    read_pins,
+)
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.ruling import Extra, Given, Guest, verdicts
 from nova_devcompat.compat.traits import Atom
@@ -105,6 +112,29 @@ class TestParsing:
             parse_pins({"devcompat:nic.queues": "4", key: text}, FAMILIES)
         assert str(caught.value).startswith(f"{key}: {why}")
         assert caught.value.key == key
+
+    @pytest.mark.parametrize(
+        ("key", "family"),
+        [
+            ("devcompat:tpu.x", None),
+            ("devcompat:gpu", None),
+            ("devcompat:gpu.x", "gpu"),
+            ("devcompat:gpu.version", "gpu"),
+        ],
+    )
+    def test_a_bad_one_takes_no_other_with_it(self, key, family):
+        """And it is known which family it is about, whose policy then decides."""
+        specs = {"devcompat:cpu.model": "a", key: "banana", "devcompat:nic.queues": "4"}
+        found, (bad,) = read_pins(specs, FAMILIES)
+        assert [device.family for device in found.devices] == ["cpu", "nic"]
+        assert (bad.key, bad.family) == (key, family)
+
+    def test_what_is_pinned_of_a_host_is_told_from_what_is_pinned_of_devices(self):
+        host = Family(name="qemu", rules={"version": Semver()}, subject=Subject.HOST)
+        specs = {"devcompat:qemu.version": "9.1", "devcompat:gpu.version": "2.3"}
+        found, _ = read_pins(specs, {**FAMILIES, "qemu": host})
+        assert [device.family for device in found.host] == ["qemu"]
+        assert [(device.family, device.slot) for device in found.assigned] == [("gpu", "")]
 
     def test_without_families(self):
         with pytest.raises(BadPin, match="the catalog has no family 'gpu'"):
@@ -213,6 +243,13 @@ class TestAnotherCase:
     def test_one_that_they_have(self):
         assert self.found("name", "a100", "A100", "a100") is None
         assert self.found("name", "a100") is None
+
+    def test_each_of_several_is_looked_at(self):
+        """The first is one that no host has in any case."""
+        specs = {"devcompat:board.count": "3", "devcompat:board.name": "a100"}
+        known = [Atom("board", "name", "A100")]
+        found = in_another_case(parse_pins(specs, self.FAMILIES), known, self.FAMILIES)
+        assert found == (Atom("board", "name", "a100"), known[0])
 
     def test_a_rule_that_takes_them_for_the_same(self):
         assert self.found("psid", "mt_1", "MT_1") is None

@@ -191,6 +191,8 @@ def test_doubts_of_a_reject_are_kept():
         (staged(on_unknown=OnUnknown.ACCEPT, old=Mode.REPORT), MIXED, (), (OLD,)),
         (staged(on_unknown=OnUnknown.ACCEPT, odd=Mode.REPORT), MIXED, (OLD,), ()),
         (staged(on_unknown=OnUnknown.ACCEPT), MIXED, (OLD, ODD), ()),
+        (Policy(unknowns=(("odd", OnUnknown.ACCEPT),)), Verdict.unknown(ODD), (), ()),
+        (Policy(unknowns=(("old", OnUnknown.ACCEPT),)), Verdict.unknown(ODD), (ODD,), ()),
         # No attribute is enforced more strictly than its family.
         (staged(Mode.REPORT, old=Mode.ENFORCE), Verdict.reject(OLD), (), (OLD,)),
         (staged(Mode.ANNOUNCE, old=Mode.ENFORCE), MIXED, (), ()),
@@ -219,6 +221,14 @@ def test_what_a_policy_makes_of_single_attributes():
     assert policy.as_enforced().mode_of("a") is Mode.ENFORCE
 
 
+def test_the_strictest_is_the_one_that_objects_most_to_what_is_not_known():
+    """One that reports it is stricter than one that enforces and accepts it."""
+    policies = Policies(STRICT, {"a": LENIENT, "b": REPORT, "c": REPORT_LENIENT})
+    assert policies.strictest("abc") == REPORT
+    assert policies.strictest("ac") == LENIENT
+    assert policies.strictest("") == policies.strictest("x") == STRICT
+
+
 def test_policies_as_texts():
     policies = Policies(
         Policy(),
@@ -242,6 +252,10 @@ def test_policies_as_texts():
         "gpu": ("report reject", "enforce reject"),
         "nic": ("enforce reject", "report reject"),
         "nic.psid": ("enforce accept", "report reject"),
+    }
+    # An attribute of a family of which nothing else is told is held against the default.
+    assert unlike({"": "enforce accept"}, {"": "enforce accept", "nic.fw": "report reject"}) == {
+        "nic.fw": ("enforce accept", "report reject")
     }
     enforced = policies.as_enforced()
     assert {enforced(name).mode for name in ("gpu", "nic", "qemu", "none")} == {Mode.ENFORCE}
