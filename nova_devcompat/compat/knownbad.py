@@ -207,18 +207,22 @@ def values_of(raw: object) -> tuple[str, ...] | None:
 
     Of a list each item; of a range, and of a version with what it accepts, its newest or its own.
 
-    :returns: None where they cannot be told
+    :returns: None where they cannot be told, or not all of them
     """
-    if isinstance(raw, str):
-        return (raw.strip(),) if raw.strip() else None
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        return (str(raw),)
     if isinstance(raw, list | tuple):
-        return tuple(text for text in raw if isinstance(text, str))
+        texts = [_text(item) for item in raw]
+        return None if None in texts else tuple(text for text in texts if text is not None)
     if isinstance(raw, Mapping):
         own = next((raw[key] for key in ("version", "max") if isinstance(raw.get(key), str)), None)
         return None if own is None else (own,)
-    return None
+    text = _text(raw)
+    return None if text is None else (text,)
+
+
+def _text(raw: object) -> str | None:
+    if isinstance(raw, str):
+        return raw.strip() or None
+    return str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else None
 
 
 _NOTHING: Mapping[str, Bads] = MappingProxyType({})
