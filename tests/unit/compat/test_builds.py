@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nova_devcompat.compat.attributes import Unreadable
 from nova_devcompat.compat.builds import compare_builds, format_build, ordering_of, parse_build
+from nova_devcompat.compat.orderings import ORDERINGS
 
 #: As vendors print them, and what is made of them.
 READ = [
@@ -86,6 +87,9 @@ def test_unreadable(text, why):
         ("6.2.0-11.module+el8.6.0", "rpm_evr"),
         ("10.0.0-6.el9_4", "rpm_evr"),
         ("1.60.0-73", "numeric"),
+        ("1.2-0UBUNTU3", "debian"),
+        ("1:8.2", "debian"),
+        ("8.2~1", "debian"),
     ],
 )
 def test_which_ordering_knows_a_format(text, name):
@@ -111,6 +115,22 @@ def test_which_ordering_knows_a_format(text, name):
 def test_unlike_words_are_not_compared(left, right):
     assert compare_builds(parse_build(left), parse_build(right)) is None
     assert compare_builds(parse_build(right), parse_build(left)) is None
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        ("6.8.0", "6.8.0-45"),
+        ("6.8.0-45", "6.8.0-45.46"),
+        ("6.8.0-45", "6.8.0-101"),
+        ("8.2-10", "8.2.2"),
+        ("1.15.9-C-9", "1.15.9-C-22"),
+        ("6.8.0", "6.8.0-45-generic"),
+    ],
+)
+def test_a_build_counts_after_the_version(less, more):
+    assert compare_builds(parse_build(less), parse_build(more)) == -1
+    assert compare_builds(parse_build(more), parse_build(less)) == 1
 
 
 builds = st.builds(
@@ -163,3 +183,26 @@ def test_dpkg_agrees_where_words_are_the_same():
         command = ["dpkg", "--compare-versions", left, relation, right]
         assert subprocess.run(command, check=False).returncode == 0, (left, relation, right)
     assert compared > len(texts)
+
+
+@pytest.mark.parametrize(
+    ("ordering", "text", "why"),
+    [
+        ("rpm_evr", "v1", "is not [epoch:]version[-release], the version a digit first"),
+        ("rpm_evr", "1-2-3", "is not [epoch:]version[-release], the version a digit first"),
+        ("debian", "v1", "is not [epoch:]upstream-version[-revision]"),
+        ("debian", "1.0-", "is not [epoch:]upstream-version[-revision]"),
+    ],
+)
+def test_what_packages_are_not_called(ordering, text, why):
+    with pytest.raises(Unreadable) as caught:
+        ORDERINGS[ordering].parse(text)
+    assert str(caught.value) == f"{text!r}: {why}"
+
+
+@pytest.mark.parametrize(
+    ("ordering", "text"),
+    [("rpm_evr", "1:6.2.0-53.EL8_4~x^y+z"), ("debian", "1:8.2.2+DS~rc1-0Ubuntu1.4")],
+)
+def test_what_packages_are_called(ordering, text):
+    assert ORDERINGS[ordering].canonical(ORDERINGS[ordering].parse(text)) == text

@@ -56,6 +56,25 @@ def test_what_fits_is_taken_in_order(listed, room):
     )
 
 
+def test_what_just_fits_is_taken():
+    three, two, one = (Atom("f", "a", value) for value in "321")
+    assert fitting([three, two, one], lambda atom: int(atom.value), 4) == ([three, one], [two])
+
+
+def test_how_many_there_may_be():
+    """Of an attribute, of a family and of all; what was chosen before counts."""
+    of = {(family, name): many(9, family, name) for family in "fgh" for name in "ab"}
+    assert len(bounded([of["f", "a"]], FEW)) == FEW.attribute
+    assert len(bounded([of["f", "a"], of["f", "b"]], FEW)) == FEW.family
+    assert len(bounded(of.values(), FEW)) == FEW.host
+    first = frozenset(sorted(of["f", "a"])[:2])
+    assert len(bounded([first, of["f", "a"]], FEW)) == FEW.attribute
+    one_each = [frozenset(sorted(each)[:1]) for each in of.values()]
+    assert len(bounded(one_each, FEW)) == len(of)
+    just_one = Bounds(attribute=1, family=1, host=1)
+    assert bounded([of["f", "a"], of["g", "a"]], just_one) == (min(of["f", "a"]),)
+
+
 @given(tiers)
 def test_bounds_hold_and_the_more_useful_come_first(listed):
     chosen = bounded(listed, FEW)

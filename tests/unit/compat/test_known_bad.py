@@ -24,7 +24,7 @@ from nova_devcompat.compat.conditions import (
 )
 from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.kinds import Ordered, Origin, Same
-from nova_devcompat.compat.knownbad import Asked, KnownBad, KnownBads
+from nova_devcompat.compat.knownbad import Asked, Bad, Bads, KnownBad, KnownBads
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Policy
 from nova_devcompat.compat.ruling import Given, Guest, required_atoms, rule
@@ -119,6 +119,70 @@ def test_same_stands_alone():
             condition(text)
     with pytest.raises(BadCondition, match="no order"):
         condition("<x", TEXT)
+
+
+# --- entries ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "value", "expected"),
+    [
+        ("2.0", "2.0", True),
+        ("2.0", "2.1", False),
+        ("2.1", "2.0", False),
+        ("2.0", "0.9", False),  # which the condition does not hold of
+        ("2.0", "banana", None),
+        ("banana", "2.0", None),
+        # Two branches of builds, of which nobody can tell whether they are one.
+        ("1.15.9-C-22", "1.15.9-E-22", None),
+        ("", "2.1", True),
+    ],
+)
+def test_the_very_value_that_the_host_has(own, value, expected):
+    bad = Bad(name="x", message="", url="", condition=condition(">=1"), by="numeric", equal=own)
+    assert bad.matches(value) is expected
+
+
+@pytest.mark.parametrize(
+    ("values", "equal", "certain"),
+    [(("2.0",), "2.0", True), (("2.0", "2.1"), "", False), ((), "", False), (None, "", False)],
+)
+def test_a_pair_of_equal_values_where_the_host_has_one(values, equal, certain):
+    """Where what it has is not known, or is several things, it may be that value."""
+    bad = known_bad(need=">=1", offer="same").on({"fw": values})
+    assert (bad.equal, bad.certain) == (equal, certain)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "concerns"),
+    [(("6.8",), True), (("6.12",), False), (None, True), ((), True)],
+)
+def test_what_ends_an_entry_on_a_host(kernel, concerns):
+    """Only if it is known to hold: a host of which that cannot be told is concerned."""
+    until = Asked(attribute="kernel", condition=condition(">=6.12"), by="numeric")
+    entry = dataclasses.replace(known_bad(), until=(until,))
+    facts_of_host = {"fw": ("2.0",), "kernel": kernel}
+    assert (entry.on(facts_of_host) is not None) is concerns
+    both = dataclasses.replace(entry, until=(until, dataclasses.replace(until, attribute="fw")))
+    assert both.on(facts_of_host) is not None
+
+
+def test_a_certain_entry_comes_before_one_that_cannot_be_told():
+    certain = known_bad().on({"fw": ("2.0",)})
+    doubtful = dataclasses.replace(certain, name="other", certain=False)
+    for entries in ((certain, doubtful), (doubtful, certain)):
+        bads = Bads(entries)
+        assert (bads.match("1.2"), bads.match("2.1")) == ((certain, True), None)
+        assert (bads.match("1.2"), bads.match("2.1")) == ((certain, True), None), "remembered"
+    assert Bads((doubtful,)).match("1.2") == (doubtful, False)
+    assert Bads((certain,)).match("banana") == (certain, False)
+
+
+def test_an_entry_without_words_is_about_the_same():
+    bad = known_bad().on({"fw": ("2.0",)})
+    (short,) = Bads((bad,)).without_words().entries
+    assert (short.message, short.url, short.detail) == ("", "", "pair")
+    assert short == dataclasses.replace(bad, message="", url="")
 
 
 # --- accept-sets --------------------------------------------------------------------------------

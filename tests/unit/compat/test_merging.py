@@ -54,6 +54,14 @@ class TestInitialised:
         both = findings(found(), found(now, slot=GPU_SLOT, address=THERE))
         assert merging.initialised(before, both) == of(need(version=None), now)
 
+    def test_where_one_is_that_cannot_be_read(self):
+        """It is known where it is and what becomes of it, but not what it is."""
+        before = need(assumed=["version"])
+        there = found(address=THERE, in_migration=InMigration.HIDDEN)
+        assert merging.initialised(of(before), findings(there)) == of(
+            need(version=None, address=THERE, in_migration=InMigration.HIDDEN)
+        )
+
     def test_one_that_it_has_no_more(self):
         """As after the revert of a resize."""
         assert merging.initialised(of(need()), findings()) == of()
@@ -93,6 +101,21 @@ class TestCompleted:
 
     def test_one_that_it_has_no_more(self):
         assert merging.completed(of(need()), findings()) == of()
+
+    def test_while_placement_does_not_tell(self):
+        """What nobody names is kept beside what is there, unless its family is gone."""
+        kept = need("gpu", slot=GPU_SLOT, address=THERE)
+        old = need("old", slot=GPU_SLOT, address="0000:83:00.1")
+        now = need(version="1.4")
+        some = findings(found(now), complete=False)
+        assert merging.completed(of(need(), kept, old), some) == of(need(), kept)
+        assert merging.completed(of(need(), kept, old), findings(found(now))) == of(need())
+
+    def test_what_a_live_migration_does_with_it_is_as_it_is_now(self):
+        """As Nova tells of the port, whatever was recorded."""
+        hidden = found(need(), in_migration=InMigration.HIDDEN)
+        (part,) = merging.completed(of(need()), findings(hidden)).devices
+        assert part == need(in_migration=InMigration.HIDDEN)
 
     @pytest.mark.parametrize("old", ["", "0000:99:00.1"])
     def test_an_address_that_is_not_its_own(self, old):
@@ -138,6 +161,31 @@ class TestArrived:
 
     def test_one_that_nova_does_not_name(self):
         assert merging.arrived(of(need()), findings()) == of(need(address=""))
+
+    def test_one_that_nova_names_and_one_that_it_does_not(self):
+        other = need("gpu", slot=GPU_SLOT)
+        there = findings(found(address=THERE))
+        assert merging.arrived(of(need(), other), there) == of(
+            need(address=THERE), other.moved("")
+        )
+
+    def test_each_answers_its_own_request(self):
+        """In whatever order they are found."""
+        one, two = need(version="1.0"), need(version="1.4", slot="pci:two")
+        there = findings(
+            found(slot="pci:two", address="0000:83:00.1"), found(address="0000:84:00.1")
+        )
+        assert set(merging.arrived(of(one, two), there).devices) == {
+            one.moved("0000:84:00.1"),
+            two.moved("0000:83:00.1"),
+        }
+
+    def test_several_alike_of_one_request(self):
+        """It does not matter which is which."""
+        one, two = need(address="s0"), need(address="s1")
+        there = findings(found(address="d0"), found(address="d1"))
+        moved = merging.arrived(of(one, two), there).devices
+        assert {part.address for part in moved} == {"d0", "d1"}
 
     @pytest.mark.parametrize("merge", [merging.arrived, merging.followed])
     def test_addresses_of_the_host_that_it_left(self, merge):
