@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""Make the virtual environments of tools/test.sh, tools/demo.sh and .ci/run, and keep them.
+"""Make the virtual environments of tools/*.sh and .ci/run, and keep them.
 
 An environment is used again as long as what it was made from has not changed. Most test the
 working tree, never a copy: our package is on their path, and the shim is linked beside Nova's
@@ -34,7 +34,10 @@ _OURS = {
     "test": ("requirements.txt", "test-requirements.txt"),
     "check": ("requirements.txt", ".ci/requirements.txt", "doc/requirements.txt"),
     "page": ("requirements.txt", "tests/page/requirements.txt"),
+    "mutants": ("requirements.txt", "rigs/mutants/requirements.txt"),
 }
+#: Those that our package does not get into: mutants are made of a copy.
+_WITHOUT_US = ("mutants",)
 #: What our own metadata (version, requirements, entry points) is made from.
 _METADATA = ("setup.cfg", "setup.py", "pyproject.toml", "requirements.txt")
 #: What else is in our wheel.
@@ -91,7 +94,7 @@ class Environment:
 def environment(name: str, release: str = releases.DEFAULT) -> Environment:
     """One of our own environments.
 
-    :param name: ``test``, ``check`` or ``page``
+    :param name: ``test``, ``check``, ``page`` or ``mutants``
     :param release: as :func:`releases.find` takes it
     :raises releases.UnknownRelease: there is no such release
     """
@@ -100,6 +103,7 @@ def environment(name: str, release: str = releases.DEFAULT) -> Environment:
         name=name if found.name == releases.DEFAULT else f"{name}-{found.name}",
         requirements=_OURS[name],
         constraints=found.constraints,
+        project=Project.NONE if name in _WITHOUT_US else Project.TREE,
     )
 
 

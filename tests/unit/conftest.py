@@ -8,7 +8,7 @@ import os
 import sys
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests import budget
 
@@ -29,6 +29,14 @@ settings.register_profile(
     parent=settings.get_profile("usual"),
     derandomize=False,
     max_examples=budget.EXAMPLES * budget.NIGHTLY,
+)
+settings.register_profile(
+    "small",
+    parent=settings.get_profile("usual"),
+    max_examples=budget.EXAMPLES // budget.SMALLER,
+    # Whether a test fails is all that is asked, not by which input or how simple it can be.
+    phases=[Phase.explicit, Phase.generate],
+    database=None,
 )
 settings.load_profile(budget.NAME)
 

@@ -26,7 +26,13 @@ def budget(monkeypatch, value):
 
 @pytest.mark.parametrize(
     ("value", "name", "times"),
-    [(None, "usual", 1), ("", "usual", 1), ("usual", "usual", 1), ("night", "night", 50)],
+    [
+        (None, "usual", 1),
+        ("", "usual", 1),
+        ("usual", "usual", 1),
+        ("night", "night", 50),
+        ("small", "small", 0.1),
+    ],
 )
 def test_budgets(monkeypatch, value, name, times):
     made = budget(monkeypatch, value)
@@ -35,12 +41,15 @@ def test_budgets(monkeypatch, value, name, times):
 
 
 def test_another_budget_is_refused(monkeypatch):
-    with pytest.raises(ValueError, match="DEVCOMPAT_BUDGET=large: it is one of usual, night"):
+    names = "usual, night, small"
+    with pytest.raises(ValueError, match=f"DEVCOMPAT_BUDGET=large: it is one of {names}"):
         budget(monkeypatch, "large")
 
 
 def test_each_has_a_profile():
-    usual, night = settings.get_profile("usual"), settings.get_profile("night")
+    usual, night, small = map(settings.get_profile, ("usual", "night", "small"))
+    assert small.max_examples * 10 == usual.max_examples
+    assert small.derandomize
     assert night.max_examples == 50 * usual.max_examples
     # By day a failure is the same for everybody; by night other examples are looked for.
     assert (usual.derandomize, night.derandomize) == (True, False)
