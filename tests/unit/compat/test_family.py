@@ -76,6 +76,11 @@ def test_what_a_guest_uses(attribute, told, need):
     assert vf().in_use(attribute, told) == need
 
 
+def test_freeze_says_nothing_of_where_nobody_told():
+    for need in (vf().freeze(), vf().accept_set(()).freeze()):
+        assert (need.slot, need.address) == ("", "")
+
+
 def test_freeze_says_where():
     need = vf().freeze(slot="pci:x", address="0000:81:00.1")
     assert (need.slot, need.address) == ("pci:x", "0000:81:00.1")
@@ -413,6 +418,72 @@ def test_implied_rules():
     ):
         verdict = offer.judge(need)
         assert (verdict.outcome, verdict.reasons[0].code) == (Outcome.REJECT, code)
+
+
+@pytest.mark.parametrize(
+    ("needed", "outcome", "reason"),
+    [
+        (
+            {"fw": None},
+            Outcome.UNKNOWN,
+            Reason(
+                code=Code.NEED_UNKNOWN,
+                actor=Actor.GUEST,
+                family="vf",
+                attribute="fw",
+                kind="semver",
+                offered="2.4.0",
+            ),
+        ),
+        (
+            {"model": ["x", "w"]},
+            Outcome.UNKNOWN,
+            Reason(
+                code=Code.NO_RULE,
+                actor=Actor.OPERATOR,
+                family="vf",
+                attribute="model",
+                needed="w,x",
+            ),
+        ),
+        (
+            {"migratable": ["unmet"]},
+            Outcome.REJECT,
+            Reason(
+                code=Code.UNMET,
+                actor=Actor.GUEST,
+                family="vf",
+                attribute="migratable",
+                needed="unmet",
+            ),
+        ),
+        (
+            {"caps": ["p2p", "dma"]},
+            Outcome.UNKNOWN,
+            Reason(
+                code=Code.OFFER_MISSING,
+                actor=Actor.OPERATOR,
+                family="vf",
+                attribute="caps",
+                kind="superset",
+                needed="dma,p2p",
+            ),
+        ),
+    ],
+)
+def test_what_is_said_of_an_attribute(needed, outcome, reason):
+    offer = VF.offer({"fw": "2.4.0"})
+    values = {"fw": ["2.4"], "caps": [], **needed}
+    need = DeviceNeed.of("vf", values)
+    for judge in (offer.judge, offer.accept_set(need.atoms).judge):
+        verdict = judge(need)
+        assert (verdict.outcome, verdict.reasons) == (outcome, (reason,))
+
+
+def test_what_is_refused_is_refused_whatever_else_is_not_recorded():
+    verdict = vf().judge(DeviceNeed.of("vf", {"fw": ["2.5"]}))
+    assert verdict.outcome is Outcome.REJECT
+    assert {reason.code for reason in verdict.reasons} == {Code.MINOR_TOO_OLD, Code.NEED_MISSING}
 
 
 def test_what_no_record_has_is_said_with_the_attribute():
