@@ -187,6 +187,14 @@ class TestArrived:
         moved = merging.arrived(of(one, two), there).devices
         assert {part.address for part in moved} == {"d0", "d1"}
 
+    def test_one_of_several_of_one_request(self):
+        """What is recorded of it does not change when Nova names it once more."""
+        one, two = need(version="1.0", address="s0"), need(version="1.4", address="s1")
+        there = findings(found(address="d0"))
+        once = merging.arrived(of(one, two), there)
+        assert once == of(one.moved("d0"), two.moved(""))
+        assert merging.arrived(once, there) == once
+
     @pytest.mark.parametrize("merge", [merging.arrived, merging.followed])
     def test_addresses_of_the_host_that_it_left(self, merge):
         """Here they are of others, so that requests decide."""
