@@ -92,7 +92,7 @@ def verdicts(
         yield from _of_silence(given.silent, guest, given, policies)
         return
     for family, reason in given.unreadable.items():
-        yield from _of_unreadable(family, reason, guest, policies)
+        yield from _of_unreadable(family, reason, policies)
     yield from _of_claims(guest, given, policies, judge)
     yield from _of_extras(guest, given, policies)
     yield from _of_device_pins(guest, given, policies)
@@ -206,7 +206,7 @@ def _of_silence(
 
 
 def _of_unreadable(
-    family: str, reason: Reason, guest: Guest, policies: Policies
+    family: str, reason: Reason, policies: Policies
 ) -> Iterator[tuple[Policy, Verdict]]:
     policy = policies(family) if family else policies.strictest(policies.families)
     yield policy, Verdict.unknown(dataclasses.replace(reason, family=family))

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova_devcompat.compat.accepts import AcceptSet, Evaluation
+from nova_devcompat.compat.conditions import TEXT, parse_condition
+from nova_devcompat.compat.knownbad import Bad, Bads
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Actor, Code
 
@@ -75,6 +77,18 @@ def test_without_refusals_the_rest_is_as_it_was():
     assert WHOLE.without_refusals() == dataclasses.replace(
         WHOLE, rejected={}, doubtful={}, open_world=False
     )
+    bad = Bad(
+        name="x",
+        message="it fails",
+        url="https://example.org",
+        condition=parse_condition("z", TEXT),
+        by="text",
+    )
+    # Of what meets all that is not named, no name can be left out.
+    closed = dataclasses.replace(WHOLE, open_world=False, bad=Bads((bad,)))
+    assert closed.without_refusals().bad == Bads()
+    listed = dataclasses.replace(closed, open_world=True)
+    assert listed.without_refusals().bad == Bads((bad,)).without_words()
     nothing_refused = dataclasses.replace(WHOLE, rejected={}, doubtful={})
     assert nothing_refused.without_refusals() == nothing_refused
 

@@ -63,7 +63,10 @@ def test_read(text, build, canonical):
     ("text", "why"),
     [
         ("banana", "is not a version"),
-        ("1A.1", "has a letter on a number that counts"),
+        (
+            "1A.1",
+            ": has a letter on a number that counts; a hexadecimal version needs 'base: 16', a",
+        ),
         ("0x10", "has a letter on a number that counts"),
         ("6.2.0qemu-kvm-6.2.0-53.module_el8.10.0", "knows its format: try ordering rpm_evr"),
         ("1,5", "is more than one version, or a broken one"),
@@ -75,8 +78,9 @@ def test_read(text, build, canonical):
     ],
 )
 def test_unreadable(text, why):
-    with pytest.raises(Unreadable, match=re.escape(why)):
+    with pytest.raises(Unreadable, match=re.escape(why)) as caught:
         parse_build(text)
+    assert str(caught.value).startswith(f"{text!r}: ")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +129,10 @@ def test_unlike_words_are_not_compared(left, right):
         ("6.8.0-45", "6.8.0-101"),
         ("8.2-10", "8.2.2"),
         ("1.15.9-C-9", "1.15.9-C-22"),
+        # What leads to a release is older than it only where the release has no such part.
+        ("8.2-rc2", "8.3-rc1"),
+        ("8.2-rc1", "8.2-rc2"),
+        ("8.2-rc1", "8.2-rc1-5"),
         ("6.8.0", "6.8.0-45-generic"),
     ],
 )

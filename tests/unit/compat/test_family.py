@@ -328,31 +328,32 @@ def test_what_nothing_is_made_of_gets_a_device_in_doubt_rather_than_one_that_ref
 
 
 @pytest.mark.parametrize(
-    ("verdict", "outcome", "reason"),
+    ("told", "outcome", "reason"),
     [
         (
-            no_offer(NEED_NEW),
+            lambda: no_offer(NEED_NEW),
             Outcome.UNKNOWN,
             Reason(code=Code.DEVICE_UNKNOWN, actor=Actor.OPERATOR, family="vf"),
         ),
         (
-            judging.one_too_few(NEED_NEW),
+            lambda: judging.one_too_few(NEED_NEW),
             Outcome.REJECT,
             Reason(code=Code.NO_DEVICE, actor=Actor.OPERATOR, family="vf", needed="a device"),
         ),
         (
-            judging.not_asked_for(NEED_NEW),
+            lambda: judging.not_asked_for(NEED_NEW),
             Outcome.REJECT,
             Reason(code=Code.NOT_ASKED_FOR, actor=Actor.OPERATOR, family="vf"),
         ),
         (
-            judging.nothing_recorded("vf"),
+            lambda: judging.nothing_recorded("vf"),
             Outcome.UNKNOWN,
             Reason(code=Code.NEED_MISSING, actor=Actor.OPERATOR, family="vf"),
         ),
     ],
 )
-def test_what_lacks_is_said_with_the_family_and_who_can_act(verdict, outcome, reason):
+def test_what_lacks_is_said_with_the_family_and_who_can_act(told, outcome, reason):
+    verdict = told()
     assert (verdict.outcome, verdict.reasons) == (outcome, (reason,))
 
 

@@ -116,8 +116,10 @@ class TestDevices:
 
     def test_a_device_of_which_nothing_is_known(self):
         guest = guest_of(need_of(gpu("1.2")))
-        assert codes(rule(guest, given_one(None), policies())) == [Code.DEVICE_UNKNOWN]
-        assert rule(guest, given_one(None), policies(gpu=LENIENT)).accepts
+        for choice in (NOTHING_KNOWN, (None,)):
+            here = Given(claims=(Claim(slots=(SLOT,), devices=(choice,)),))
+            assert codes(rule(guest, here, policies())) == [Code.DEVICE_UNKNOWN]
+            assert rule(guest, here, policies(gpu=LENIENT)).accepts
 
     def test_fewer_devices_than_needs(self):
         guest = guest_of(need_of(gpu("1.2")), need_of(gpu("1.2")))
@@ -152,7 +154,8 @@ class TestDevices:
         """The record says nothing of one of them, whichever that is."""
         guest = guest_of(need_of(gpu("1.2")))
         given_two = Given(claims=(claim(gpu("1.2"), gpu("1.2"), order=order),))
-        assert codes(rule(guest, given_two, policies())) == [Code.NEED_MISSING]
+        (reason,) = rule(guest, given_two, policies()).refused
+        assert (reason.code, reason.family, reason.detail) == (Code.NEED_MISSING, "gpu", "")
         assert rule(guest, given_two, policies(gpu=LENIENT)).accepts
 
     def test_the_one_too_many_is_the_one_that_matters_least(self):
