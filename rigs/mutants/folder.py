@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import resource
 import shutil
 import subprocess
@@ -102,9 +103,12 @@ class Outcome:
 def modules(root: pathlib.Path = ROOT) -> list[str]:
     """The modules that are mutated: ``ruling``, ``kinds.sets``."""
     folder = root / COMPAT
-    paths = [path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py")]
-    # A package itself only takes names from its modules.
-    return sorted(".".join(path.parts) for path in paths if path.name != "__init__")
+    return sorted(
+        ".".join(path.relative_to(folder).with_suffix("").parts)
+        for path in folder.rglob("*.py")
+        # A package itself, and what only has constants, is nothing that mutmut changes.
+        if path.name != "__init__.py" and re.search(r"^ *def ", path.read_text(), re.M)
+    )
 
 
 def _file_of(module: str) -> str:

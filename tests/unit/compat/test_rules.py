@@ -352,6 +352,7 @@ def test_kinds_state_the_interface_they_implement(kind):
             {"base": 16},
             "unknown option 'base'; equal takes only: case, separator, integer",
         ),
+        ("same", {"base": 16}, "unknown option 'base'; same takes no options"),
         ("origin", {"base": 16}, "unknown option 'base'; origin takes only: ordering"),
         ("range", {1: 2, "zeal": 3}, "unknown option 1; range takes only: base"),
         ("semver", {"base": 8}, "base: 8 is neither 10 nor 16"),
