@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nova_devcompat.compat.need import DeviceNeed, Need, assign, pci_slot, resource_slot
+from nova_devcompat.compat.need import (
+    DeviceNeed,
+    InMigration,
+    Need,
+    assign,
+    pci_slot,
+    resource_slot,
+)
 from nova_devcompat.compat.traits import Atom
 
 # So few of each that devices are often alike.
@@ -195,3 +202,29 @@ def test_assign(fitting, devices, given):
         return str(device) in fitting[need.family]
 
     assert assign(needs, range(devices), fits) == given
+
+
+def test_what_is_read_now_goes_to_the_request_that_it_is_of():
+    """Where one physical function serves two requests, the address alone does not tell."""
+    one, two = (
+        DeviceNeed.of("nic", {"fw": None}, slot=slot, address="0000:81:00.0")
+        for slot in ("pci:one", "pci:two")
+    )
+    now = [
+        DeviceNeed.of("nic", {"fw": [value]}, slot=slot, address="0000:81:00.0")
+        for slot, value in (("pci:two", "2"), ("pci:one", "1"))
+    ]
+    completed = Need(devices=(one, two)).completed(Need(devices=tuple(now)))
+    assert [(part.slot, dict(part.values)["fw"]) for part in completed.devices] == [
+        ("pci:one", frozenset({"1"})),
+        ("pci:two", frozenset({"2"})),
+    ]
+
+
+def test_what_a_live_migration_does_is_told_by_what_is_read_now():
+    before = DeviceNeed.of("nic", {"fw": ["1"]})
+    now = DeviceNeed.of("nic", {"fw": ["2"]}, in_migration=InMigration.HIDDEN)
+    assert before.completed(now) == DeviceNeed.of(
+        "nic", {"fw": ["1"]}, in_migration=InMigration.HIDDEN
+    )
+    assert (before.slot, before.address) == ("", "")

@@ -414,6 +414,23 @@ class TestDoubts:
         guest = guest_of(need_of(gpu("1.2")), bad_pins=(other,))
         assert not rule(guest, here, policies(gpu=LENIENT)).accepts
 
+    def test_what_is_said_of_a_pin(self):
+        """What is wrong with it, and that its own family decides, or any where it has none."""
+
+        def doubt(detail, **options):
+            reason = Reason(code=Code.PIN_UNREADABLE, actor=Actor.OPERATOR, detail=detail)
+            return Doubt(reason=reason, **options)
+
+        of_gpu = BadPin("devcompat:gpu.versoin", "no such", family="gpu")
+        assert ruling.doubt_of_pin(of_gpu) == doubt(
+            "devcompat:gpu.versoin: no such", families=frozenset({"gpu"})
+        )
+        of_none = BadPin("devcompat:gup.version", "no such")
+        assert ruling.doubt_of_pin(of_none) == doubt(
+            "devcompat:gup.version: no such", anything=True
+        )
+        assert ruling.unreadable_pins("x") == doubt("x", anything=True)
+
     def test_a_pin_that_cannot_be_read_ends_no_decision(self):
         """The rest is judged, whatever the policy makes of the pin."""
         doubt = ruling.unreadable_pins("x")
