@@ -181,3 +181,32 @@ def test_no_refusal_of_a_rule_becomes_an_acceptance(listed, names, guest, host, 
 def test_as_people_read_it():
     assert str(Risk(name="one", told="accepted by ann")) == "one, accepted by ann"
     assert str(Risk(name="one")) == "one"
+
+
+def reason(code, **options):
+    return Reason(code=code, actor=Actor.HOST, family="nic", attribute="fw", **options)
+
+
+BAD_PAIR = reason(Code.KNOWN_BAD, risk="one")
+LACK, DOUBT = reason(Code.TOO_OLD), reason(Code.OFFER_MISSING)
+
+
+@pytest.mark.parametrize(
+    ("refused", "doubtful", "left"),
+    [
+        ([BAD_PAIR], [], Verdict.accept()),
+        ([BAD_PAIR], [DOUBT], Verdict.unknown(DOUBT)),
+        ([BAD_PAIR, LACK], [], Verdict.reject(LACK)),
+        (
+            [BAD_PAIR, LACK],
+            [DOUBT],
+            Verdict.all_of([Verdict.reject(LACK), Verdict.unknown(DOUBT)]),
+        ),
+    ],
+)
+def test_what_is_left_of_a_verdict(refused, doubtful, left):
+    """A doubt stays one, so that a policy which accepts what is not known still does."""
+    verdict = Verdict.all_of([Verdict.reject(*refused), *map(Verdict.unknown, doubtful)])
+    risk = Risk(name="one")
+    assert waive(verdict, [risk]) == (left, {BAD_PAIR: risk})
+    assert waive(verdict, [Risk(name="two")]) == (verdict, {})
