@@ -32,7 +32,7 @@ FLOOR = 95
 #: first. One that is added here gets its survivors killed or explained.
 LOOKED_AT = (
     *("ruling", "judging", "given", "accepts", "conditions", "rules", "policy", "pins"),
-    *("verdict", "merging", "choice", "knownbad", "orderings", "builds"),
+    *("verdict", "merging", "choice", "knownbad", "orderings", "builds", "record", "types"),
 )
 
 
