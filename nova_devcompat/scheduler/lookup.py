@@ -167,8 +167,10 @@ def _look_up(context: Any, spec: RequestSpec) -> Guest | None:
 
 
 def _moving_guest(instance: Any, spec: RequestSpec) -> Guest:
-    # A port that was attached later stands in no request, nor does its device stay.
-    asks = asks_for_staying(_extra_specs(spec), spec.pci_requests)
+    # A port that was attached later stands in no request, nor does its device stay. What the
+    # request asks for can be that of a flavor that the guest was resized to and has no more: a
+    # revert leaves it there (nova/compute/api.py, revert_resize).
+    asks = asks_for_staying(_extra_specs(spec), instance.pci_requests)
     return moving_guest(instance, assigned=asks)
 
 

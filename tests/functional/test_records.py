@@ -254,10 +254,12 @@ class LookTest(_Fleet):
         # From none to some, and back.
         server = self.boot("a")
         self.prefer_hosts("b")
-        self.act(server, {"resize": {"flavorRef": self.make_flavor(VGPU)}}, status="VERIFY_RESIZE")
-        self.assertEqual({"gpu.version=1.2"}, self.needed(server))
+        both = self.make_flavor({**VGPU, **VF})
+        self.act(server, {"resize": {"flavorRef": both}}, status="VERIFY_RESIZE")
+        self.assertEqual({"gpu.version=1.2", "nic.fw_version=1.2"}, self.needed(server))
         self.act(server, {"revertResize": None})
         self.assertIsNone(self.record_of(server))
+        # Nova's request for it goes on to ask for the other flavor's functions.
         self.assert_moved("b", self.live_migrate(server, "b"))
         # On its own host Nova lists the devices of both flavors until it is confirmed.
         server = self.boot("a", VF)
