@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""The ``openstack`` client and ``nova-devcompat``, started as forks: see ``forks``."""
+"""The ``openstack`` client and ``nova-devcompat``, started as forks: see ``rigs.cloud.forks``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 
-from tests.e2e import forks
+from rigs.cloud import forks
 
 #: Seconds that a run may take, and the import of the modules.
 LIMIT = 120.0
