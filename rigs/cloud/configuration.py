@@ -85,6 +85,10 @@ class Files:
         for name, _ in cloud.hosts():
             for folder in (f"hosts/{name}/state", f"hosts/{name}/lock"):
                 (cloud / folder).mkdir(parents=True, exist_ok=True)
+            # The cloud's, unless somebody gives this host another.
+            catalog = fleet.catalog_path(cloud, name)
+            if not os.path.lexists(catalog):
+                catalog.symlink_to("../../etc/devcompat.yaml")
             # From then on it belongs to who plays with the cloud.
             inventory = fleet.inventory_path(cloud, name)
             if not inventory.exists():
@@ -269,6 +273,7 @@ class Files:
             driver = {"compute_driver": "devcompat.DeviceCompatDriver"}
             compute["devcompat"] = {
                 **self._devcompat()["devcompat"],
+                "catalog": str(fleet.catalog_path(cloud, host)),
                 "virt_driver": fleet.DRIVER,
                 "inventory": str(fleet.inventory_path(cloud, host)),
             }

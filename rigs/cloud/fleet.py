@@ -54,6 +54,11 @@ def inventory_path(cloud: Cloud, host: str) -> pathlib.Path:
     return cloud / f"hosts/{host}/inventory.yaml"
 
 
+def catalog_path(cloud: Cloud, host: str) -> pathlib.Path:
+    """Where a host reads the catalog: a link to that of the cloud, to begin with."""
+    return cloud / f"hosts/{host}/devcompat.yaml"
+
+
 def inventory(host: str) -> str:
     """The inventory that a host begins with."""
     firmware, lowest, highest = VERSIONS[(int(host.removeprefix("cmp")) - 1) % len(VERSIONS)]

@@ -257,6 +257,43 @@ class PlaygroundDriver(fake.FakeDriverWithoutFakeNodes):
         super().power_off(instance, *args, **kwargs)
         self._keep(instance)
 
+    # As libvirt's driver: what follows takes the devices away and gives them again.
+
+    def resume(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+        super().resume(context, instance, *args, **kwargs)
+        self._initialise_again(instance)
+
+    def rescue(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+        super().rescue(context, instance, *args, **kwargs)
+        self._initialise_again(instance)
+
+    def unrescue(self, context: Any, instance: Any) -> None:
+        super().unrescue(context, instance)
+        self._initialise_again(instance)
+
+    def migrate_disk_and_power_off(
+        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        super().migrate_disk_and_power_off(context, instance, *args, **kwargs)
+        guest = _read(_path(instance))
+        if guest:
+            # What it has again when it comes back.
+            _write(_path(instance, "left"), guest)
+
+    def confirm_migration(
+        self, context: Any, migration: Any, instance: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        super().confirm_migration(context, migration, instance, *args, **kwargs)
+        _path(instance, "left").unlink(missing_ok=True)
+
+    def finish_revert_migration(
+        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        super().finish_revert_migration(context, instance, *args, **kwargs)
+        left = _read(_path(instance, "left")) or {"devices": []}
+        self._keep(instance, self._initialised([d["address"] for d in left["devices"]]))
+        _path(instance, "left").unlink(missing_ok=True)
+
     # --- live migration -------------------------------------------------------------------------
     #
     # A cycle of the resource tracker that falls between the claim of PCI devices for a guest that
