@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from rigs import interrupts
+from rigs.chaos import command as chaos
 from rigs.cloud import packages
 from rigs.cloud.configuration import Files
 from rigs.cloud.layout import (
@@ -153,6 +155,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _command(commands, "install", _install, "fetch the programs that it needs, and start nothing")
     _command(commands, "test", _test, "run tests/e2e; what follows is for pytest")
+    text = "random operations and faults, checked by a model of the pretended hardware"
+    chaos.add_arguments(_command(commands, "chaos", _chaos, text))
     _command(commands, "freeze", _freeze, "print constraints of what is installed")
     return parser
 
@@ -453,6 +457,27 @@ def _test(cloud: Cloud, arguments: argparse.Namespace) -> int:
     return subprocess.run(
         command, cwd=ROOT, env={**os.environ, "DEVCOMPAT_CLOUD": str(cloud.data)}
     ).returncode
+
+
+def _chaos(cloud: Cloud, arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        return chaos.run(cloud, arguments)
+    ran = cloud.exists and _status(cloud, argparse.Namespace(quiet=True)) == 0
+    before = dataclasses.replace(cloud.settings)
+    # The hardware does not object, so that a guest shows where it should not be.
+    chosen = {"devcompat": None if arguments.stock else ALL, "mode": "enforce", "unfit": "never"}
+    settled = {"computes": None, "port_base": None, "kill": True}
+    _up(cloud, argparse.Namespace(stock=arguments.stock, **chosen, **settled))
+    try:
+        return chaos.run(cloud, arguments)
+    finally:
+        if ran:
+            cloud.settings = before
+            cloud.save()
+            nothing = {"stock": False, "devcompat": None, "mode": None, "unfit": None}
+            _up(cloud, argparse.Namespace(**nothing, **settled))
+        else:
+            _down(cloud, argparse.Namespace(kill=True, wipe=False))
 
 
 def _freeze(cloud: Cloud, arguments: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ class Client:
         :raises CloudError: it did not do it
         """
         try:
-            status, text = self._send(service, method, path, body, headers or {})
+            status, text = self.answer(service, method, path, body, headers or {})
         except (OSError, http.client.HTTPException) as error:
             raise CloudError(f"{method} {self._cloud.url(service)}{path}: {error}") from error
         if status >= 400:
@@ -60,9 +60,14 @@ class Client:
             return False
         return True
 
-    def _send(
+    def answer(
         self, service: str, method: str, path: str, body: Any, headers: dict[str, str]
     ) -> tuple[int, bytes]:
+        """Ask an API.
+
+        :returns: the answer's status, and what it says
+        :raises OSError, http.client.HTTPException: there is no answer
+        """
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             self._cloud.url(service) + path,

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""``tools/cloud chaos``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import random
+import shlex
+import time
+from collections.abc import Iterator
+
+from rigs.chaos import plan
+from rigs.chaos.access import Access
+from rigs.chaos.model import Versions
+from rigs.chaos.report import Report
+from rigs.chaos.run import Run
+from rigs.cloud import fleet
+from rigs.cloud.layout import Cloud, CloudError, write
+
+#: Violations after which to go on tells nothing more.
+_ENOUGH = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Exit status: 0 without a violation. The same seed and number of operations stand for the "
+        "same operations and faults; a violation is told with the command that replays it. What "
+        "stock Nova leaves behind where a service is interrupted is counted, and is no violation."
+    )
+    parser.add_argument("--operations", type=int, default=100, metavar="N")
+    parser.add_argument("--seed", type=int, metavar="S", help="(default: drawn, and told)")
+    parser.add_argument("--slots", type=int, default=8, metavar="N", help="guests at most")
+    parser.add_argument(
+        "--at-once", type=int, default=4, metavar="N", help="most operations of a step"
+    )
+    parser.add_argument("--stock", action="store_true", help="the same, without nova-devcompat")
+    parser.add_argument(
+        "--faults",
+        metavar="NAME[,NAME...]",
+        default=",".join(plan.FAULTS),
+        help=f"'none', 'cheap', or of: {', '.join(plan.FAULTS[1:])} (default: all)",
+    )
+    parser.add_argument("--only-steps", metavar="N[-N][,...]", help="of the same plan")
+    parser.add_argument("--list", action="store_true", help="print the plan, and end")
+
+
+def run(cloud: Cloud, arguments: argparse.Namespace) -> int:
+    """Run a plan on a cloud that runs.
+
+    :returns: the exit status
+    :raises CloudError: the cloud does not do what it does without faults
+    """
+    steps = planned(arguments)
+    if arguments.list:
+        print("\n".join(described(steps)))
+        return 0
+    access = Access(cloud, stock=arguments.stock)
+    began = time.monotonic()
+    versions = {host: _first(number) for number, host in enumerate(access.cells)}
+    with _alone(cloud), _inventories_kept(cloud), access.commands():
+        access.prepare()
+        for host, one in versions.items():
+            access.set_versions(host, one)
+        going = Run(access, slots=arguments.slots, versions=versions)
+        going.clear()
+        going.publish()
+        for step in steps:
+            going.step(step)
+            if len(going.report.violations) >= _ENOUGH:
+                print(f"{_ENOUGH} violations: enough")
+                break
+        going.clear()
+    report = going.report
+    ours, other = (
+        cloud / f"reports/chaos-{name}-{arguments.seed}-{arguments.operations}.json"
+        for name in (("stock", "ours") if arguments.stock else ("ours", "stock"))
+    )
+    report.save(ours)
+    print()
+    print("\n".join(report.lines(Report.load(other))))
+    print(f"\n{time.monotonic() - began:.0f} s; also in {ours}")
+    for line in report.violations:
+        print(f"VIOLATION: {line}")
+    if report.violations:
+        print(f"Replay: {replay(arguments)}")
+    return 1 if report.violations else 0
+
+
+def planned(arguments: argparse.Namespace) -> list[plan.Step]:
+    """The steps that arguments stand for.
+
+    :raises CloudError: they stand for none
+    """
+    if arguments.seed is None:
+        arguments.seed = random.SystemRandom().randrange(1_000_000)
+        print(f"--seed {arguments.seed}")
+    names = arguments.faults.split(",")
+    faults = {"none": (), "cheap": plan.CHEAP}.get(arguments.faults, names)
+    if unknown := sorted(set(faults) - set(plan.FAULTS)):
+        raise CloudError(f"no fault {', '.join(unknown)}; there are: {', '.join(plan.FAULTS)}")
+    if min(arguments.operations, arguments.slots, arguments.at_once) < 1:
+        raise CloudError("--operations, --slots and --at-once are numbers from 1 on")
+    steps = plan.draw(
+        operations=arguments.operations,
+        seed=arguments.seed,
+        slots=arguments.slots,
+        at_once=arguments.at_once,
+        faults=tuple(faults),
+    )
+    if arguments.only_steps:
+        try:
+            return plan.chosen_steps(arguments.only_steps, steps)
+        except ValueError as error:
+            raise CloudError(f"--only-steps: {error}") from error
+    return steps
+
+
+def described(steps: list[plan.Step]) -> Iterator[str]:
+    """A plan, a line for each step."""
+    for step in steps:
+        what = ", ".join(f"{one.slot}:{one.name}" for one in step.operations)
+        yield f"{step.number:>5}  {step.fault.name:<22} {what}"
+
+
+def replay(arguments: argparse.Namespace) -> str:
+    """The command that does the same once more."""
+    words = ["tools/cloud", "chaos"]
+    for name in ("operations", "seed", "slots", "at_once", "faults", "only_steps"):
+        value = getattr(arguments, name)
+        if value is not None and value != ",".join(plan.FAULTS):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, *(["--stock"] if arguments.stock else [])])
+
+
+def _first(number: int) -> Versions:
+    firmware, lowest, highest = fleet.VERSIONS[number % len(fleet.VERSIONS)]
+    return Versions(firmware=firmware, lowest=lowest, highest=highest)
+
+
+@contextlib.contextmanager
+def _inventories_kept(cloud: Cloud) -> Iterator[None]:
+    """In the end put back what hosts had."""
+    paths = [fleet.inventory_path(cloud, host) for host, _ in cloud.hosts()]
+    kept = {path: path.read_text() for path in paths}
+    try:
+        yield
+    finally:
+        for path, text in kept.items():
+            write(path, text)
+
+
+@contextlib.contextmanager
+def _alone(cloud: Cloud) -> Iterator[None]:
+    """Keep scenarios and other runs off a cloud."""
+    with open(cloud / "scenarios.lock", "w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CloudError(f"scenarios run on the cloud in {cloud.data}") from error
+        yield

@@ -1,0 +1,476 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""What tools/cloud chaos draws, and that each of its checks finds what was planted."""
+
+from __future__ import annotations
+
+import ast
+import collections
+import dataclasses
+import pathlib
+
+import pytest
+
+import rigs.chaos
+from rigs.chaos import checks, command, model, operations, plan, run
+from rigs.chaos.checks import Asked, Guest, Migration, Running, Server, Snapshot
+from rigs.chaos.model import FLAVORS, Versions
+from rigs.chaos.report import Report
+from rigs.cloud import commands
+from rigs.cloud.layout import CloudError
+
+OLD = Versions(firmware="28.37.1014", lowest="7.1", highest="12.1")
+MIDDLE = Versions(firmware="28.39.1002", lowest="7.1", highest="14.1")
+NEW = Versions(firmware="28.41.1000", lowest="13.1", highest="1A.1")
+HOSTS = {"cmp1": MIDDLE, "cmp2": NEW, "cmp3": OLD}
+CELLS = dict.fromkeys(HOSTS, "cell1")
+FIRMWARE, VGPU = {"fw_version": "28.39.1002"}, {"vgpu_version": "14.1"}
+BOTH, PLAIN = FLAVORS["chaos-both"], FLAVORS["chaos-plain"]
+KNOWN = {
+    *("MLX5_VF__FW_VERSION__28_37", "MLX5_VF__FW_VERSION__28_39", "MLX5_VF__FW_VERSION__28_41"),
+    *("NVIDIA_VGPU__VGPU_VERSION__12_1", "NVIDIA_VGPU__VGPU_VERSION__14_1"),
+    "NVIDIA_VGPU__VGPU_VERSION__1A_1",
+}
+TRAITS = {
+    "cmp1": {
+        *("MLX5_VF__FW_VERSION__28_37", "MLX5_VF__FW_VERSION__28_39"),
+        *("NVIDIA_VGPU__VGPU_VERSION__12_1", "NVIDIA_VGPU__VGPU_VERSION__14_1"),
+    },
+    "cmp2": {
+        *("MLX5_VF__FW_VERSION__28_37", "MLX5_VF__FW_VERSION__28_39"),
+        *("MLX5_VF__FW_VERSION__28_41", "NVIDIA_VGPU__VGPU_VERSION__14_1"),
+        "NVIDIA_VGPU__VGPU_VERSION__1A_1",
+    },
+    "cmp3": {"MLX5_VF__FW_VERSION__28_37", "NVIDIA_VGPU__VGPU_VERSION__12_1"},
+}
+#: One guest on cmp1, one in the middle of a resize from cmp3 to cmp2, and all is as it should be.
+GUESTS = {
+    "guest": Guest(uuid="guest", flavor=BOTH),
+    "resized": Guest(uuid="resized", flavor=PLAIN, before=(BOTH, "cmp3")),
+}
+GOOD = Snapshot(
+    servers={
+        "guest": Server(status="ACTIVE", task="", host="cmp1"),
+        "resized": Server(status="VERIFY_RESIZE", task="", host="cmp2"),
+    },
+    migrations=[
+        Migration(
+            number=7,
+            uuid="moving",
+            server="resized",
+            kind="resize",
+            status="finished",
+            source="cmp3",
+            destination="cmp2",
+        )
+    ],
+    running={
+        "guest": Running(host="cmp1", states=[FIRMWARE, VGPU]),
+        "resized": Running(host="cmp2", states=[]),
+    },
+    allocations={
+        "guest": {
+            "cmp1": {"VCPU": 1, "MEMORY_MB": 512, "DISK_GB": 1},
+            "cmp1_0000:81:00.0": {"CUSTOM_VF": 1},
+            "cmp1_pci_0000_41_00_0": {"VGPU": 1},
+        },
+        "resized": {"cmp2": {"VCPU": 1, "MEMORY_MB": 512, "DISK_GB": 1}},
+        "moving": {
+            "cmp3": {"VCPU": 1, "MEMORY_MB": 512, "DISK_GB": 1},
+            "cmp3_0000:81:00.0": {"CUSTOM_VF": 1},
+            "cmp3_pci_0000_41_00_0": {"VGPU": 1},
+        },
+    },
+    claims={("cmp1", "guest"): 1, ("cmp3", "resized"): 1},
+    records={
+        "guest": {"mlx5_vf": {"fw_version": ["28.39"]}, "nvidia_vgpu": {"vgpu_version": ["14.1"]}}
+    },
+    traits=TRAITS,
+    known=KNOWN,
+)
+
+
+def kinds(snapshot: Snapshot, **options: bool) -> list[tuple[str, str]]:
+    """Kinds of findings, with what each is about."""
+    found = checks.check(snapshot, GUESTS, HOSTS, **options)
+    return [(one.kind, one.guest) for one in found]
+
+
+def but(**changes: object) -> Snapshot:
+    return dataclasses.replace(GOOD, **changes)
+
+
+def server(**changes: str) -> dict[str, Server]:
+    return {**GOOD.servers, "guest": dataclasses.replace(GOOD.servers["guest"], **changes)}
+
+
+# --- the model -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "takers"),
+    [
+        ({"fw_version": "28.37.1"}, {"cmp1", "cmp2", "cmp3"}),
+        ({"fw_version": "28.39.2048"}, {"cmp1", "cmp2"}),
+        ({"fw_version": "28.41.1000"}, {"cmp2"}),
+        ({"fw_version": "29.37.1000"}, set()),
+        ({"fw_version": "27.37.1000"}, set()),
+        ({"vgpu_version": "12.1"}, {"cmp1", "cmp3"}),
+        ({"vgpu_version": "14.1"}, {"cmp1", "cmp2"}),
+        # Hexadecimal: beyond 19.
+        ({"vgpu_version": "1A.1"}, {"cmp2"}),
+    ],
+)
+def test_what_takes_a_state(state, takers):
+    assert {host for host, versions in HOSTS.items() if versions.takes(state)} == takers
+
+
+def test_what_hosts_publish():
+    assert {host: versions.accepted(KNOWN) for host, versions in HOSTS.items()} == TRAITS
+    assert set().union(*(versions.own() for versions in HOSTS.values())) == KNOWN
+    assert OLD.accepted({"SOMETHING__ELSE__1"}) == set()
+
+
+def test_a_guest_needs_what_all_its_devices_have():
+    states = [FIRMWARE, {"fw_version": "28.41.7"}, {"vgpu_version": "1a.1"}]
+    assert model.need_of(states) == {
+        "mlx5_vf": {"fw_version": ["28.39", "28.41"]},
+        "nvidia_vgpu": {"vgpu_version": ["1A.1"]},
+    }
+    assert model.need_of([]) == {}
+    assert not model.fits([FIRMWARE, VGPU], [OLD])
+    assert model.fits([FIRMWARE, VGPU], [OLD, NEW])
+    # Not a part of one and a part of another.
+    assert not model.fits([{"fw_version": "28.41.1"}, {"vgpu_version": "12.1"}], [OLD, NEW])
+
+
+def test_room():
+    three = FLAVORS["chaos-three"]
+    assert model.has_room(three, "cmp1", [])
+    held = [three.holds("cmp1"), FLAVORS["chaos-both"].holds("cmp1"), three.holds("cmp2")]
+    assert model.has_room(three, "cmp1", held)
+    held.append(FLAVORS["chaos-vf"].holds("cmp1"))
+    assert not model.has_room(three, "cmp1", held + held)
+    assert not model.has_room(three, "cmp1", [*held, FLAVORS["chaos-vf"].holds("cmp1")])
+    assert model.has_room(PLAIN, "cmp1", held + held)
+
+
+# --- checks, with what they must find ------------------------------------------------------------
+
+
+def test_nothing_is_found_where_all_is_well():
+    assert kinds(GOOD) == []
+    assert kinds(but(records={}, traits={}), stock=True) == []
+
+
+def without(name: str, key: object) -> Snapshot:
+    return but(**{name: {k: v for k, v in getattr(GOOD, name).items() if k != key}})
+
+
+WRONG = {
+    "a server in ERROR": (but(servers=server(status="ERROR")), ("in-error", "guest")),
+    "a task for ever": (but(servers=server(task="migrating")), ("stuck", "guest")),
+    "never placed": (but(building={"guest"}), ("stuck", "guest")),
+    "elsewhere": (
+        but(running={**GOOD.running, "guest": Running(host="cmp2", states=[FIRMWARE, VGPU])}),
+        ("lost", "guest"),
+    ),
+    "nowhere": (without("running", "guest"), ("lost", "guest")),
+    "without a device": (
+        but(
+            running={**GOOD.running, "guest": Running(host="cmp1", states=[FIRMWARE])},
+            records={"guest": {"mlx5_vf": {"fw_version": ["28.39"]}}},
+        ),
+        ("lost", "guest"),
+    ),
+    "a guest that nobody wants": (
+        but(running={**GOOD.running, "stranger": Running(host="cmp3", states=[])}),
+        ("lost", "stranger"),
+    ),
+    "an allocation of nobody": (
+        but(allocations={**GOOD.allocations, "gone": {"cmp2": {"VCPU": 1}}}),
+        ("allocation", "gone"),
+    ),
+    "an allocation of a migration that has ended": (
+        but(
+            migrations=[
+                *GOOD.migrations,
+                dataclasses.replace(
+                    GOOD.migrations[0], uuid="over", server="guest", status="error"
+                ),
+            ],
+            allocations={**GOOD.allocations, "over": {"cmp2_0000:81:00.0": {"CUSTOM_VF": 1}}},
+        ),
+        ("allocation", "guest"),
+    ),
+    "no allocation": (without("allocations", "guest"), ("allocation", "guest")),
+    "no allocation of a resize": (without("allocations", "moving"), ("allocation", "resized")),
+    "a claim that is left": (
+        but(claims={**GOOD.claims, ("cmp2", "guest"): 1}),
+        ("claim", "guest"),
+    ),
+    "no claim": (without("claims", ("cmp1", "guest")), ("claim", "guest")),
+    "no claim of a resize": (without("claims", ("cmp3", "resized")), ("claim", "resized")),
+    "no record": (without("records", "guest"), ("record", "guest")),
+    "a record of another version": (
+        but(
+            records={
+                "guest": {
+                    "mlx5_vf": {"fw_version": ["28.41"]},
+                    "nvidia_vgpu": {"vgpu_version": ["14.1"]},
+                }
+            }
+        ),
+        ("record", "guest"),
+    ),
+    "a record of a device that is gone": (
+        but(records={**GOOD.records, "resized": {"mlx5_vf": {"fw_version": ["28.37"]}}}),
+        ("record", "resized"),
+    ),
+    "a record that is stale": (but(problems={"guest": "record-stale"}), ("record", "guest")),
+    "a trait too many": (
+        but(traits={**TRAITS, "cmp3": TRAITS["cmp3"] | {"MLX5_VF__FW_VERSION__28_39"}}),
+        ("trait", "cmp3"),
+    ),
+    "a trait that lacks": (
+        but(traits={**TRAITS, "cmp2": TRAITS["cmp2"] - {"MLX5_VF__FW_VERSION__28_39"}}),
+        ("trait", "cmp2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("snapshot, finding", WRONG.values(), ids=WRONG)
+def test_what_is_planted_is_found(snapshot, finding):
+    assert kinds(snapshot) == [finding]
+
+
+def test_what_nova_loses_is_not_laid_to_the_record():
+    snapshot = dataclasses.replace(without("claims", ("cmp1", "guest")), records={"guest": {}})
+    assert kinds(snapshot) == [("claim", "guest")]
+
+
+def test_what_a_revert_leaves_in_novas_request():
+    more = {**GOOD.allocations["guest"], "cmp1_0000:81:00.0": {"CUSTOM_VF": 3}}
+    snapshot = but(allocations={**GOOD.allocations, "guest": more})
+    assert kinds(snapshot) == [("allocation", "guest")]
+    reverted = dataclasses.replace(GUESTS["guest"], left=FLAVORS["chaos-three"])
+    guests = {**GUESTS, "guest": reverted}
+    assert checks.check(snapshot, guests, HOSTS) == []
+    assert checks.check(GOOD, guests, HOSTS) == []
+    moving = begun("live", guest=reverted).asked
+    assert moving.flavor.vfs == 3
+
+
+def test_a_server_that_is_gone():
+    snapshot = without("servers", "guest")
+    assert set(kinds(snapshot)) == {
+        ("lost", "guest"),
+        ("allocation", "guest"),
+        ("claim", "guest"),
+    }
+
+
+def test_a_shelved_guest_holds_nothing():
+    shelved = but(servers=server(status="SHELVED_OFFLOADED", host=""))
+    found = {("lost", "guest"), ("allocation", "guest"), ("claim", "guest")}
+    assert found <= set(kinds(shelved))
+    away = dataclasses.replace(
+        shelved,
+        running={"resized": GOOD.running["resized"]},
+        allocations={k: v for k, v in GOOD.allocations.items() if k != "guest"},
+        claims={("cmp3", "resized"): 1},
+    )
+    assert kinds(away) == []
+
+
+def test_where_a_guest_must_not_be():
+    before = GOOD.running["guest"]
+    had = {host: {versions} for host, versions in HOSTS.items()}
+    arrived = Server(status="ACTIVE", task="", host="cmp3")
+    (finding,) = checks.unfit(before, arrived, had, "guest")
+    assert (finding.kind, finding.guest) == ("unfit", "guest")
+    assert checks.unfit(before, dataclasses.replace(arrived, host="cmp2"), had, "guest") == []
+    assert checks.unfit(before, GOOD.servers["guest"], had, "guest") == []
+    # It had other versions when the guest came.
+    assert checks.unfit(before, arrived, {**had, "cmp3": {OLD, NEW}}, "guest") == []
+
+
+def asked(**changes: object) -> Asked:
+    usual = Asked(guest="guest", flavor=BOTH, live=True, current="cmp1", named="")
+    return dataclasses.replace(usual, **changes)
+
+
+def test_hosts_that_would_do():
+    def hosts(one: Asked, *others: Asked, cells: dict[str, str] = CELLS) -> list[str]:
+        return checks.hosts_for(one, GOOD, HOSTS, cells, others)
+
+    assert hosts(asked()) == ["cmp2"]
+    assert hosts(asked(named="cmp3")) == []
+    # Its devices are started anew.
+    assert hosts(asked(live=False)) == ["cmp2", "cmp3"]
+    assert hosts(asked(guest="", live=False, current="")) == ["cmp1", "cmp2", "cmp3"]
+    assert hosts(asked(), cells={**CELLS, "cmp2": "cell2"}) == []
+    # Any of them could come to hold the last functions.
+    three = asked(guest="other", flavor=FLAVORS["chaos-three"])
+    assert hosts(asked(), three, three) == ["cmp2"]
+    assert hosts(asked(), three, three, asked(guest="third"), asked(guest="fourth")) == []
+
+
+# --- what comes of operations --------------------------------------------------------------------
+
+
+def begun(name: str, **more: object) -> operations.Begun:
+    one = plan.Operation(slot=0, name=name, host=1, flavor="chaos-vf", delay=0)
+    usual = {"guest": GUESTS["guest"], "before": GOOD.servers["guest"], "host": "", "status": 202}
+    return operations.Begun(operation=one, **{**usual, **more})
+
+
+def moved(status: str, *, number: int = 8) -> Snapshot:
+    last = dataclasses.replace(GOOD.migrations[0], number=number, server="guest", status=status)
+    return but(migrations=[*GOOD.migrations, last])
+
+
+@pytest.mark.parametrize(
+    ("one", "snapshot", "outcome"),
+    [
+        (begun("live"), moved("completed"), "accepted"),
+        (begun("live"), moved("error"), "refused"),
+        # That of an operation before.
+        (begun("live"), moved("completed", number=7), "error"),
+        (begun("live"), but(servers=server(status="ERROR")), "error"),
+        (begun("cold", status=400, answer="No valid host was found"), GOOD, "refused"),
+        (begun("live", status=409), GOOD, "void"),
+        (begun("live", status=500), GOOD, "error"),
+        (begun("live", status=0), GOOD, "error"),
+        (begun("live", guest=None, status=0), GOOD, "void"),
+        (begun("stop"), but(servers=server(status="SHUTOFF")), "accepted"),
+        (begun("stop"), GOOD, "error"),
+        (begun("delete", status=204), without("servers", "guest"), "accepted"),
+        (begun("delete", status=204), GOOD, "error"),
+        (begun("boot", before=None), GOOD, "accepted"),
+        (begun("boot", before=None), but(servers=server(status="ERROR", host="")), "refused"),
+        (begun("boot", before=None), but(servers=server(status="ERROR")), "error"),
+        (begun("unshelve"), but(servers=server(status="SHELVED_OFFLOADED", host="")), "refused"),
+    ],
+)
+def test_outcomes(one, snapshot, outcome):
+    assert operations.outcome(one, snapshot, mark=7) == outcome
+
+
+# --- plans ---------------------------------------------------------------------------------------
+
+
+def test_a_seed_is_a_plan():
+    def drawn(seed: int) -> list[plan.Step]:
+        return plan.draw(operations=300, seed=seed, slots=8)
+
+    assert drawn(5) == drawn(5)
+    assert drawn(5) != drawn(6)
+    for step in drawn(5):
+        slots = [one.slot for one in step.operations]
+        assert len(set(slots)) == len(slots) <= 4
+
+
+def test_everything_is_drawn():
+    steps = plan.draw(operations=4000, seed=1, slots=8)
+    assert sum(len(step.operations) for step in steps) == 4000
+    names = collections.Counter(one.name for step in steps for one in step.operations)
+    assert set(names) == set(plan.OPERATIONS)
+    assert {step.fault.name for step in steps} == set(plan.FAULTS)
+    # Nothing that Nova refuses by itself.
+    flavors = [
+        step.flavors[one.slot]
+        for step in steps
+        for one in step.operations
+        if one.name == "live-forced"
+    ]
+    assert set(flavors) == {"chaos-plain"}
+
+
+def test_faults_can_be_left_out_without_another_plan():
+    all_faults = plan.draw(operations=200, seed=3, slots=8)
+    none = plan.draw(operations=200, seed=3, slots=8, faults=())
+    assert [step.operations for step in none] == [step.operations for step in all_faults]
+    assert {step.fault.name for step in none} == {"none"}
+
+
+def test_steps_by_number():
+    steps = plan.draw(operations=40, seed=3, slots=8)
+    chosen = plan.chosen_steps("2-4,7", steps)
+    assert chosen == [step for step in steps if step.number in (2, 3, 4, 7)]
+    for text in ("0", "4-99", "x", ""):
+        with pytest.raises(ValueError):
+            plan.chosen_steps(text, steps)
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def test_it_lists_its_plan_and_says_how_to_replay(tmp_path, capsys):
+    line = ["--data", str(tmp_path), "chaos", "--seed", "7", "--operations", "40", "--list"]
+    assert commands.main(line) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert len(listed) == len(plan.draw(operations=40, seed=7, slots=8))
+    parser = commands._parser()
+    arguments = parser.parse_args([*line[2:-1], "--only-steps", "3-4", "--stock"])
+    words = command.replay(arguments).split()
+    assert words[0] == "tools/cloud"
+    again = parser.parse_args(words[1:])
+    assert vars(again) == vars(arguments)
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--faults", "x"], ["--operations", "0"], ["--only-steps", "a"], ["--slots", "0"]]
+)
+def test_what_stands_for_no_plan(wrong):
+    arguments = commands._parser().parse_args(["chaos", *wrong])
+    with pytest.raises(CloudError):
+        command.planned(arguments)
+
+
+@pytest.mark.parametrize("kind", [*checks.OURS, *checks.NOVAS])
+def test_what_is_a_violation(kind):
+    def violates(fault: str, operation: str = "live", *, stock: bool = False) -> bool:
+        finding = checks.Finding(kind=kind, guest="", text="")
+        return run.violates(finding, fault, operation, stock=stock)
+
+    assert violates("none")
+    assert violates("versions-at-once")
+    # Nova leaves things behind by itself where it is interrupted.
+    assert violates("kill-compute") == (kind in checks.OURS)
+    assert not violates("none", stock=True)
+    # Nor does it revert well.
+    assert violates("none", "revert") == (kind in checks.OURS)
+
+
+def test_a_report_counts_and_is_kept(tmp_path):
+    report = Report()
+    report.count("live", "none", "accepted")
+    report.count("live", "kill-compute", "error")
+    finding = checks.Finding(kind="allocation", guest="guest", text="x")
+    report.found(finding, "live", "kill-compute", violation=False)
+    report.found(dataclasses.replace(finding, kind="unfit"), "", "none", violation=True)
+    report.violations.append("a line")
+    report.save(tmp_path / "reports/one.json")
+    again = Report.load(tmp_path / "reports/one.json")
+    assert again == report
+    assert Report.load(tmp_path / "none.json") is None
+    lines = list(report.lines(again))
+    (heading, *rows) = [line.split() for line in lines[lines.index("") + 1 :][:4]]
+    table = {row[0]: dict(zip(heading[1:], map(int, row[1:]), strict=True)) for row in rows}
+    assert table["all"] | {"count": 2, "accepted": 1, "violations": 1} == table["all"]
+    assert table["kill-compute"]["allocation"] == 1
+    assert table["none"]["unfit"] == 1
+
+
+def test_the_model_is_independent():
+    """What is checked has no part in it."""
+    for path in pathlib.Path(rigs.chaos.__path__[0]).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert not [name for name in names if name.startswith("nova_devcompat")]
