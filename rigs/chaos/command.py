@@ -75,8 +75,9 @@ def run(cloud: Cloud, arguments: argparse.Namespace) -> int:
                 break
         going.clear()
     report = going.report
+    plan_of = f"{arguments.seed}-{arguments.operations}-{arguments.slots}-{arguments.at_once}"
     ours, other = (
-        cloud / f"reports/chaos-{name}-{arguments.seed}-{arguments.operations}.json"
+        cloud / f"reports/chaos-{name}-{plan_of}.json"
         for name in (("stock", "ours") if arguments.stock else ("ours", "stock"))
     )
     report.save(ours)

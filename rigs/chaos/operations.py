@@ -148,6 +148,9 @@ def outcome(begun: Begun, snapshot: Snapshot, mark: int) -> str:
         return _of_move(begun, server, snapshot, mark)
     if server.status == AFTER.get(name, "ACTIVE"):
         return ACCEPTED
+    if name in ("confirm", "revert") and server.status == "SHUTOFF":
+        # It was stopped before.
+        return ACCEPTED
     unplaced = server.status == "ERROR" and name in ("boot", "boot-named")
     if not server.host and (unplaced or name == "unshelve"):
         return REFUSED

@@ -19,7 +19,7 @@ from rigs.chaos.model import FLAVORS, Versions
 POSSIBLE = {
     "ABSENT": ("boot", "boot-named"),
     "ACTIVE": (
-        *("live", "live", "live", "live-named", "live-named", "live-forced"),
+        *(5 * ("live",) + 4 * ("live-named",) + ("live-forced",)),
         *("cold", "cold-named", "resize", "reboot-hard", "reboot-soft"),
         *("stop", "rescue", "suspend", "shelve", "delete"),
     ),

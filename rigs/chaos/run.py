@@ -30,6 +30,8 @@ _SETTLES, _SETTLES_AFTER_FAULT = 30.0, 40.0
 #: Seconds after which what does not mend itself is so.
 _NO_MORE = 10.0
 _PAUSE = 0.4
+#: What a guest is after a resize was confirmed or reverted.
+_BACK = ("ACTIVE", "SHUTOFF")
 #: A migration goes on without a task of its server for so long, in seconds.
 _GOES_ON = 20.0
 #: Statuses of migrations that go on.
@@ -222,7 +224,7 @@ class Run:
                 guest.before = (guest.flavor, one.before.host)
                 if name == "resize":
                     guest.flavor = FLAVORS[one.operation.flavor]
-        elif server is not None and guest.before is not None and server.status == "ACTIVE":
+        elif server is not None and guest.before is not None and server.status in _BACK:
             if name == "revert":
                 guest.left, guest.flavor = guest.flavor, guest.before[0]
             elif guest.flavor != guest.before[0]:

@@ -346,6 +346,8 @@ def moved(status: str, *, number: int = 8) -> Snapshot:
         (begun("live", guest=None, status=0), GOOD, "void"),
         (begun("stop"), but(servers=server(status="SHUTOFF")), "accepted"),
         (begun("stop"), GOOD, "error"),
+        (begun("revert"), but(servers=server(status="SHUTOFF")), "accepted"),
+        (begun("revert"), but(servers=server(status="VERIFY_RESIZE")), "error"),
         (begun("delete", status=204), without("servers", "guest"), "accepted"),
         (begun("delete", status=204), GOOD, "error"),
         (begun("boot", before=None), GOOD, "accepted"),
