@@ -84,8 +84,7 @@ class Access:
         self._programs = ""
         self._images: dict[str, str] = {}
         self.flavors: dict[str, str] = {}
-        self._log = cloud / "log/nova-scheduler.log"
-        self._logged = 0
+        self._logged: dict[pathlib.Path, int] = {}
 
     # --- APIs -----------------------------------------------------------------------------------
 
@@ -142,15 +141,29 @@ class Access:
         with contextlib.suppress(CloudError):
             self._client.call("placement", "DELETE", f"/allocations/{consumer}")
 
-    def mark_log(self) -> None:
-        """Note where the scheduler's log ends now."""
-        self._logged = self._log.stat().st_size
+    def mark_logs(self) -> None:
+        """Note where logs end now."""
+        self._logged = {path: path.stat().st_size for path in self._logs()}
 
     def placement_failed(self) -> bool:
         """Whether placement has not answered the scheduler since then, which is no refusal."""
-        with open(self._log, "rb") as file:
-            file.seek(self._logged)
-            return any(b"Placement API service is not responding" in line for line in file)
+        return self._has_logged("nova-scheduler", b"Placement API service is not responding")
+
+    def reshape_failed(self) -> bool:
+        """Whether Nova could not put its view of PCI devices into placement since then."""
+        return self._has_logged("nova-compute", b"nova.exception.ReshapeFailed")
+
+    def _logs(self) -> list[pathlib.Path]:
+        return list((self.cloud / "log").glob("nova-*.log"))
+
+    def _has_logged(self, service: str, words: bytes) -> bool:
+        for path in self._logs():
+            if path.name.startswith(service):
+                with open(path, "rb") as file:
+                    file.seek(self._logged.get(path, 0))
+                    if any(words in line for line in file):
+                        return True
+        return False
 
     # --- what it says ---------------------------------------------------------------------------
 

@@ -185,7 +185,7 @@ def _held(snapshot: Snapshot, guests: Mapping[str, Guest]) -> Iterator[Finding]:
                 wanted[_last_migration(snapshot, uuid)] = earlier.holds(host)
     for consumer in sorted(wanted.keys() | snapshot.allocations.keys()):
         should = wanted.get(consumer, [{}])
-        holds = {name: dict(one) for name, one in snapshot.allocations.get(consumer, {}).items()}
+        holds = _plain(snapshot, consumer)
         if holds not in should:
             text = f"it holds {holds or 'nothing'}, and should {should[0] or 'nothing'}"
             yield Finding(kind="allocation", guest=_owner(snapshot, consumer), text=text)
@@ -226,12 +226,19 @@ def _records(snapshot: Snapshot, guests: Mapping[str, Guest]) -> Iterator[Findin
         if snapshot.claims.get((running.host, uuid), 0) != guests[uuid].flavor.vfs:
             # What Nova has lost is found as a claim; a record is of what Nova says that it has.
             continue
+        if guests[uuid].left and guests[uuid].flavor.holds(running.host) != _plain(snapshot, uuid):
+            # So it is with functions that are allocated to it and that it has not been given.
+            continue
         recorded, should = snapshot.records.get(uuid, {}), model.need_of(running.states)
         if recorded != should:
             text = f"on {running.host}: {recorded or 'nothing'} is recorded, and it needs {should}"
             yield Finding(kind="record", guest=uuid, text=text)
         elif problem := snapshot.problems.get(uuid):
             yield Finding(kind="record", guest=uuid, text=f"of its record is said: {problem}")
+
+
+def _plain(snapshot: Snapshot, uuid: str) -> dict[str, dict[str, int]]:
+    return {name: dict(one) for name, one in snapshot.allocations.get(uuid, {}).items()}
 
 
 def _traits(snapshot: Snapshot, versions: Mapping[str, Versions]) -> Iterator[Finding]:

@@ -43,7 +43,8 @@ _GOING = {
 
 #: What Nova 34 does not always do well by itself, as runs without nova-devcompat show: a cycle of
 #: the resource tracker in the middle of a revert frees the claim on the source
-#: (nova/pci/manager.py, clean_usage), or placement refuses reshaped allocations (ReshapeFailed).
+#: (nova/pci/manager.py, clean_usage). Where placement refuses the allocations that it reshapes
+#: (ReshapeFailed), any operation can fail.
 FRAIL = ("revert",)
 
 
@@ -139,7 +140,7 @@ class Run:
             self._say(f"      {fault.name} cannot be made here")
             fault = dataclasses.replace(fault, name=NO_FAULT)
         had = {host: {versions} for host, versions in self._versions.items()}
-        self._access.mark_log()
+        self._access.mark_logs()
         with self._faults.around(fault):
             for host, versions in self._versions.items():
                 # A change before the operations: what was before does not count.
@@ -252,9 +253,12 @@ class Run:
             f"{one.operation.slot}:{one.operation.name} {one.outcome}" for one in begun
         )
         self._say(f"{step.number:>5} {seconds:5.1f} s  {fault:<22} {done}")
+        broken = bool(found) and self._access.reshape_failed()
         for finding in found:
             operation = names.get(finding.guest, "")
-            violation = violates(finding, fault, operation, stock=self._access.stock)
+            violation = violates(
+                finding, fault, operation, broken=broken, stock=self._access.stock
+            )
             self.report.found(finding, operation, fault, violation=violation)
             word = "VIOLATION" if violation else "found"
             line = f"{finding.kind}: {finding.guest}: {finding.text}"
@@ -345,16 +349,19 @@ def _final(found: Sequence[Finding]) -> bool:
     return all(one.guest in lost for one in found)
 
 
-def violates(finding: Finding, fault: str, operation: str, *, stock: bool) -> bool:
+def violates(
+    finding: Finding, fault: str, operation: str, *, broken: bool = False, stock: bool = False
+) -> bool:
     """Whether a finding is one that must not be: Nova's own are counted only.
 
     :param fault: of the step
     :param operation: that was done to the guest, '' for none
+    :param broken: Nova has failed by itself in that step
     :param stock: without nova-devcompat
     """
     if stock or finding.kind in OURS:
         return not stock
-    return fault in GENTLE and operation not in FRAIL
+    return fault in GENTLE and operation not in FRAIL and not broken
 
 
 def _busy(snapshot: Snapshot, guests: Collection[str], mark: int, waited: float) -> bool:

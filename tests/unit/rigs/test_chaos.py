@@ -258,6 +258,10 @@ def test_what_a_revert_leaves_in_novas_request():
     guests = {**GUESTS, "guest": reverted}
     assert checks.check(snapshot, guests, HOSTS) == []
     assert checks.check(GOOD, guests, HOSTS) == []
+    # A record is of what Nova says that the guest has; only then may it be another.
+    other = {"guest": {}}
+    assert checks.check(dataclasses.replace(snapshot, records=other), guests, HOSTS) == []
+    assert len(checks.check(dataclasses.replace(GOOD, records=other), guests, HOSTS)) == 1
     moving = begun("live", guest=reverted).asked
     assert moving.flavor.vfs == 3
 
@@ -442,6 +446,8 @@ def test_what_is_a_violation(kind):
     # Nova leaves things behind by itself where it is interrupted.
     assert violates("kill-compute") == (kind in checks.OURS)
     assert not violates("none", stock=True)
+    finding = checks.Finding(kind=kind, guest="", text="")
+    assert run.violates(finding, "none", "live", broken=True) == (kind in checks.OURS)
     # Nor does it revert well.
     assert violates("none", "revert") == (kind in checks.OURS)
 
