@@ -15,7 +15,7 @@ from rigs.chaos.model import Flavor, Need, State, Versions
 #: What only nova-devcompat can be to blame for, whatever else went wrong.
 OURS = ("unfit", "refusal", "record", "trait")
 #: What stock Nova leaves behind too where a service was interrupted.
-NOVAS = ("in-error", "stuck", "lost", "allocation", "claim")
+NOVAS = ("in-error", "stuck", "lost", "allocation", "claim", "unclaimed")
 #: Of a server: it has no host, and holds nothing.
 OFFLOADED = "SHELVED_OFFLOADED"
 
@@ -215,7 +215,8 @@ def _claims(snapshot: Snapshot, guests: Mapping[str, Guest]) -> Iterator[Finding
         kept, should = snapshot.claims.get((host, uuid), 0), wanted[host, uuid]
         if kept != should:
             text = f"{host} keeps {kept} functions for it, and should {should}"
-            yield Finding(kind="claim", guest=uuid, text=text)
+            kind = "claim" if kept > should else "unclaimed"
+            yield Finding(kind=kind, guest=uuid, text=text)
 
 
 def _records(snapshot: Snapshot, guests: Mapping[str, Guest]) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from rigs.chaos.access import Access
 from rigs.chaos.checks import OURS, Finding, Guest, Snapshot
 from rigs.chaos.faults import GENTLE, SETTLED, Faults
 from rigs.chaos.model import FLAVORS, Versions
-from rigs.chaos.operations import LIVE, REFUSED, Begun
+from rigs.chaos.operations import LIVE, MOVES, REFUSED, Begun
 from rigs.chaos.plan import NO_FAULT, Step
 from rigs.chaos.report import Report
 from rigs.cloud.layout import CloudError
@@ -41,11 +41,12 @@ _GOING = {
 }
 
 
-#: What Nova 34 does not always do well by itself, as runs without nova-devcompat show: a cycle of
-#: the resource tracker in the middle of a revert frees the claim on the source
-#: (nova/pci/manager.py, clean_usage). Where placement refuses the allocations that it reshapes
-#: (ReshapeFailed), any operation can fail.
+#: What Nova 34 does not always do well by itself, as runs without nova-devcompat show. Where
+#: placement refuses the allocations that it reshapes (ReshapeFailed), any operation can fail.
 FRAIL = ("revert",)
+#: A cycle of the resource tracker in the middle of these frees what is claimed on the host that
+#: the guest comes to (nova/pci/manager.py, clean_usage).
+UNCLAIMING = (*FRAIL, *MOVES)
 
 
 class Run:
@@ -361,7 +362,8 @@ def violates(
     """
     if stock or finding.kind in OURS:
         return not stock
-    return fault in GENTLE and operation not in FRAIL and not broken
+    frail = UNCLAIMING if finding.kind == "unclaimed" else FRAIL
+    return fault in GENTLE and operation not in frail and not broken
 
 
 def _busy(snapshot: Snapshot, guests: Collection[str], mark: int, waited: float) -> bool:

@@ -210,8 +210,8 @@ WRONG = {
         but(claims={**GOOD.claims, ("cmp2", "guest"): 1}),
         ("claim", "guest"),
     ),
-    "no claim": (without("claims", ("cmp1", "guest")), ("claim", "guest")),
-    "no claim of a resize": (without("claims", ("cmp3", "resized")), ("claim", "resized")),
+    "no claim": (without("claims", ("cmp1", "guest")), ("unclaimed", "guest")),
+    "no claim of a resize": (without("claims", ("cmp3", "resized")), ("unclaimed", "resized")),
     "no record": (without("records", "guest"), ("record", "guest")),
     "a record of another version": (
         but(
@@ -247,7 +247,7 @@ def test_what_is_planted_is_found(snapshot, finding):
 
 def test_what_nova_loses_is_not_laid_to_the_record():
     snapshot = dataclasses.replace(without("claims", ("cmp1", "guest")), records={"guest": {}})
-    assert kinds(snapshot) == [("claim", "guest")]
+    assert kinds(snapshot) == [("unclaimed", "guest")]
 
 
 def test_what_a_revert_leaves_in_novas_request():
@@ -437,7 +437,7 @@ def test_what_stands_for_no_plan(wrong):
 
 @pytest.mark.parametrize("kind", [*checks.OURS, *checks.NOVAS])
 def test_what_is_a_violation(kind):
-    def violates(fault: str, operation: str = "live", *, stock: bool = False) -> bool:
+    def violates(fault: str, operation: str = "stop", *, stock: bool = False) -> bool:
         finding = checks.Finding(kind=kind, guest="", text="")
         return run.violates(finding, fault, operation, stock=stock)
 
@@ -448,6 +448,8 @@ def test_what_is_a_violation(kind):
     assert not violates("none", stock=True)
     finding = checks.Finding(kind=kind, guest="", text="")
     assert run.violates(finding, "none", "live", broken=True) == (kind in checks.OURS)
+    # Nor does it always keep what it has claimed for a guest that comes.
+    assert violates("none", "live") == (kind != "unclaimed")
     # Nor does it revert well.
     assert violates("none", "revert") == (kind in checks.OURS)
 
