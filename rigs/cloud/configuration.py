@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from rigs.cloud import fleet
+from rigs.cloud.fleet import ALIAS
+from rigs.cloud.hosts import Sections, Value
+from rigs.cloud.kinds import hosts_of
 from rigs.cloud.layout import (
     ADDRESS,
     CONTROLLER,
@@ -22,9 +24,6 @@ from rigs.cloud.layout import (
     Cloud,
     write,
 )
-
-Value = str | int | bool | Sequence[str]
-Sections = Mapping[str, Mapping[str, Value]]
 
 #: Nova's default filters.
 FILTERS = (
@@ -36,17 +35,6 @@ FILTERS = (
 )
 #: Those for devices, which try each candidate: ours comes before them.
 DEVICE_FILTERS = ("PciPassthroughFilter", "NUMATopologyFilter")
-PF_PRODUCT, VF_PRODUCT = "101d", "101e"
-_VF = {"vendor_id": "15b3", "product_id": VF_PRODUCT, "live_migratable": "yes"}
-DEVICE_SPEC = json.dumps({**_VF, "managed": "no", "resource_class": "CUSTOM_VF"})
-ALIAS = json.dumps(
-    {
-        "name": "vf",
-        "resource_class": "CUSTOM_VF",
-        "device_type": "type-VF",
-        "live_migratable": "yes",
-    }
-)
 #: What says nothing about the cloud at DEBUG.
 _QUIET = [
     *("amqp=WARN", "amqplib=WARN", "sqlalchemy=WARN", "oslo_messaging=INFO", "iso8601=WARN"),
@@ -79,22 +67,16 @@ class Files:
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
+        self._hosts = hosts_of(cloud)
 
     def write(self) -> None:
         cloud = self._cloud
         for name, _ in cloud.hosts():
             for folder in (f"hosts/{name}/state", f"hosts/{name}/lock"):
                 (cloud / folder).mkdir(parents=True, exist_ok=True)
-            # The cloud's, unless somebody gives this host another.
-            catalog = fleet.catalog_path(cloud, name)
-            if not os.path.lexists(catalog):
-                catalog.symlink_to("../../etc/devcompat.yaml")
-            # From then on it belongs to who plays with the cloud.
-            inventory = fleet.inventory_path(cloud, name)
-            if not inventory.exists():
-                write(inventory, fleet.inventory(name))
+            self._hosts.write(name)
         if not (cloud / "etc/devcompat.yaml").exists():
-            write(cloud / "etc/devcompat.yaml", fleet.CATALOG)
+            write(cloud / "etc/devcompat.yaml", self._hosts.catalog)
         for folder in ("images", "guests", "lock", "home"):
             (cloud / folder).mkdir(parents=True, exist_ok=True)
         self._infrastructure()
@@ -268,14 +250,13 @@ class Files:
     def _compute(self, host: str, cell: str) -> None:
         cloud = self._cloud
         compute = dict(self._nova_common(cell, host))
-        driver = {"compute_driver": fleet.DRIVER}
+        driver = {"compute_driver": self._hosts.driver}
         if cloud.has_devcompat(host):
             driver = {"compute_driver": "devcompat.DeviceCompatDriver"}
             compute["devcompat"] = {
                 **self._devcompat()["devcompat"],
-                "catalog": str(fleet.catalog_path(cloud, host)),
-                "virt_driver": fleet.DRIVER,
-                "inventory": str(fleet.inventory_path(cloud, host)),
+                "virt_driver": self._hosts.driver,
+                **self._hosts.devcompat(host),
             }
         compute["DEFAULT"] = {
             **compute["DEFAULT"],
@@ -290,18 +271,10 @@ class Files:
             "manager_shutdown_timeout": 30,
         }
         compute["oslo_concurrency"] = {"lock_path": str(cloud / f"hosts/{host}/lock")}
-        compute["pci"] = {
-            "device_spec": DEVICE_SPEC,
-            "alias": ALIAS,
-            "report_in_placement": True,
-        }
         # An alias by resource class alone is refused without it, here too.
         compute["filter_scheduler"] = {"pci_in_placement": True}
-        compute["playground"] = {
-            "hosts": str(cloud / "hosts"),
-            "guests": str(cloud / "guests"),
-            "unfit": cloud.settings.unfit,
-        }
+        for section, options in self._hosts.compute(host).items():
+            compute[section] = {**compute.get(section, {}), **options}
         self._ini(f"hosts/{host}.conf", compute)
 
     def _nova_common(self, vhost: str, host: str) -> dict[str, Mapping[str, Value]]:
@@ -333,11 +306,13 @@ class Files:
             "vnc": {"enabled": False},
             "oslo_concurrency": {"lock_path": str(cloud / "lock")},
             "oslo_messaging_notifications": {"driver": "noop"},
+            **self._hosts.nova(),
         }
 
     def _devcompat(self) -> dict[str, Mapping[str, Value]]:
         return {
             "devcompat": {
+                **self._hosts.packs(),
                 "catalog": str(self._cloud / "etc/devcompat.yaml"),
                 "mode": self._cloud.settings.mode,
                 "on_unknown": "reject",

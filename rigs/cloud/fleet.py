@@ -6,13 +6,28 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+from collections.abc import Mapping
+from typing import ClassVar
 
-from rigs.cloud.layout import Cloud
+from rigs.cloud.hosts import Hosts, Sections, Value
+from rigs.cloud.layout import Cloud, write
 
 #: See ``nova_virt_playground``.
 DRIVER = "playground.PlaygroundDriver"
 GPU, PF = "0000:41:00.0", "0000:81:00.0"
+PF_PRODUCT, VF_PRODUCT = "101d", "101e"
+_VF = {"vendor_id": "15b3", "product_id": VF_PRODUCT, "live_migratable": "yes"}
+DEVICE_SPEC = json.dumps({**_VF, "managed": "no", "resource_class": "CUSTOM_VF"})
+ALIAS = json.dumps(
+    {
+        "name": "vf",
+        "resource_class": "CUSTOM_VF",
+        "device_type": "type-VF",
+        "live_migratable": "yes",
+    }
+)
 
 CATALOG = """\
 # The catalog of this cloud. Change it as you like: it is read again when it changes, and written
@@ -82,3 +97,51 @@ hosts:
           mdev_type: nvidia-558
           vgpu_version: {vgpu_range}
 """
+
+
+class PretendedHosts(Hosts):
+    """Hosts with pretended hardware, see ``nova_virt_playground``."""
+
+    driver = DRIVER
+    catalog = CATALOG
+    flavors: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "plain": {},
+        "vf": {"pci_passthrough:alias": "vf:1"},
+        "vgpu": {"resources:VGPU": "1"},
+        "vf-vgpu": {"pci_passthrough:alias": "vf:1", "resources:VGPU": "1"},
+    }
+    size: ClassVar[Mapping[str, int]] = {"ram": 512, "vcpus": 1, "disk": 1}
+    image = b"\0" * 1024
+
+    def why_not(self) -> str:
+        return ""
+
+    def install(self) -> None:
+        """They need nothing."""
+
+    def write(self, host: str) -> None:
+        # The cloud's, unless somebody gives this host another.
+        catalog = catalog_path(self._cloud, host)
+        if not os.path.lexists(catalog):
+            catalog.symlink_to("../../etc/devcompat.yaml")
+        # From then on it belongs to who plays with the cloud.
+        path = inventory_path(self._cloud, host)
+        if not path.exists():
+            write(path, inventory(host))
+
+    def compute(self, host: str) -> Sections:
+        cloud = self._cloud
+        return {
+            "pci": {"device_spec": DEVICE_SPEC, "alias": ALIAS, "report_in_placement": True},
+            "playground": {
+                "hosts": str(cloud / "hosts"),
+                "guests": str(cloud / "guests"),
+                "unfit": cloud.settings.unfit,
+            },
+        }
+
+    def devcompat(self, host: str) -> Mapping[str, Value]:
+        return {
+            "catalog": str(catalog_path(self._cloud, host)),
+            "inventory": str(inventory_path(self._cloud, host)),
+        }

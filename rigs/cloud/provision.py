@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable
 
 from rigs.cloud import packages, waiting
+from rigs.cloud.kinds import hosts_of
 from rigs.cloud.layout import CONTROLLER, REGION, SCHEDULERS, SERVICE_DOWN_TIME, Cloud, write
 from rigs.cloud.processes import Supervisor
 from rigs.cloud.rest import Client
@@ -31,13 +32,6 @@ READY = "Join ServiceGroup membership"
 #: Seconds in which they must.
 START = 120
 IMAGE = "playground"
-#: Flavors: name, extra specs.
-FLAVORS = {
-    "plain": {},
-    "vf": {"pci_passthrough:alias": "vf:1"},
-    "vgpu": {"resources:VGPU": "1"},
-    "vf-vgpu": {"pci_passthrough:alias": "vf:1", "resources:VGPU": "1"},
-}
 
 
 class Setup:
@@ -61,6 +55,7 @@ class Setup:
         self._debian = debian
         self._supervisor = supervisor
         self._client = Client(cloud)
+        self._hosts = hosts_of(cloud)
 
     # --- before services ------------------------------------------------------------------------
 
@@ -261,11 +256,11 @@ class Setup:
             }
             image = ask.call("glance", "POST", "/v2/images", body)["id"]
             stream = {"Content-Type": "application/octet-stream"}
-            ask.call("glance", "PUT", f"/v2/images/{image}/file", b"\0" * 1024, stream)
+            ask.call("glance", "PUT", f"/v2/images/{image}/file", self._hosts.image, stream)
         known = {f["name"] for f in ask.call("nova-api", "GET", "/v2.1/flavors")["flavors"]}
-        for name, specs in FLAVORS.items():
+        for name, specs in self._hosts.flavors.items():
             if name not in known:
-                flavor = {"name": name, "ram": 512, "vcpus": 1, "disk": 1}
+                flavor = {"name": name, **self._hosts.size}
                 made = ask.call("nova-api", "POST", "/v2.1/flavors", {"flavor": flavor})
                 if specs:
                     path = f"/v2.1/flavors/{made['flavor']['id']}/os-extra_specs"

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
 
 from rigs.cloud import waiting
+from rigs.cloud.kinds import hosts_of
 from rigs.cloud.layout import ADDRESS, CONTROLLER, ROOT, Cloud
 from rigs.cloud.packages import Debian
 from rigs.cloud.processes import Service
@@ -37,6 +39,7 @@ class Services:
     def __init__(self, cloud: Cloud, debian: Debian) -> None:
         self._cloud = cloud
         self._debian = debian
+        self._hosts = hosts_of(cloud)
 
     def infrastructure(self) -> list[Service]:
         return [self._mariadb(), self._epmd(), self._rabbitmq(), self._memcached()]
@@ -67,17 +70,25 @@ class Services:
 
     def computes(self) -> list[Service]:
         return [
-            self._nova(
-                f"nova-compute-{host}",
-                "nova-compute",
-                f"../hosts/{host}.conf",
-                code=[*_sources(_DRIVER), *self._ours(host)],
+            self._hosts.on(
+                host,
+                self._nova(
+                    f"nova-compute-{host}",
+                    "nova-compute",
+                    f"../hosts/{host}.conf",
+                    code=[*_sources(_DRIVER), *self._ours(host)],
+                ),
             )
             for host, _ in self._cloud.hosts()
         ]
 
+    def hosts(self) -> Sequence[Sequence[Service]]:
+        """What computes need on their hosts, each group when the one before is ready."""
+        return self._hosts.services()
+
     def all(self) -> list[Service]:
-        return [*self.infrastructure(), *self.apis(), *self.nova(), *self.computes()]
+        hosts = itertools.chain.from_iterable(self.hosts())
+        return [*self.infrastructure(), *self.apis(), *self.nova(), *hosts, *self.computes()]
 
     # --- what is not OpenStack ------------------------------------------------------------------
 

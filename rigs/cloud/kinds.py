@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""Which kind of compute hosts a cloud has: the one place that asks."""
+
+from __future__ import annotations
+
+from rigs.cloud.fleet import PretendedHosts
+from rigs.cloud.hosts import Hosts
+from rigs.cloud.layout import Cloud
+
+
+def hosts_of(cloud: Cloud) -> Hosts:
+    return PretendedHosts(cloud)
