@@ -5,7 +5,7 @@
 
 That is: the tests with the large budget for those that draw their inputs, all functional tests on
 eventlet, mutation testing of compat, the tests on the other releases of Nova, the slow scenarios
-and random faults on a cloud of processes, and Nova's own functional tests with nova-devcompat in
+and random faults on clouds of processes, and Nova's own functional tests with nova-devcompat in
 place. A part that fails keeps no other from running. Hours; --list says what there is. Only the
 standard library is used here.
 """
@@ -92,6 +92,11 @@ def parts() -> list[Part]:
             name="chaos",
             what="10,000 random operations and faults on a cloud of processes",
             command=("tools/cloud", "chaos", "--operations", "10000"),
+        ),
+        Part(
+            name="libvirt",
+            what="all scenarios on a cloud with real libvirt and QEMU, the slow ones too",
+            command=("tools/cloud", "test", "--libvirt"),
         ),
         *(
             Part(

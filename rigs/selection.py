@@ -20,6 +20,7 @@ FOLDERS = (*DEFAULT_FOLDERS, "tests/page", "tests/packaging", "tests/devstack")
 #: What runs the tests of other folders.
 ELSEWHERE = {
     "tests/e2e": "tools/cloud test {path}",
+    "tests/libvirt": "tools/cloud test --libvirt {path}",
     "tests/bench": "python -m tests.bench.filter",
 }
 #: So many names of what there is are enough.

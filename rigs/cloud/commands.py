@@ -21,6 +21,7 @@ from rigs import interrupts
 from rigs.chaos import command as chaos
 from rigs.cloud import packages
 from rigs.cloud.configuration import Files
+from rigs.cloud.kinds import hosts_of
 from rigs.cloud.layout import (
     ADDRESS,
     CONTROLLER,
@@ -33,10 +34,12 @@ from rigs.cloud.layout import (
     CloudError,
 )
 from rigs.cloud.packages import Debian
-from rigs.cloud.processes import Process, Service, Supervisor, locked
+from rigs.cloud.processes import Process, Service, Supervisor, locked, programs_locked
 from rigs.cloud.provision import Setup
 from rigs.cloud.services import Services
 
+#: What ``down --wipe`` leaves of a folder, beside programs.
+_KEPT = ("cloud.lock", "programs.lock", "libvirt")
 #: What ``--devcompat`` means when nothing follows it.
 ALL = "all"
 _EPILOG = """\
@@ -51,6 +54,10 @@ Exit status: 0, 1 for a failure, 69 if programs cannot be installed here, for 's
 nothing was started, for 'test' that of pytest.
 
 What a host has stands in .cloud/hosts/HOST/inventory.yaml: change a version while the cloud runs.
+
+With --libvirt, a command is about another cloud, in .cloud/libvirt: two hosts, each with a real
+libvirtd and QEMU of Debian's in namespaces of its own. It needs root, and can run beside the
+first.
 """
 
 
@@ -62,13 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     # What follows "test" is pytest's, options too, which argparse would take for its own.
     here = given.index("test") + 1 if "test" in given else len(given)
+    here += given[here : here + 1] == ["--libvirt"]
     arguments = _parser().parse_args(given[:here], argparse.Namespace(rest=given[here:]))
     # For this process alone: what it starts finds its modules by itself.
     os.environ.pop("PYTHONPATH", None)
     # A run that is ended half-way leaves a cloud that 'up' completes and 'down' stops.
     interrupts.catch_sigterm()
     try:
-        status: int = arguments.run(Cloud(arguments.data.resolve()), arguments)
+        cloud = Cloud(arguments.data.resolve(), libvirt=arguments.libvirt)
+        status: int = arguments.run(cloud, arguments)
         return status
     except CloudError as error:
         print(f"tools/cloud: {error}", file=sys.stderr)
@@ -127,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=["stop-and-copy", "pre-check", "never"],
         help="when the pretended hardware notices a device that does not fit",
     )
+    up.add_argument(
+        "--backports",
+        metavar="HOST[,HOST...]",
+        help="with --libvirt, the hosts whose libvirt and QEMU are of Debian's backports",
+    )
     up.add_argument("--kill", action="store_true", help="restart with SIGKILL what is out of date")
 
     status = _command(commands, "status", _status, "what runs, since when, in how much memory")
@@ -154,9 +168,17 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--kill", action="store_true", help="with SIGKILL")
 
     _command(commands, "install", _install, "fetch the programs that it needs, and start nothing")
-    _command(commands, "test", _test, "run tests/e2e; what follows is for pytest")
+    _command(
+        commands,
+        "test",
+        _test,
+        "run tests/e2e, or tests/libvirt with --libvirt first; what follows is for pytest",
+    )
     text = "random operations and faults, checked by a model of the pretended hardware"
     chaos.add_arguments(_command(commands, "chaos", _chaos, text))
+    on = _command(commands, "on", _on, "run a command on a host")
+    on.add_argument("host", metavar="HOST")
+    on.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
     _command(commands, "freeze", _freeze, "print constraints of what is installed")
     return parser
 
@@ -169,6 +191,9 @@ def _command(
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.set_defaults(run=run)
+    command.add_argument(
+        "--libvirt", action="store_true", help="the cloud whose hosts have a real libvirt and QEMU"
+    )
     return command
 
 
@@ -222,7 +247,11 @@ def _up(cloud: Cloud, arguments: argparse.Namespace) -> int:
         nova, computes = services.nova(), services.computes()
         clock.say(f"nova, with {len(computes)} computes")
         # Computes wait for a conductor by themselves.
-        _start_all(supervisor, [*nova, *computes], kill=arguments.kill)
+        _start_all(supervisor, nova, kill=arguments.kill)
+        for beneath in services.hosts():
+            _start_all(supervisor, beneath, kill=arguments.kill)
+            supervisor.wait(beneath)
+        _start_all(supervisor, computes, kill=arguments.kill)
         supervisor.wait(nova)
         setup.contents()
         setup.hosts()
@@ -253,7 +282,7 @@ def _choose(cloud: Cloud, arguments: argparse.Namespace) -> None:
             raise CloudError("'tools/cloud down --wipe' before you change --port-base")
         settings.port_base = arguments.port_base
     elif not cloud.exists:
-        settings.port_base = _free_ports()
+        settings.port_base = _free_ports(cloud.first_port)
     if arguments.computes:
         before = dict(cloud.hosts()) if cloud.exists else {}
         settings.computes = arguments.computes
@@ -271,6 +300,10 @@ def _choose(cloud: Cloud, arguments: argparse.Namespace) -> None:
         settings.devcompat = arguments.devcompat.split(",")
         if unknown := sorted(set(settings.devcompat) - set(hosts)):
             raise CloudError(f"no host {', '.join(unknown)}; there are: {', '.join(hosts)}")
+    if arguments.backports is not None:
+        settings.backports = [name for name in arguments.backports.split(",") if name]
+        if unknown := sorted(set(settings.backports) - dict(cloud.hosts()).keys()):
+            raise CloudError(f"no host {', '.join(unknown)}, so none of --backports")
     if arguments.mode:
         settings.mode = arguments.mode
     if arguments.unfit:
@@ -278,12 +311,13 @@ def _choose(cloud: Cloud, arguments: argparse.Namespace) -> None:
     cloud.save()
 
 
-def _free_ports() -> int:
+def _free_ports(first: int) -> int:
     """First of ports that nobody listens on.
 
+    :param first: where to look first
     :raises CloudError: there are no such ports where we look
     """
-    bases = range(DEFAULT_PORT_BASE, DEFAULT_PORT_BASE + 1000, 100)
+    bases = range(first, first + 1000, 100)
     for base in bases:
         try:
             for port in range(base, base + len(LISTENERS)):
@@ -292,15 +326,21 @@ def _free_ports() -> int:
                     listener.bind((ADDRESS, port))
         except OSError:
             continue
-        if base != DEFAULT_PORT_BASE:
-            print(f"Ports from {DEFAULT_PORT_BASE} on are taken: these are from {base} on.")
+        if base != first:
+            print(f"Ports from {first} on are taken: these are from {base} on.")
         return base
     raise CloudError(f"{len(LISTENERS)} ports in a row are not free from any of {list(bases)} on")
 
 
 def _programs(cloud: Cloud, debian: Debian, clock: _Clock) -> None:
-    clock.say(f"programs, in {cloud.data}")
-    _both(debian.ensure, lambda: packages.ensure_venv(cloud))
+    hosts = hosts_of(cloud)
+    why_not = hosts.why_not()
+    if why_not:
+        raise CannotInstall(f"The hosts of this cloud cannot be had here: {why_not}")
+    clock.say(f"programs, in {cloud.programs}")
+    with programs_locked(cloud):
+        _both(debian.ensure, lambda: packages.ensure_venv(cloud))
+        hosts.install()
 
 
 def _both(first: Callable[[], None], second: Callable[[], None]) -> None:
@@ -395,7 +435,8 @@ def _down(cloud: Cloud, arguments: argparse.Namespace) -> int:
             supervisor.stop(list(reversed(group)), kill=arguments.kill)
         if arguments.wipe:
             for path in cloud.data.iterdir():
-                if path.name.startswith("cloud-3.") or path.name in ("debian", "cloud.lock"):
+                # Programs, and the other cloud of the folder.
+                if path.name.startswith(("cloud-3.", "debian")) or path.name in _KEPT:
                     continue
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
@@ -452,21 +493,37 @@ def _test(cloud: Cloud, arguments: argparse.Namespace) -> int:
     _install(cloud, arguments)
     python = cloud.program("python")
     # Of the other suites nothing could be imported here.
-    options = ["-o", "testpaths=tests/e2e", "-o", "faulthandler_timeout=1800"]
+    folder = "tests/libvirt" if cloud.libvirt else "tests/e2e"
+    options = ["-o", f"testpaths={folder}", "-o", "faulthandler_timeout=1800"]
     command = [python, "-m", "pytest", *options, *arguments.rest]
     return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "DEVCOMPAT_CLOUD": str(cloud.data)}
+        command, cwd=ROOT, env={**os.environ, "DEVCOMPAT_CLOUD": str(cloud.programs)}
+    ).returncode
+
+
+def _on(cloud: Cloud, arguments: argparse.Namespace) -> int:
+    if arguments.host not in dict(cloud.hosts()):
+        raise CloudError(f"no host {arguments.host}; there are: {', '.join(dict(cloud.hosts()))}")
+    if not arguments.command:
+        raise CloudError("which command?")
+    # What the machine lacks is where its administrator's programs are.
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    return subprocess.run(
+        [*hosts_of(cloud).enter(arguments.host), *arguments.command],
+        env={**os.environ, "PATH": path},
     ).returncode
 
 
 def _chaos(cloud: Cloud, arguments: argparse.Namespace) -> int:
+    if cloud.libvirt:
+        raise CloudError("chaos knows what pretended hosts do, so leave out --libvirt")
     if arguments.list:
         return chaos.run(cloud, arguments)
     ran = cloud.exists and _status(cloud, argparse.Namespace(quiet=True)) == 0
     before = dataclasses.replace(cloud.settings)
     # The hardware does not object, so that a guest shows where it should not be.
     chosen = {"devcompat": None if arguments.stock else ALL, "mode": "enforce", "unfit": "never"}
-    settled = {"computes": None, "port_base": None, "kill": True}
+    settled = {"computes": None, "port_base": None, "kill": True, "backports": None}
     _up(cloud, argparse.Namespace(stock=arguments.stock, **chosen, **settled))
     try:
         return chaos.run(cloud, arguments)

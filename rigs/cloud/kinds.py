@@ -8,7 +8,8 @@ from __future__ import annotations
 from rigs.cloud.fleet import PretendedHosts
 from rigs.cloud.hosts import Hosts
 from rigs.cloud.layout import Cloud
+from rigs.cloud.libvirt.hosts import LibvirtHosts
 
 
 def hosts_of(cloud: Cloud) -> Hosts:
-    return PretendedHosts(cloud)
+    return LibvirtHosts(cloud) if cloud.libvirt else PretendedHosts(cloud)

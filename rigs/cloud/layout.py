@@ -41,6 +41,9 @@ SCHEDULERS = 2
 SERVICE_DOWN_TIME = 120
 #: Computes in cell1, cell2, ...
 DEFAULT_COMPUTES = (4, 2)
+#: The same, with libvirt; and its ports, so that both clouds of a folder can run at a time.
+LIBVIRT_COMPUTES = (2,)
+LIBVIRT_PORT_BASE = DEFAULT_PORT_BASE + 1000
 
 
 class CloudError(Exception):
@@ -62,6 +65,7 @@ class Settings:
     :param mode: what ``[devcompat] mode`` is
     :param unfit: where the pretended hardware notices that a device does not fit, see
         ``nova_virt_playground``
+    :param backports: the hosts whose libvirt and QEMU are of Debian's backports
     :param passwords: by what they are for
     """
 
@@ -70,6 +74,7 @@ class Settings:
     devcompat: list[str] | None = None
     mode: str = "enforce"
     unfit: str = "stop-and-copy"
+    backports: list[str] = dataclasses.field(default_factory=list)
     passwords: dict[str, str] = dataclasses.field(
         default_factory=lambda: {
             name: secrets.token_hex(12) for name in ("admin", "service", "database", "rabbitmq")
@@ -80,11 +85,15 @@ class Settings:
 class Cloud:
     """A cloud's folder and settings.
 
-    :param data: the folder; it need not exist
+    :param folder: of the programs, and of the cloud unless it is the one with libvirt, which has
+        ``libvirt`` in it; it need not exist
+    :param libvirt: whether its hosts have a real libvirt and QEMU
     """
 
-    def __init__(self, data: pathlib.Path) -> None:
-        self.data = data
+    def __init__(self, folder: pathlib.Path, *, libvirt: bool = False) -> None:
+        self.programs = folder
+        self.libvirt = libvirt
+        self.data = folder / "libvirt" if libvirt else folder
         self.settings = self._read()
 
     def __truediv__(self, path: str) -> pathlib.Path:
@@ -95,7 +104,8 @@ class Cloud:
         try:
             return Settings(**json.loads(path.read_text()))
         except FileNotFoundError:
-            return Settings()
+            computes = LIBVIRT_COMPUTES if self.libvirt else DEFAULT_COMPUTES
+            return Settings(computes=list(computes), port_base=self.first_port)
         except (OSError, ValueError, TypeError) as error:
             raise CloudError(f"{path} cannot be used: {error}") from error
 
@@ -105,6 +115,11 @@ class Cloud:
         write(self / "cloud.json", text, mode=0o600)
 
     @property
+    def first_port(self) -> int:
+        """Where the ports begin unless others are chosen or those are taken."""
+        return LIBVIRT_PORT_BASE if self.libvirt else DEFAULT_PORT_BASE
+
+    @property
     def exists(self) -> bool:
         """Whether ``up`` was ever run here."""
         return (self / "cloud.json").exists()
@@ -112,7 +127,7 @@ class Cloud:
     @property
     def venv(self) -> pathlib.Path:
         """The virtual environment that all of OpenStack runs in."""
-        return self / "cloud-{}.{}".format(*sys.version_info)
+        return self.programs / "cloud-{}.{}".format(*sys.version_info)
 
     def program(self, name: str) -> str:
         """A script of the virtual environment."""

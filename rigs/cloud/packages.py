@@ -16,7 +16,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rigs import releases, venvs
 from rigs.cloud.layout import CannotInstall, Cloud, CloudError, write
@@ -46,16 +46,21 @@ CONSTRAINTS = f"constraints/cloud-{releases.DEFAULT}.txt"
 
 
 class Debian:
-    """MariaDB, RabbitMQ and memcached.
+    """Programs of Debian, MariaDB, RabbitMQ and memcached unless others are named.
 
     :param cloud: whose folder they are unpacked into
+    :param wanted: programs, or patterns of other files from the top, and the package of each
+    :param name: of the folder
     """
 
-    def __init__(self, cloud: Cloud) -> None:
-        self._root = cloud / "debian"
+    def __init__(
+        self, cloud: Cloud, wanted: Mapping[str, str] = PROGRAMS, name: str = "debian"
+    ) -> None:
+        self._wanted = wanted
+        self._root = cloud.programs / name
         self._complete = self._root / "complete"
-        self._apt = cloud / "apt"
-        self._log = cloud / "log/apt.log"
+        self._apt = cloud.programs / f"apt-{name}"
+        self._log = cloud / f"log/apt-{name}.log"
 
     def ensure(self) -> None:
         """Fetch and unpack what the machine does not have.
@@ -65,7 +70,7 @@ class Debian:
         if not self._complete.exists():
             # An earlier run was ended half-way.
             shutil.rmtree(self._root, ignore_errors=True)
-        missing = sorted({PROGRAMS[name] for name in PROGRAMS if not self._find(name)})
+        missing = self._missing()
         if not missing:
             return
         print(f"Fetching {', '.join(missing)} from Debian ...", flush=True)
@@ -75,7 +80,7 @@ class Debian:
                 raise CannotInstall(
                     f"{', '.join(missing)}: not on this machine, and there is no {program} to "
                     "fetch them with. tools/cloud needs Debian or Ubuntu, or "
-                    f"{', '.join(PROGRAMS)} installed in another way."
+                    f"{', '.join(self._wanted)} installed in another way."
                 )
         for folder in ("state/lists/partial", "cache/archives/partial"):
             (self._apt / folder).mkdir(parents=True, exist_ok=True)
@@ -83,15 +88,28 @@ class Debian:
         self._run("install", "--yes", "--no-install-recommends", "--download-only", *missing)
         for package in sorted(self._apt.glob("cache/archives/*.deb")):
             subprocess.run(["dpkg-deb", "--extract", package, self._root], check=True)
+        # Packages that still have the old place of libraries.
+        if (self._root / "lib").is_dir():
+            shutil.copytree(
+                self._root / "lib", self._root / "usr/lib", symlinks=True, dirs_exist_ok=True
+            )
         shutil.rmtree(self._apt)
-        self._move_erlang()
+        self._unpacked()
         write(self._complete, "")
-        absent = [name for name in PROGRAMS if not self._find(name)]
+        absent = [name for name in self._wanted if not self._find(name)]
         if absent:
             raise CannotInstall(f"Debian's packages were unpacked but lack {', '.join(absent)}.")
         print(f"  done in {time.monotonic() - started:.0f} s", flush=True)
 
-    def _move_erlang(self) -> None:
+    def _missing(self) -> list[str]:
+        """Packages of what is neither on the machine nor unpacked."""
+        return sorted({self._wanted[name] for name in self._wanted if not self._find(name)})
+
+    def _options(self) -> Sequence[str]:
+        """Options of apt-get that say where to fetch from, if not from where the machine does."""
+        return ()
+
+    def _unpacked(self) -> None:
         """Tell Erlang where it is; Debian's start script knows only where it was built to be."""
         script = self._root / "usr/lib/erlang/bin/erl"
         if script.exists():
@@ -110,6 +128,7 @@ class Debian:
             *("-o", "Debug::NoLocking=1"),
             *("-o", f"APT::Sandbox::User={getpass.getuser()}"),
             *("-o", "Acquire::Retries=2"),
+            *self._options(),
             *arguments,
         ]
         with open(self._log, "a") as log:
@@ -134,6 +153,11 @@ class Debian:
         return found
 
     def _find(self, name: str) -> str | None:
+        if "/" in name:
+            for root in (self._root, pathlib.Path("/")):
+                for found in root.glob(name):
+                    return str(found)
+            return None
         # Never Debian's wrapper of RabbitMQ in /usr/sbin: it changes the user, and starts an epmd
         # that listens everywhere.
         machine = [f"/{folder}" for folder in _FOLDERS]
@@ -149,6 +173,11 @@ class Debian:
         """A file or folder that a package ships."""
         unpacked = self._root / path
         return unpacked if unpacked.exists() else pathlib.Path("/", path)
+
+    def over_usr(self) -> pathlib.Path | None:
+        """What lies over ``/usr`` where it has all of this; None if the machine has it all."""
+        unpacked = self._root / "usr"
+        return unpacked if unpacked.exists() else None
 
     def environ(self) -> dict[str, str]:
         """What unpacked programs need to find each other and their libraries."""
@@ -169,7 +198,7 @@ def ensure_venv(cloud: Cloud) -> None:
         name="cloud",
         requirements=REQUIREMENTS,
         constraints=CONSTRAINTS,
-        home=cloud.data,
+        home=cloud.programs,
         # A third of what is installed are tests, which nobody imports.
         environ={"PIP_COMPILE": "0"},
     )

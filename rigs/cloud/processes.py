@@ -286,8 +286,21 @@ class Supervisor:
 @contextlib.contextmanager
 def locked(cloud: Cloud) -> Iterator[None]:
     """Keep other runs of tools/cloud away while services come and go."""
-    cloud.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(cloud / "cloud.lock", "w") as held:
+    with _locked(cloud / "cloud.lock"):
+        yield
+
+
+@contextlib.contextmanager
+def programs_locked(cloud: Cloud) -> Iterator[None]:
+    """Keep other runs of tools/cloud away, of the other cloud too, while programs are fetched."""
+    with _locked(cloud.programs / "programs.lock"):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(path, "w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -63,17 +63,17 @@ def until(
         time.sleep(pause)
 
 
-def port(number: int) -> Check:
+def port(number: int, address: str = ADDRESS) -> Check:
     """Whether something listens."""
 
     def met() -> bool:
         try:
-            with socket.create_connection((ADDRESS, number), timeout=2):
+            with socket.create_connection((address, number), timeout=2):
                 return True
         except OSError:
             return False
 
-    return Check(what=f"to listen on {ADDRESS}:{number}", met=met)
+    return Check(what=f"to listen on {address}:{number}", met=met)
 
 
 def http_answer(url: str) -> Check:

@@ -191,6 +191,10 @@ def test_a_path_from_where_one_is(tmp_path, monkeypatch):
             "tests/e2e/test_cells.py",
             "a command of its own: tools/cloud test tests/e2e/test_cells.py",
         ),
+        (
+            "tests/libvirt",
+            "a command of its own: tools/cloud test --libvirt tests/libvirt",
+        ),
         ("tests/bench", "a command of its own: python -m tests.bench.filter"),
         ("rigs", "rigs has no tests; they are in tests/unit, tests/functional,"),
         ("/", "/ is not in "),
