@@ -183,6 +183,10 @@ class StrandedTest(DeviceCompatFleet):
         self.assertIn("What host b published cannot be read: ", told)
         # The rest is answered.
         self.assertIn(f"{server['id']} on a", told)
+        # Whoever was started in the background may have been told to ignore it.
+        self.addCleanup(
+            signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler)
+        )
         with mock.patch.object(
             objects.ComputeNodeList,
             "get_by_pagination",
