@@ -31,14 +31,12 @@ from nova_devcompat.compat.conditions import (
 )
 from nova_devcompat.compat.kinds import Floor, Origin
 from nova_devcompat.compat.knownbad import Asked, KnownBad, KnownBads
+from nova_devcompat.compat.need import ORIGIN
 from nova_devcompat.compat.uses import Use
 from nova_devcompat.kit.section import Section
 from nova_devcompat.kit.text import near
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}[a-z0-9]")
-
-#: What is put behind the name of an attribute for what a guest was started on.
-ORIGIN = "_origin"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,9 +11,9 @@ read now never is. Nothing here asks anything or raises.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from nova_devcompat.compat.need import DeviceNeed, InMigration, Need
+from nova_devcompat.compat.need import ORIGIN, DeviceNeed, InMigration, Need
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +39,8 @@ class Findings:
 
     :param devices: those that are the guest's
     :param host: what it needs of its host by what it uses now, by host family
-    :param families: of the catalog; a need of another is of one that was renamed or removed
+    :param rules: by family of the catalog, the attributes that have a rule. A need of another
+        family is of one that was renamed or removed
     :param complete: whether it has no devices but these; otherwise nobody told which devices that
         are assigned by allocation alone it has
     :param untold: names of devices that are the guest's and of which nobody tells which they are,
@@ -48,7 +49,7 @@ class Findings:
 
     devices: tuple[Found, ...] = ()
     host: tuple[DeviceNeed, ...] = ()
-    families: frozenset[str] = frozenset()
+    rules: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
     complete: bool = True
     untold: frozenset[str] = frozenset()
 
@@ -59,11 +60,12 @@ def initialised(recorded: Need, findings: Findings) -> Need:
     Of one that cannot be read, it is not known what it is now.
     """
     parts = []
-    for found, before in _paired(recorded, findings):
+    unknown = [_unknown(one) for one in _asked_for(recorded, findings).devices]
+    for found, before in _paired(Need(devices=tuple(unknown)), findings):
         if found is not None and found.now is not None:
             parts.append(found.now)
-        elif before is not None and before.family in findings.families:
-            parts.append(_unknown(before if found is None else _at(before, found)))
+        elif before is not None and before.family in findings.rules:
+            parts.append(before if found is None else _at(before, found))
     return Need(devices=(*parts, *findings.host))
 
 
@@ -74,9 +76,10 @@ def assumed(recorded: Need, findings: Findings) -> Need:
 
 def completed(recorded: Need, findings: Findings) -> Need:
     """With what is missing of a record that is of the guest as it runs now, marked as assumed."""
+    recorded = _asked_for(recorded, findings)
     parts = []
     for found, before in _paired(recorded, findings):
-        known = before if before is not None and before.family in findings.families else None
+        known = before if before is not None and before.family in findings.rules else None
         if found is None:
             parts += [known] if known is not None else []
         elif found.now is None:
@@ -113,12 +116,30 @@ def followed(recorded: Need, findings: Findings) -> Need:
     return completed(Need(devices=tuple(devices)), findings)
 
 
+def _asked_for(recorded: Need, findings: Findings) -> Need:
+    """Without what the guest was started on where no entry of known-bad pairs asks for it now.
+
+    Only entries make such attributes, so one that was withdrawn would leave a need that no host
+    has a rule for. What other attributes ask stays: their rule may have yet to come to this host.
+    """
+
+    def withdrawn(family: str, attribute: str) -> bool:
+        return attribute.endswith(ORIGIN) and attribute not in findings.rules.get(family, ())
+
+    return Need(
+        devices=tuple(
+            one.without({name for name, _ in one.values if withdrawn(one.family, name)})
+            for one in recorded.devices
+        )
+    )
+
+
 def _is_staying(need: DeviceNeed) -> bool:
     return need.in_migration is InMigration.STAYS
 
 
 def _host(recorded: Need, findings: Findings) -> list[DeviceNeed]:
-    before = {one.family: one for one in recorded.host if one.family in findings.families}
+    before = {one.family: one for one in recorded.host if one.family in findings.rules}
     now = {one.family: one for one in findings.host}
     return [
         before[family].completed(now[family])
@@ -163,7 +184,7 @@ def _paired(
             for index, found in enumerate(findings.devices)
             if found.slot == slot and index not in pairs
         ]
-        several = len(free) > 1 and len({one.moved("") for one in left if one.slot == slot}) > 1
+        several = len(free) > 1 and len({_needed(one) for one in left if one.slot == slot}) > 1
         for index in free:
             before = next((one for one in left if one.slot == slot), None)
             if before is not None:
@@ -192,6 +213,11 @@ def _same_device(need: DeviceNeed, found: Found) -> bool:
 
 def _same_address(need: DeviceNeed, found: Found) -> bool:
     return bool(need.address) and need.address == found.address
+
+
+def _needed(need: DeviceNeed) -> DeviceNeed:
+    """What is needed, without where it is and what a migration does with it."""
+    return dataclasses.replace(need, address="", in_migration=InMigration.STAYS)
 
 
 def _at(need: DeviceNeed, found: Found) -> DeviceNeed:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from nova_devcompat.compat.traits import Atom, check_name
@@ -18,6 +18,9 @@ DeviceT = TypeVar("DeviceT")
 _PCI = "pci:"
 _CLASS = "rc:"
 _HOST = "host:"
+
+#: What ends the name of an attribute that tells what a guest was started on.
+ORIGIN = "_origin"
 
 
 def pci_slot(request_id: str | None) -> str:
@@ -154,6 +157,14 @@ class DeviceNeed:
     def moved(self, address: str) -> DeviceNeed:
         """The same need of a device at another address."""
         return dataclasses.replace(self, address=address)
+
+    def without(self, attributes: Collection[str]) -> DeviceNeed:
+        """The same need without some of its attributes."""
+        return dataclasses.replace(
+            self,
+            values=tuple(each for each in self.values if each[0] not in attributes),
+            assumed=self.assumed.difference(attributes),
+        )
 
     def completed(self, frozen: DeviceNeed) -> DeviceNeed:
         """With what ``frozen`` knows and this one does not, values marked as assumed."""

@@ -125,7 +125,9 @@ class Guests:
         return Findings(
             devices=tuple(self._found(instance, assigned, devices.catalog)),
             host=self._domains.needs(instance, devices),
-            families=frozenset(devices.catalog.families),
+            rules={
+                name: one.family.rules.keys() for name, one in devices.catalog.families.items()
+            },
             complete=complete,
             untold=self._untold(instance, assigned),
         )

@@ -14,7 +14,11 @@ from nova_devcompat.compat.merging import Findings, Found
 from nova_devcompat.compat.need import DeviceNeed, InMigration, Need, host_slot
 from tests.budget import scaled
 
-FAMILIES = frozenset({"gpu", "nic", "qemu"})
+RULES = {
+    "gpu": {"version", "driver_origin"},
+    "nic": {"version"},
+    "qemu": {"version", "machine", "more"},
+}
 GPU_SLOT, NIC_SLOT = "rc:VGPU", "pci:one"
 HERE, THERE = "0000:81:00.1", "0000:82:00.1"
 MERGES = (
@@ -26,9 +30,24 @@ MERGES = (
 )
 
 
-def need(family="nic", version="1.2", slot=NIC_SLOT, address=HERE, **options):
-    values = {"version": None if version is None else [version]}
-    return DeviceNeed.of(family, values, slot=slot, address=address, **options)
+def need(
+    family="nic",
+    version="1.2",
+    slot=NIC_SLOT,
+    address=HERE,
+    *,
+    assumed=(),
+    in_migration=InMigration.STAYS,
+    **others,
+):
+    return DeviceNeed.of(
+        family,
+        {"version": None if version is None else [version], **others},
+        slot=slot,
+        address=address,
+        assumed=assumed,
+        in_migration=in_migration,
+    )
 
 
 def found(now=None, slot=NIC_SLOT, address=HERE, **options):
@@ -36,7 +55,7 @@ def found(now=None, slot=NIC_SLOT, address=HERE, **options):
 
 
 def findings(*devices, **options):
-    return Findings(devices=devices, families=FAMILIES, **options)
+    return Findings(devices=devices, rules=RULES, **options)
 
 
 def of(*needs):
@@ -129,6 +148,24 @@ class TestCompleted:
             need(slot="pci:two")
         )
 
+    def test_an_entry_that_was_withdrawn(self):
+        """What the guest was started on goes, of devices that can be read and of others.
+
+        An attribute of any other name stays: its rule may have yet to come to this host.
+        """
+        kept = need("gpu", slot=GPU_SLOT, address=THERE, driver_origin=["4"])
+        other = need("nic", driver=["4"])
+        host = need("qemu", slot=host_slot("qemu"), address="")
+        before = of(
+            kept,
+            need("nic", driver=["4"], driver_origin=["4"], assumed=["driver_origin"]),
+            need("qemu", slot=host_slot("qemu"), address="", own_origin=["9.0"]),
+        )
+        there = found(need("gpu", slot=GPU_SLOT, address=THERE), slot=GPU_SLOT, address=THERE)
+        for now in None, need("nic", "1.4"):
+            for here in findings(there, found(now)), findings(there, found(now), host=(host,)):
+                assert merging.completed(before, here) == of(kept, other, host)
+
     def test_of_the_host(self):
         slot = host_slot("qemu")
         now = DeviceNeed.of("qemu", {"machine": ["q2"], "more": ["x"]}, slot=slot)
@@ -139,7 +176,7 @@ class TestCompleted:
         assert dict(part.values) == {"machine": frozenset({"q1"}), "more": frozenset({"x"})}
         assert part.assumed == {"more"}
         assert merging.completed(of(before), findings()) == of(before), "libvirt is silent"
-        gone = Findings(families=frozenset({"nic"}))
+        gone = Findings(rules={"nic": {"version"}})
         assert merging.completed(of(before), gone) == of()
 
 
@@ -249,6 +286,7 @@ def recorded(draw):
                 slots,
                 addresses,
                 in_migration=ways,
+                driver_origin=st.just(["4"]),
             ),
             max_size=4,
         )
@@ -283,14 +321,18 @@ def anything_found(draw):
 def test_whatever_there_is(before, there, merge):
     after = merge(before, there)
     if there.complete:
-        assert merge(after, there) == after
+        # Where one is that is told from another by what became of that is known the next time.
+        again = merge(after, there)
+        assert [one.moved("") for one in again.devices] == [one.moved("") for one in after.devices]
+        assert merge(again, there) == again
     assert len(after.assigned) <= len(there.devices) + len(before.assigned)
     named = {one.slot for one in there.devices}
     for part in after.assigned:
         if merge is not merging.arrived:
-            assert part.family in FAMILIES
+            assert part.family in RULES
             assert part.slot in named or not there.complete
-        # Of a device that can be read, something is recorded.
+            assert part.family == "gpu" or "driver_origin" not in dict(part.values)
     if merge is not merging.arrived:
+        # Of a device that can be read, something is recorded.
         readable = [one for one in there.devices if one.now is not None]
         assert len(after.assigned) >= len(readable)
