@@ -3,15 +3,16 @@
 
 """What a cycle costs in which nothing has changed, on a host with many guests and functions.
 
-Run ``python -m tests.bench.cycle [--functions N] [--guests N] [--idle N] [--known-bad N] [--rounds
-N] [--against REVISION] [--json]``. The host has two network cards with virtual functions and a
-GPU; half of the guests have a function, the other half a vGPU, and ``--idle`` more have nothing.
-Measured is what the driver does in a cycle of the resource tracker once all records are complete:
-CPU of the process, queries to Nova's database, and requests to placement, over what the wrapped
-driver does; and the CPU of a cycle that finds other versions and publishes them, without and with
-a list of N known-bad pairs, each about the guest's version and two attributes of the device.
-Each line is a process of its own; ``--against`` adds those of an earlier revision, from the same
-git repository.
+Run ``python -m tests.bench.cycle [--functions N] [--guests N] [--idle N] [--known-bad N] [--atoms
+N] [--rounds N] [--against REVISION] [--json]``. The host has two network cards with virtual
+functions and a GPU; half of the guests have a function, the other half a vGPU, and ``--idle`` more
+have nothing; ``--atoms`` are known in the cloud. Measured is what the driver does in a cycle of
+the resource tracker once all records are complete: CPU of the process, queries to Nova's database,
+and requests to placement, over what the wrapped driver does. Beside it stands what Nova's resource
+tracker takes in such a cycle to read the same guests and functions from its database. Then the CPU
+of a cycle that finds other versions and publishes them, and all of it with a list of N known-bad
+pairs, each about the guest's version and two attributes of the device. Each line is a process of
+its own; ``--against`` adds those of an earlier revision, from the same git repository.
 
 It fails where a cycle asks more than which traits there are and which guests an operator wants
 looked at, however many guests there are, or where known-bad pairs make one dearer by a tenth.
@@ -20,13 +21,12 @@ looked at, however many guests there are, or where known-bad pairs make one dear
 from __future__ import annotations
 
 import argparse
-import collections
 import configparser
-import contextlib
 import io
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -38,29 +38,35 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from tests.bench.measuring import Row, Size, Times, figure, timed
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 GPU, PFS = "0000:81:00.0", ("0000:82:00.0", "0000:83:00.0")
 HOST = "bench"
+
+#: What is compared of the devices of each family.
+RULED = {"gpu": ("version", "driver"), "nic": ("fw_version", "phy_version")}
 
 
 # --- one measurement, in a process of its own ----------------------------------------------------
 
 
 def measure(
-    functions: int, guests: int, idle: int, rounds: int, known_bad: int = 0
+    functions: int, guests: int, idle: int, rounds: int, known_bad: int = 0, atoms: int = 0
 ) -> dict[str, float]:
     """Costs of one cycle.
 
     :param known_bad: how many entries there are of one family
-    :returns: ``cpu_ms``, ``queries``, ``requests``, and ``publish_ms`` of a cycle with changes
+    :param atoms: how many are known in the cloud beside those of the host
+    :returns: ``cpu_ms``, ``queries``, ``requests``, and ``publish_ms`` of a cycle with changes;
+        ``reads_ms`` is of Nova's own part
     """
     os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "true"
     from tests.functional import bootstrap
 
     bootstrap.prepare()
     import fixtures
-    import sqlalchemy
     import yaml
     from nova import context as nova_context
     from nova import objects, test
@@ -68,10 +74,13 @@ def measure(
     from nova.scheduler.client import report
     from nova.tests.functional import fixtures as func_fixtures
 
+    from nova_devcompat import wire
     from nova_devcompat.compute import driver as devcompat_driver
+    from tests.bench import counting
 
     found: dict[str, float] = {}
-    counted: collections.Counter[str] = collections.Counter()
+    counter = counting.Counted()
+    counted = counter.counts
 
     class Host(test.TestCase):
         TIMEOUT_SCALING_FACTOR = 10
@@ -83,7 +92,9 @@ def measure(
             self.client = report.report_client_singleton()
             folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
             meta = {"schema_version": "1.0"}
-            rules = {"gpu": {"version": "semver"}, "nic": {"fw_version": "semver"}}
+            rules = {
+                name: dict.fromkeys(attributes, "semver") for name, attributes in RULED.items()
+            }
             families = {
                 name: {"match": {"device": name}, "source": "static", "rules": of}
                 for name, of in rules.items()
@@ -122,7 +133,11 @@ def measure(
             gpu = {"version": version, "driver": "5.1"}
             devices = [{"address": GPU, "family": "gpu", "attributes": gpu}]
             devices += [
-                {"address": pf, "family": "nic", "attributes": {"fw_version": version}}
+                {
+                    "address": pf,
+                    "family": "nic",
+                    "attributes": {"fw_version": version, "phy_version": "2.1"},
+                }
                 for pf in PFS
             ]
             content = {"meta": {"schema_version": "1.0"}, "hosts": {HOST: {"devices": devices}}}
@@ -136,22 +151,26 @@ def measure(
             driver = devcompat_driver.DeviceCompatDriver(None)
             driver.init_host(HOST)
             driver._host = _hypervisor(domains)
-            # Until all records are complete, and providers are not looked for any more.
-            for _ in range(100):
-                before = counted["requests"]
-                self.cycle(driver)
-                if self.complete() and counted["requests"] == before:
-                    break
-            self.assertTrue(self.complete())
-            times = []
+            self.settle(driver)
+            found["alone_bytes"] = self.document_size(driver)
+            _make_traits(atoms)
+            self.settle(driver)
+            times, stock = [], []
             counted.clear()
             for _ in range(rounds):
-                begin = time.process_time()
-                self.cycle(driver)
-                times.append(time.process_time() - begin)
-            found["cpu_ms"] = round(min(times) * 1000, 2)
+                times.append(timed(lambda: self.cycle(driver)))
+                asked = counted.copy()
+                stock.append(timed(self.reads))
+                # Nova's own are not counted.
+                counted.clear()
+                counted.update(asked)
+            for name, listed in (("cpu", times), ("reads", stock)):
+                found[f"{name}_ms"] = round(min(listed) * 1000, 2)
+                found[f"{name}_median_ms"] = round(statistics.median(listed) * 1000, 2)
             found["queries"] = counted["queries"] / rounds
             found["requests"] = counted["requests"] / rounds
+            found["writes"] = counted["writes"] / rounds
+            found["document_bytes"] = self.document_size(driver)
             times = []
             counted.clear()
             for number in range(rounds):
@@ -160,6 +179,7 @@ def measure(
                 self.cycle(driver)
                 times.append(time.process_time() - begin)
             found["publish_ms"] = round(min(times) * 1000, 2)
+            found["publish_median_ms"] = round(statistics.median(times) * 1000, 2)
             found["publish_requests"] = counted["requests"] / rounds
 
         def cycle(self, driver: Any) -> None:
@@ -169,6 +189,38 @@ def measure(
             tree.new_child(f"{HOST}_pci_0000_81_00_0", HOST, uuid=self.gpu)
             tree.update_inventory(f"{HOST}_pci_0000_81_00_0", {"VGPU": {"total": 1000}})
             driver.update_provider_tree(tree, HOST)
+
+        def settle(self, driver: Any) -> None:
+            """Until all records are complete, and providers are not looked for any more."""
+            for _ in range(100):
+                before = counted["requests"]
+                self.cycle(driver)
+                # Which traits there are is asked in each.
+                if self.complete() and counted["requests"] - before <= 1:
+                    break
+            self.assertTrue(self.complete())
+
+        def document_size(self, driver: Any) -> int:
+            """Bytes of what the host publishes, as the column has it."""
+            published = driver.get_available_resource(HOST)["stats"][wire.STATS_KEY]
+            return wire.column_size(published)
+
+        def reads(self) -> None:
+            """What nova/compute/resource_tracker.py reads of guests and functions in a cycle."""
+            instances = objects.InstanceList.get_by_host_and_node(
+                self.context,
+                HOST,
+                HOST,
+                expected_attrs=[
+                    "system_metadata",
+                    "numa_topology",
+                    "flavor",
+                    "migration_context",
+                    "resources",
+                ],
+            )
+            devices = objects.PciDeviceList.get_by_compute_node(self.context, self.node.id)
+            self.assertEqual((guests + idle, functions), (len(instances), len(devices)))
 
         def complete(self) -> bool:
             found = objects.InstanceList.get_by_host(
@@ -219,7 +271,7 @@ def measure(
         def make_function(self, parent: str, number: int) -> Any:
             bus = parent.rpartition(":")[0]
             address = f"{bus}:{(number + 1) // 8:02x}.{(number + 1) % 8}"
-            return objects.PciDevice.create(
+            function = objects.PciDevice.create(
                 self.context,
                 {
                     "compute_node_id": self.node.id,
@@ -234,6 +286,8 @@ def measure(
                     "label": "label_15b3_101e",
                 },
             )
+            function.save()
+            return function
 
         def make_guest(self, number: int) -> str:
             with_vgpu = number < guests and number % 2
@@ -288,13 +342,7 @@ def measure(
             answer = getattr(self.client, method)(url, body, version="1.28")
             self.assertIn(answer.status_code, (200, 201, 204), answer.text)
 
-    @sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "before_cursor_execute")
-    def query(*arguments: Any) -> None:
-        # Placement's database is in this process, too.
-        if not _in_placement:
-            counted["queries"] += 1
-
-    with _requests_counted(counted):
+    with counter.counting():
         outcome = unittest.TestResult()
         Host().run(outcome)
     for _, text in (*outcome.errors, *outcome.failures):
@@ -302,33 +350,26 @@ def measure(
     return found
 
 
-_in_placement: list[bool] = []
+def _make_traits(count: int) -> None:
+    """Have placement know so many atoms, of all attributes that are compared alike."""
+    from placement import db_api
+    from placement.db.sqlalchemy import models
+
+    from nova_devcompat.compat import traits
+
+    ruled = [(family, one) for family, attributes in RULED.items() for one in attributes]
+    names = [
+        traits.encode(traits.Atom(*ruled[number % len(ruled)], _version(number // len(ruled))))
+        for number in range(count)
+    ]
+    if names:
+        with db_api.get_placement_engine().begin() as connection:
+            connection.execute(models.Trait.__table__.insert(), [{"name": one} for one in names])
 
 
-@contextlib.contextmanager
-def _requests_counted(counted: collections.Counter[str]) -> Iterator[None]:
-    from placement import deploy
-
-    loaded = deploy.loadapp
-
-    def loadapp(*args: Any, **kwargs: Any) -> Any:
-        app = loaded(*args, **kwargs)
-
-        def call(environ: Any, start_response: Any) -> Any:
-            counted["requests"] += 1
-            _in_placement.append(True)
-            try:
-                return list(app(environ, start_response))
-            finally:
-                _in_placement.pop()
-
-        return call
-
-    deploy.loadapp = loadapp
-    try:
-        yield
-    finally:
-        deploy.loadapp = loaded
+def _version(number: int) -> str:
+    """Ten minors of each major; those of the host are other ones."""
+    return f"{number // 10 + 11}.{number % 10}"
 
 
 def _hypervisor(domains: dict[str, int]) -> Any:
@@ -374,7 +415,7 @@ def _measured(
 ) -> dict[str, float]:
     # Without -P the folder that it is run in would come before that of the other revision.
     command = [sys.executable, "-P", "-m", "tests.bench.cycle", "--measure"]
-    for name in ("functions", "guests", "rounds"):
+    for name in ("functions", "guests", "rounds", "atoms"):
         command += [f"--{name}", str(getattr(arguments, name))]
     done = subprocess.run(
         [*command, "--idle", str(idle), "--known-bad", str(known_bad)],
@@ -405,12 +446,54 @@ def problems(result: dict[str, dict[str, float]]) -> list[str]:
     return found
 
 
+def rows(size: Size) -> Iterator[Row]:
+    """Those of a cycle in which nothing has changed, and of one that publishes."""
+    many = (8, 4, 4) if size.quick else (256, 200, 200)
+    atoms = 40 if size.quick else 1000
+    found = measure(*many, rounds=size.rounds(15), atoms=atoms)
+    enough = not size.quick
+    beside = "Nova's reading of the same guests and functions in such a cycle"
+    case = f"{many[0]} VFs, {many[1]} guests, {atoms:,} atoms"
+    for name, unit, what, budget in (
+        ("cpu", "ms", "nothing changed", 50),
+        ("publish", "ms", "other versions published", None),
+    ):
+        yield Row(
+            case=f"{case}, {what}",
+            unit=unit,
+            ours=Times(least=found[f"{name}_ms"], median=found[f"{name}_median_ms"]),
+            stock=Times(least=found["reads_ms"], median=found["reads_median_ms"]),
+            beside=beside,
+            budget=budget,
+            of="ours",
+            enough=enough,
+        )
+    document = "what the host publishes, as the column has it"
+    for name, unit, what, to, budget in (
+        ("requests", "requests", case, "to placement", 1),
+        ("writes", "writes", case, "to placement", 0),
+        ("queries", "queries", case, "to Nova's database", 2),
+        ("document_bytes", "bytes", case, document, None),
+        ("alone_bytes", "bytes", f"{many[0]} VFs, no atoms of other hosts", document, 2048),
+    ):
+        yield Row(
+            case=f"{what}, nothing changed",
+            unit=unit,
+            ours=figure(found[name]),
+            beside=to,
+            budget=budget,
+            of="ours",
+            enough=enough,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--functions", type=int, default=256, help="virtual functions")
     parser.add_argument("--guests", type=int, default=200, help="guests with a device")
     parser.add_argument("--idle", type=int, default=200, help="guests that need nothing")
     parser.add_argument("--known-bad", type=int, default=1000, help="known-bad pairs")
+    parser.add_argument("--atoms", type=int, default=1000, help="that are known in the cloud")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--against", metavar="REVISION", help="an earlier one, measured too")
     parser.add_argument("--json", action="store_true")
@@ -419,7 +502,7 @@ def main() -> None:
     if arguments.measure:
         measured = measure(
             *(arguments.functions, arguments.guests, arguments.idle),
-            *(arguments.rounds, arguments.known_bad),
+            *(arguments.rounds, arguments.known_bad, arguments.atoms),
         )
         print(json.dumps(measured))
         return

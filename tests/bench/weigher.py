@@ -8,12 +8,14 @@ HostState objects in the same process, in turn, through Nova's handler, which no
 multiplies and logs for each of them; the ratio of each pair counts. ``ratio`` is to RAMWeigher,
 ``ratio_all`` to all of Nova's weighers together. Documents are parsed before the first round, as
 they are in a scheduler that has seen the hosts once; each round is another request, with stats
-fresh from the database, as Nova makes HostStates anew for each request.
+fresh from the database, as Nova makes HostStates anew for each request. All of it is done with
+documents of formats 1 and 2, which must give the same weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import gc
 import json
@@ -39,12 +41,14 @@ from nova_devcompat.compat.policy import Policies, Policy  # noqa: E402
 from nova_devcompat.compat.ruling import Guest  # noqa: E402
 from nova_devcompat.scheduler import lookup, weights  # noqa: E402
 from nova_devcompat.scheduler.state import SchedulerState  # noqa: E402
+from tests.bench.measuring import Row, Times  # noqa: E402
 
 objects.register_all()
-nova.conf.CONF([], default_config_files=[], default_config_dirs=[])
 
 GPU = Family(name="gpu", rules={"version": Semver(), "caps": Superset()})
 NIC = Family(name="nic", rules={"fw_version": Semver()})
+#: The resource classes of their devices.
+CLASSES = ("VGPU", "CUSTOM_NIC")
 HANDLER = nova_weights.HostWeightHandler()
 
 
@@ -58,7 +62,7 @@ class _State(SchedulerState):
         return Policies(Policy())
 
 
-def make_hosts(count, *, versions, families):
+def make_hosts(count, *, versions, families, version=wire.STATS_VERSION):
     """Hosts with two devices of each family, alike on a host, at versions that take turns."""
     offers = [
         [GPU.offer({"version": f"1.{minor}", "caps": ["migration", "p2p"]}) for minor in versions],
@@ -79,13 +83,19 @@ def make_hosts(count, *, versions, families):
                 # Families go their own ways, so that all pairs of versions occur.
                 accepts=family[number // len(versions) ** place % len(versions)],
                 providers=(str(uuid.uuid4()),),
+                classes=(CLASSES[place],),
             )
             for place, family in enumerate(accepts)
             for index in range(2)
         ]
-        document = wire.HostDocument(catalog="0123456789ab", whole=True, devices=tuple(devices))
-        host.stats = {"num_instances": "0", wire.STATS_KEY: wire.dump_stats(document)}
-        taken = {device.providers[0]: {"resources": {"VGPU": 1}} for device in devices[::2]}
+        document = wire.HostDocument(
+            catalog="0123456789ab", whole=True, devices=tuple(devices), unnamed=frozenset()
+        )
+        host.stats = {"num_instances": "0", wire.STATS_KEY: wire.dump_stats(document, version)}
+        taken = {
+            device.providers[0]: {"resources": dict.fromkeys(device.classes, 1)}
+            for device in devices[::2]
+        }
         host.allocation_candidates = [
             {"allocations": {root: {"resources": {"VCPU": 1}}, **taken}, "mappings": {"": [root]}}
         ]
@@ -121,6 +131,17 @@ def timed(weighers, hosts, spec):
         gc.enable()
 
 
+@contextlib.contextmanager
+def options_parsed():
+    """Nova's options have their defaults, and can be registered again afterwards."""
+    nova.conf.CONF([], default_config_files=[], default_config_dirs=[])
+    try:
+        yield
+    finally:
+        nova.conf.CONF.clear()
+
+
+@options_parsed()
 def run(count, rounds):
     ours = object.__new__(weights.DeviceCompatWeigher)
     ours._state = _State()
@@ -137,37 +158,59 @@ def run(count, rounds):
     ]
     results = []
     for name, versions, families, need in cases:
-        hosts = make_hosts(count, versions=versions, families=families)
-        spec = make_spec(need)
-        timed([ours], hosts, spec)  # parses
-        rows = []
-        for _ in range(rounds):
-            request = copy.copy(spec)
-            for host in hosts:
-                host.stats = json.loads(json.dumps(host.stats))
-            rows.append(
-                (
-                    timed([ours], hosts, request),
-                    timed(one, hosts, request),
-                    timed(stock, hosts, request),
+        weights_of = {}
+        for version in (1, 2):
+            hosts = make_hosts(count, versions=versions, families=families, version=version)
+            spec = make_spec(need)
+            timed([ours], hosts, spec)  # parses
+            rows = []
+            for _ in range(rounds):
+                request = copy.copy(spec)
+                for host in hosts:
+                    host.stats = json.loads(json.dumps(host.stats))
+                rows.append(
+                    (
+                        timed([ours], hosts, request),
+                        timed(one, hosts, request),
+                        timed(stock, hosts, request),
+                    )
                 )
-            )
-        results.append(summary(name, count, rows))
+            weighed = [nova_weights.WeighedHost(host, 0.0) for host in hosts]
+            weights_of[version] = ours.weigh_objects(weighed, spec)
+            results.append(summary(name, version, count, rows))
+        assert weights_of[1] == weights_of[2], name
+        assert len(set(weights_of[1])) > 1 or count < len(versions), name
     plain = make_spec(None)
     plain.flavor = objects.Flavor(extra_specs={})
     rows = [
         (timed([ours], hosts, plain), timed(one, hosts, plain), timed(stock, hosts, plain))
         for _ in range(rounds)
     ]
-    results.append(summary("guest without devices", count, rows))
+    results += [summary("guest without devices", version, count, rows) for version in (1, 2)]
     return results
 
 
-def summary(name, count, rows):
+def rows(size):
+    """Those of all cases, with documents of both formats, beside each of Nova's."""
+    for row in run(size.of(2_000, 20), size.rounds(5)):
+        for name, beside in (("ram", "RAMWeigher"), ("all", "all of Nova's weighers together")):
+            yield Row(
+                case=f"{row['case']}, format {row['format']}",
+                unit="us a host",
+                ours=Times.of(row["figures"]["ours"]),
+                stock=Times.of(row["figures"][name]),
+                beside=beside,
+            )
+
+
+def summary(name, version, count, rows):
     ratios = [ours / one for ours, one, _ in rows]
+    ours, one, every = zip(*rows, strict=True)
     return {
         "case": name,
+        "format": version,
         "hosts": count,
+        "figures": {"ours": ours, "ram": one, "all": every},
         "ours_us_per_host": round(statistics.median(row[0] for row in rows), 3),
         "ram_us_per_host": round(statistics.median(row[1] for row in rows), 3),
         "all_us_per_host": round(statistics.median(row[2] for row in rows), 3),
@@ -190,7 +233,8 @@ def main() -> None:
         return
     for one in results:
         print(
-            f"{one['case']}: {one['ours_us_per_host']} us a host, RAMWeigher "
+            f"{one['case']}, format {one['format']}: {one['ours_us_per_host']} us a host, "
+            "RAMWeigher "
             f"{one['ram_us_per_host']} us: ratio {one['ratio']} ({one['ratio_min']} to "
             f"{one['ratio_max']}); all of Nova's weighers {one['all_us_per_host']} us: ratio "
             f"{one['ratio_all']}"
