@@ -4,10 +4,10 @@
 """Run what takes too long for each change, one part after the other, and say what came of it.
 
 That is: the tests with the large budget for those that draw their inputs, all functional tests on
-eventlet, mutation testing of compat, the tests on the other releases of Nova, the slow scenarios
-and random faults on clouds of processes, and Nova's own functional tests with nova-devcompat in
-place. A part that fails keeps no other from running. Hours; --list says what there is. Only the
-standard library is used here.
+eventlet, mutation testing of compat, the benchmarks, the tests on the other releases of Nova, the
+slow scenarios and random faults on clouds of processes, and Nova's own functional tests with
+nova-devcompat in place. A part that fails keeps no other from running. Hours; --list says what
+there is. Only the standard library is used here.
 """
 
 from __future__ import annotations
@@ -82,6 +82,11 @@ def parts() -> list[Part]:
             name="mutants",
             what="whether tests notice changes of compat",
             command=("tools/mutants.sh",),
+        ),
+        Part(
+            name="costs",
+            what="what it costs beside Nova and Placement, into .bench/costs.json",
+            command=("tools/bench.sh", "--json", ".bench/costs.json"),
         ),
         Part(
             name="cloud",

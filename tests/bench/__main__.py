@@ -125,7 +125,7 @@ def _whole(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench",
+        prog="tools/bench.sh",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
