@@ -25,6 +25,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.bench import pages
 from tests.bench.measuring import Row, Size, row_of, shown
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -84,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(whole, indent=1) + "\n")
+    if arguments.docs:
+        pages.write(pages.merged(pages.read(), whole, NAMES))
     missed = [row for rows in found.values() for row in rows if row.met is False]
     return 1 if failed else 3 if arguments.check and missed else 0
 
@@ -134,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, all in one process")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all of it, too")
+    parser.add_argument(
+        "--docs", action="store_true", help="write what doc/source/costs.rst shows, too"
+    )
     parser.add_argument("--hosts", type=int, metavar="N", help="instead of each one's own number")
     parser.add_argument("--check", action="store_true", help="exit 3 if a budget is not met")
     parser.add_argument("--lines", action="store_true", help=argparse.SUPPRESS)

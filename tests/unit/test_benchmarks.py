@@ -11,11 +11,12 @@ import os
 import pathlib
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 
 from tests.bench import __main__ as command
-from tests.bench import measuring
+from tests.bench import measuring, pages
 from tests.bench.measuring import Row, Times
 
 #: Not from tests.functional, which prepares the process for Nova's services when it is imported.
@@ -92,3 +93,49 @@ def test_each_begins_every_other_round():
     assert len(rounds) == 4
     assert all(set(pair) == {"ours", "stock"} for pair in rounds)
     assert rounds[0] != rounds[1]
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+def test_the_page_shows_the_figures_that_are_there():
+    whole = pages.read()
+    assert tuple(whole["benchmarks"]) == command.NAMES
+    assert not whole["quick"]
+    written = {path.name: path.read_text() for path in pages.FOLDER.iterdir()}
+    written.pop(pages.FIGURES)
+    assert written == pages.files(whole)
+    page = (ROOT / "doc" / "source" / "costs.rst").read_text()
+    for name in [*written, pages.FIGURES]:
+        assert f"_costs/{name}" in page
+
+
+def test_what_is_measured_again_takes_the_place_of_what_was():
+    old = {"benchmarks": {"filter": [1], "cycle": [2]}, "seconds": {"filter": 1, "cycle": 2}}
+    new = {"benchmarks": {"cycle": [3]}, "seconds": {"cycle": 4}, "python": "3"}
+    assert pages.merged(old, new, command.NAMES) == {
+        "benchmarks": {"filter": [1], "cycle": [3]},
+        "seconds": {"filter": 1, "cycle": 4},
+        "python": "3",
+    }
+    assert list(pages.merged(new, old, command.NAMES)["benchmarks"]) == ["filter", "cycle"]
+
+
+def test_the_figure_has_the_worst_of_each_budget():
+    rows = [
+        row(case="good", budget=10, of="ours"),
+        row(case="bad & worse", budget=10, of="ours", ours=Times(least=30.0, median=30.0)),
+        row(case="nobody asked"),
+        row(case="good, format 2", budget=10, of="ours"),
+        row(case="none more", unit="queries", budget=0, of="more", stock=Times(least=3, median=3)),
+    ]
+    drawn = pages.drawing({"bench": rows})
+    root = ElementTree.fromstring(drawn)
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "bench: bad & worse" in texts
+    assert {"300% of 10 ms, not met", "bench: good, format 2", "30% of 10 ms"} <= set(texts)
+    assert "0% of 0 queries more" in texts
+    assert not {"bench: good", "bench: nobody asked"} & set(texts)
+    width = float(root.get("width"))
+    for bar in root.iter("{http://www.w3.org/2000/svg}rect"):
+        assert float(bar.get("x", 0)) + float(bar.get("width")) <= width
