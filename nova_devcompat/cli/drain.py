@@ -16,8 +16,9 @@ class DrainCheck(Question):
     """Tell whether all servers of some hosts could be live migrated away now, at the same time.
 
     Nothing is migrated and nothing is written. None of the hosts is a destination of the others.
-    Servers that cannot leave come first. The exit status is 0 where all can leave, 3 where some
-    cannot, 2 for bad input, and 1 where it could not be asked, or not of all.
+    Servers that cannot leave come first, then those of which only their destination can tell
+    whether they can. The exit status is 0 where all can leave, 3 where it is not known of all that
+    they can, 2 for bad input, and 1 where it could not be asked, or not of all.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -16,8 +16,9 @@ class Explain(Question):
     """Tell of every host whether a server could be live migrated to it, and why not.
 
     Nothing is migrated and nothing is written. Hosts that take the server come first, then those
-    of which the least is in the way. The exit status is 0 where one of the hosts takes it, 3 where
-    none does, 2 for bad input, and 1 where it could not be asked, or not of all hosts.
+    that may, of which only they themselves can tell, then those of which the least is in the way.
+    The exit status is 0 where one of the hosts takes it, 3 where none is known to, 2 for bad
+    input, and 1 where it could not be asked, or not of all hosts.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -54,6 +55,9 @@ class Explain(Question):
         for objection in question.against_guest:
             LOG.warning("Nova does not migrate it as it is: %s", objection)
         LOG.info("Not judged: %s", "; ".join(question.not_judged))
-        taken = any(answer.takes_it for answer in answers) and not question.against_guest
-        self.in_the_way = not taken
+        taken = any(answer.surely_takes_it for answer in answers)
+        may = sum(answer.takes_it for answer in answers)
+        if may and not taken:
+            LOG.warning("No host is known to take it, and of %d only they can tell", may)
+        self.in_the_way = bool(question.against_guest) or not taken
         return Row._fields, [answer.row for answer in answers]

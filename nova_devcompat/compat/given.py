@@ -75,6 +75,8 @@ class Given:
         ``extras``
     :param unreadable: what of the host cannot be read and may concern this guest, by family; ''
         where the family cannot be told
+    :param whichever: whether the ruling is to hold whichever of the devices that it may be given
+        the guest is given, rather than with those that do best
     """
 
     claims: tuple[Claim, ...] = ()
@@ -85,6 +87,7 @@ class Given:
     host: Mapping[str, AcceptSet] = dataclasses.field(default_factory=dict)
     silent: Reason | None = None
     unreadable: Mapping[str, Reason] = dataclasses.field(default_factory=dict)
+    whichever: bool = False
 
     @classmethod
     def anywhere(

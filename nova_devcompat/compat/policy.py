@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nova_devcompat.compat.risks import Risk, waive
 from nova_devcompat.compat.verdict import Outcome, Reason, Verdict
@@ -150,6 +150,10 @@ class Policy:
         """The same if all of it were enforced, whatever its mode is."""
         return dataclasses.replace(self, mode=Mode.ENFORCE, attributes=())
 
+    def as_strict(self) -> Policy:
+        """The same if nothing that is UNKNOWN were let pass."""
+        return dataclasses.replace(self, on_unknown=OnUnknown.REJECT, unknowns=())
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Ruling:
@@ -228,11 +232,18 @@ class Policies:
 
     def as_enforced(self) -> Policies:
         """The same if all families were enforced, whatever their modes are."""
-        enforced = {name: policy.as_enforced() for name, policy in self._by_name.items()}
+        return self._each(Policy.as_enforced)
+
+    def as_strict(self) -> Policies:
+        """The same if nothing that is UNKNOWN were let pass."""
+        return self._each(Policy.as_strict)
+
+    def _each(self, change: Callable[[Policy], Policy]) -> Policies:
+        changed = {name: change(policy) for name, policy in self._by_name.items()}
         return Policies(
-            self.default.as_enforced(),
-            {name: enforced[name] for name in self.of_devices},
-            {name: enforced[name] for name in self.of_hosts},
+            change(self.default),
+            {name: changed[name] for name in self.of_devices},
+            {name: changed[name] for name in self.of_hosts},
         )
 
     @property

@@ -34,6 +34,11 @@ class Risk:
         """The family of which what is UNKNOWN is accepted, '' for an entry's name."""
         return self.name.removesuffix(UNKNOWN) if self.name.endswith(UNKNOWN) else ""
 
+    @property
+    def of_unknown(self) -> bool:
+        """Whether it lets pass that something is UNKNOWN, rather than an entry by its name."""
+        return bool(self.family)
+
     def covers(self, reason: Reason, *, doubt: bool) -> bool:
         """Whether it lets a reason pass.
 

@@ -219,16 +219,26 @@ def _of_claims(
     guest: Guest, given: Given, policies: Policies, judge: JudgeBy
 ) -> Iterator[tuple[Policy, Verdict]]:
     groups = guest.need.by_slot()
-    for claim in given.claims:
+    for told in given.claims:
+        claim = _in_any_order(told) if given.whichever else told
         needs = [need for slot in claim.slots for need in groups.pop(slot, ())]
-        devices = [_judge_of(choice, policies, judge) for choice in claim.devices]
+        devices = [
+            _judge_of(choice, policies, judge, whichever=given.whichever)
+            for choice in claim.devices
+        ]
         yield from _under(policies, needs, _claimed(needs, devices, claim.order, policies))
         if guest.keeps_devices and isinstance(guest.record, Need):
-            yield from _left_over(needs, claim, policies)
+            yield from _left_over(needs, claim, policies, whichever=given.whichever)
     for needs in groups.values():
         # A slot that nothing answers: the guest would arrive without the device.
         missing = judging.one_too_few if given.complete else judging.no_offer
         yield from _under(policies, needs, list(map(missing, needs)))
+
+
+def _in_any_order(claim: Claim) -> Claim:
+    if claim.order is not Order.CHOSEN:
+        return claim
+    return dataclasses.replace(claim, order=Order.UNTOLD)
 
 
 def _claimed(
@@ -245,13 +255,13 @@ def _claimed(
 
 
 def _left_over(
-    needs: Sequence[DeviceNeed], claim: Claim, policies: Policies
+    needs: Sequence[DeviceNeed], claim: Claim, policies: Policies, *, whichever: bool
 ) -> Iterator[tuple[Policy, Verdict]]:
     """More devices than needs: the record says nothing of one of them."""
     if len(claim.devices) <= len(needs):
         return
     surplus = len(claim.devices) - len(needs)
-    unrecorded = [_unrecorded(choice, policies) for choice in claim.devices]
+    unrecorded = [_unrecorded(choice, policies, whichever=whichever) for choice in claim.devices]
     if claim.order is Order.GIVEN:
         yield from filter(None, unrecorded[len(needs) :])
     elif claim.order is Order.UNTOLD:
@@ -263,24 +273,30 @@ def _left_over(
 
 
 def _unrecorded(
-    choice: Choice, policies: Policies, detail: str = ""
+    choice: Choice, policies: Policies, detail: str = "", *, whichever: bool
 ) -> tuple[Policy, Verdict] | None:
     """The verdict on a device of which the record says nothing; None where it may be of no family.
 
-    Of several that it may be, the one that is objected to least.
+    Of several that it may be, the one that is objected to least; most, if it is to do whichever
+    it is.
     """
     families = sorted({device.family for device in choice if device is not None})
-    if not families or None in choice:
+    if not families or (None in choice and not whichever):
         return None
     parts = [(policies(family), judging.nothing_recorded(family, detail)) for family in families]
-    return min(parts, key=lambda part: part[0].objection(part[1]))
+    ranked = sorted(parts, key=lambda part: part[0].objection(part[1]))
+    return ranked[-1 if whichever else 0]
 
 
-def _judge_of(choice: Choice, policies: Policies, judge: JudgeBy) -> judging.Judge:
+def _judge_of(
+    choice: Choice, policies: Policies, judge: JudgeBy, *, whichever: bool
+) -> judging.Judge:
     if len(choice) == 1 and choice[0] is not None:
         device = choice[0]
         return lambda need: judge(device, need)
     judges = [judging.no_offer if device is None else _bound(judge, device) for device in choice]
+    if whichever and judges:
+        return lambda need: Verdict.all_of(each(need) for each in judges)
     return lambda need: judging.judge_each([need], judges, policies)[0]
 
 
@@ -299,7 +315,7 @@ def _of_extras(guest: Guest, given: Given, policies: Policies) -> Iterator[tuple
     if not guest.keeps_devices or isinstance(guest.record, Doubt):
         return  # without a record the doubt about that is all there is to say
     for extra in given.extras:
-        part = _unrecorded(extra.device, policies, extra.detail)
+        part = _unrecorded(extra.device, policies, extra.detail, whichever=given.whichever)
         if part is not None:
             yield part
 
@@ -323,11 +339,13 @@ def _of_pin(pin: DeviceNeed, guest: Guest, given: Given, policy: Policy) -> Verd
         for choice in taken
         if len(choice) == 1 and choice[0] is not None and choice[0].family == pin.family
     ]
-    if certain:
+    if certain and not given.whichever:
         return Verdict.all_of(device.judge_pin(pin) for device in certain)
     possible = [device for choice in taken for device in choice if device is not None]
     possible += given.others
     options = [device.judge_pin(pin) for device in any_of(possible, (pin.family,))]
+    if options and given.whichever:
+        return Verdict.all_of(options)
     hidden = not given.complete or any(not choice or None in choice for choice in taken)
     if not options and not hidden:
         asks = taken or guest.assigned

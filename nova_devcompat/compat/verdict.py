@@ -88,6 +88,18 @@ DOUBTS = frozenset(
     }
 )
 
+#: Those of what whoever asks from outside cannot compare and the host itself perhaps can: it reads
+#: its devices anew when a guest arrives. All others are the same there.
+HIDDEN = frozenset(
+    {
+        Code.NOT_EVALUATED,
+        Code.DEVICE_UNKNOWN,
+        Code.HOST_SILENT,
+        Code.HOST_UNREADABLE,
+        Code.DOCUMENT_FULL,
+    }
+)
+
 _EXPLANATIONS = {
     Code.MAJOR_DIFFERS: "another major version",
     Code.MINOR_TOO_OLD: "too old",

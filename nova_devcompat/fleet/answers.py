@@ -16,6 +16,9 @@ from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.nearness import Distance, distance
 from nova_devcompat.scheduler.beside import Objection
 
+#: What is said of a host whose last word is not known.
+ONLY_IT_CAN_TELL = "only the host itself can tell"
+
 # Objections that no upgrade and no patience takes away.
 _NEVER = frozenset({"another-cell", "other-hypervisor"})
 
@@ -41,7 +44,7 @@ class Row(NamedTuple):
     :param prefilter: what placement is made to say by our traits
     :param filter: what nova-scheduler's filter says
     :param admission: what the host itself says, as far as it is known
-    :param reasons: why ours reject it, or would
+    :param reasons: why ours reject it, or would, or why that cannot be told
     :param act: who can change that
     :param nova: what of Nova itself stands against it
     """
@@ -67,7 +70,8 @@ class Answer:
     :param cell: the name of its cell
     :param filter: what the filter says
     :param admission: what nova-compute says there
-    :param refused: why the filter refuses the host
+    :param refused: why the filter refuses the host, or its admission
+    :param untold: why it cannot be told what its admission says
     :param reported: what is only reported
     :param nova: what of Nova itself stands against it
     :param prefilter: what placement says by our traits
@@ -81,6 +85,7 @@ class Answer:
     filter: Says
     admission: Says
     refused: tuple[Reason, ...] = ()
+    untold: tuple[Reason, ...] = ()
     reported: tuple[Reason, ...] = ()
     nova: tuple[Objection, ...] = ()
     prefilter: Says = Says.NONE
@@ -101,23 +106,48 @@ class Answer:
         return self.verdict is not Says.REJECT and not self.nova
 
     @property
+    def surely_takes_it(self) -> bool:
+        """Whether it is known that nothing does."""
+        return self.verdict is Says.ACCEPT and not self.nova
+
+    @property
     def never(self) -> bool:
         """Whether it can never take the guest, whatever is done."""
         return any(one.code in _NEVER for one in self.nova)
 
     @property
-    def order(self) -> tuple[bool, bool, int, Distance, Place]:
-        """Hosts that take it come first, then the nearest miss; last those that never can."""
-        much = len(self.refused) + len(self.nova)
-        return not self.takes_it, self.never, much, distance(self.refused), self.place
+    def order(self) -> tuple[bool, bool, bool, int, Distance, Place]:
+        """Hosts that take it come first, then those that may, then the nearest miss; last those
+        that never can.
+        """
+        reasons = self.refused or self.untold
+        much = len(reasons) + len(self.nova)
+        return (
+            not self.surely_takes_it,
+            not self.takes_it,
+            self.never,
+            much,
+            distance(reasons),
+            self.place,
+        )
+
+    def why(self) -> list[str]:
+        """What stands in the way of ours, or may, each as an operator reads it."""
+        host = shown(self.place.host)
+        told = [shown(reason.of(host)) for reason in self.refused]
+        if self.verdict is Says.UNKNOWN:
+            untold = [shown(reason.of(host)) for reason in self.untold]
+            told += [f"{ONLY_IT_CAN_TELL}: {one}" for one in untold]
+        return told
 
     @property
     def row(self) -> Row:
         """As it is shown."""
         host = shown(self.place.host)
-        reasons = [shown(reason.of(host)) for reason in self.refused]
+        reasons = self.why()
         reasons += [f"only reported: {shown(reason.of(host))}" for reason in self.reported]
-        actors = {reason.actor for reason in (*self.refused, *self.reported)}
+        untold = self.untold if self.verdict is Says.UNKNOWN else ()
+        actors = {reason.actor for reason in (*self.refused, *untold, *self.reported)}
         return Row(
             host=self.place.host,
             node=self.place.node,

@@ -9,14 +9,15 @@ import dataclasses
 import enum
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nova_devcompat.fleet.answers import Answer
+from nova_devcompat.fleet.answers import ONLY_IT_CAN_TELL, Answer, Says
 from nova_devcompat.fleet.assignment import Option, assign
 from nova_devcompat.fleet.counting import shown
 from nova_devcompat.fleet.destinations import Destination, Destinations
 from nova_devcompat.fleet.explain import Explain
+from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.shares import Shares
 from nova_devcompat.kit.progress import Track, untracked
 from nova_devcompat.scheduler import preview
@@ -40,6 +41,8 @@ class Result(enum.StrEnum):
 
     #: It has a place, beside all others that leave.
     LEAVES = "leaves"
+    #: The same on a host that may yet refuse it: only the host itself can tell.
+    MAY_LEAVE = "may leave"
     #: No host takes it, whether others leave or not.
     STAYS = "stays"
     #: Hosts take it, and it is known that not all guests have a place at the same time.
@@ -50,6 +53,10 @@ class Result(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+# Which rows come after those of guests that stay.
+_LAST = {Result.MAY_LEAVE: 1, Result.LEAVES: 2}
+
+
 class Row(NamedTuple):
     """A guest of a host that is to be drained.
 
@@ -57,13 +64,14 @@ class Row(NamedTuple):
     :param host: where it is
     :param result: whether it can leave
     :param destination: a host for it, so that all that can leave have one at the same time
-    :param why: what stands against it, on the host that comes nearest to taking it
+    :param why: what stands against it, on the host that comes nearest to taking it; of one that
+        may leave, why its destination's word is not known
     :param act: who can change that
     """
 
     instance: str
     host: str
-    result: str
+    result: Result
     destination: str
     why: str
     act: str
@@ -76,6 +84,7 @@ class _Guest:
     :param uuid: of its instance
     :param host: where it is
     :param options: the ways to place it
+    :param doubts: why the word of a host is not known, of those that are among these
     :param result: where there are none, what that comes to
     :param why: and why
     :param act: and who can change that
@@ -84,6 +93,7 @@ class _Guest:
     uuid: str
     host: str
     options: tuple[Option, ...] = ()
+    doubts: Mapping[Place, Answer] = dataclasses.field(default_factory=dict)
     result: Result = Result.STAYS
     why: str = ""
     act: str = ""
@@ -117,7 +127,9 @@ class Drain:
         self.not_judged: list[str] = []
 
     def rows(self) -> list[Row]:
-        """A row for each guest: those that stay first, then those that leave, host by host."""
+        """A row for each guest: those that stay first, then those that may leave, then those that
+        do, host by host.
+        """
         found: list[Row] = []
         cells = {label_of(cell): cell for cell in self._cell_of.values()}
         for cell in cells.values():
@@ -130,7 +142,7 @@ class Drain:
                 found.append(_row(guest, chosen, certain=assigned.certain))
         self.not_judged += NOT_JUDGED
         order = self._hosts.index
-        return sorted(found, key=lambda row: (row.result == Result.LEAVES, order(row.host)))
+        return sorted(found, key=lambda row: (_LAST.get(row.result, 0), order(row.host)))
 
     def _guests(self, cell: Any, shares: Shares) -> Iterator[_Guest]:
         known: list[Destination] | None = None
@@ -187,7 +199,12 @@ class Drain:
             )
         ]
         if options:
-            return _Guest(uuid=instance.uuid, host=instance.host, options=tuple(options))
+            return _Guest(
+                uuid=instance.uuid,
+                host=instance.host,
+                options=tuple(options),
+                doubts={one.place: one for one in answers if one.verdict is Says.UNKNOWN},
+            )
         return _without_host(instance, answers)
 
 
@@ -220,8 +237,10 @@ def _without_host(instance: Any, answers: Sequence[Answer]) -> _Guest:
 def _row(guest: _Guest, chosen: Option | None, *, certain: bool) -> Row:
     result, why, act = guest.result, guest.why, guest.act
     if chosen is not None:
-        result = Result.LEAVES
-        why = "only the host itself can tell" if chosen.doubtful else ""
+        result = Result.MAY_LEAVE if chosen.doubtful else Result.LEAVES
+        if chosen.doubtful:
+            told = guest.doubts[chosen.place]
+            why, act = shown("; ".join(told.why()) or ONLY_IT_CAN_TELL), told.row.act
     elif guest.options:
         result = Result.NO_ROOM if certain else Result.NOT_FOUND
         hosts = list(dict.fromkeys(option.place.host for option in guest.options))

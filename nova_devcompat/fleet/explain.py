@@ -14,15 +14,16 @@ from keystoneauth1 import exceptions as ks_exc
 
 from nova_devcompat import wire
 from nova_devcompat.compat import traits
-from nova_devcompat.compat.ruling import any_of
+from nova_devcompat.compat.ruling import Doubt
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Reason
+from nova_devcompat.compute import departures
 from nova_devcompat.fleet.answers import Answer, Says
 from nova_devcompat.fleet.destinations import Destination, Destinations
+from nova_devcompat.fleet.foretold import Foretold
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.scheduler import preview
 from nova_devcompat.scheduler.beside import Nova, Objection
-from nova_devcompat.scheduler.judge import Judged
 from nova_devcompat.scheduler.state import SchedulerState
 from nova_devcompat.scheduler.watch import NOT_PUBLISHED
 from nova_devcompat.stores.cells import (
@@ -33,6 +34,9 @@ from nova_devcompat.stores.cells import (
 )
 
 LOG = logging.getLogger(__name__)
+
+
+_ROOM_NOT_TOLD = Objection("not-judged", "whether placement has room")
 
 
 class _Seen(NamedTuple):
@@ -105,8 +109,9 @@ class Explain:
             against += nova.against_versions(source_node, said, prefix="source-")
             against += nova.against_post_copy(self._instance, said)
         self.against_guest = tuple(against)
+        foretold = Foretold(self._state, self._preview.looked_up, self._doubt_there())
         answers = [
-            self._answer(one, source_node, room, nova)
+            self._answer(one, source_node, room, nova, foretold)
             for one in self._destinations.track(hosts, "Hosts asked", self._destinations.count)
             if one.node.host != self._instance.host
         ]
@@ -137,16 +142,32 @@ class Explain:
             self._cells.pass_over("Placement does not tell which hosts have room")
         return room
 
+    def _doubt_there(self) -> Doubt | None:
+        """What the destination finds in place of the guest's record."""
+        try:
+            return departures.doubt_of(self._instance._context, self._instance)
+        except Exception as error:  # noqa: BLE001 - whatever Nova's databases raise
+            self._cells.pass_over(
+                "Whether the guest's record is still of it is left out: %s", brief(error)
+            )
+            return None
+
     # --- what is made of it ----------------------------------------------------------------------
 
     def _answer(
-        self, one: Destination, source: Any, room: preview.Room | None, nova: Nova
+        self,
+        one: Destination,
+        source: Any,
+        room: preview.Room | None,
+        nova: Nova,
+        foretold: Foretold,
     ) -> Answer:
         node, service, cell = one
         seen, accepted = self._as_it_would_be(node)
         candidates = room.candidates.get(node.uuid, []) if room is not None else []
         judged = self._preview.judge(seen, candidates)
         passes = judged.candidates != []
+        word = foretold.of(seen, judged, candidates)
         objections = list(nova.against_service(service))
         if cell.uuid != self._cell.uuid:
             objections.append(Objection("another-cell", label_of(cell)))
@@ -161,13 +182,16 @@ class Explain:
             )
         elif room is not None and not any(one.code == "disabled" for one in objections):
             objections += _without_room(node, room)
+        elif room is None:
+            objections.append(_ROOM_NOT_TOLD)
         return Answer(
             place=Place(node.host, node.hypervisor_hostname),
             uuid=node.uuid,
             cell=label_of(cell),
             filter=Says.ACCEPT if passes else Says.REJECT,
-            admission=self._admission(seen, judged, candidates),
-            refused=() if passes else judged.ruling.refused,
+            admission=word.says,
+            refused=word.refused if passes else judged.ruling.refused,
+            untold=word.untold,
             reported=judged.ruling.reported,
             nova=tuple(objections),
             accepted=accepted,
@@ -188,40 +212,6 @@ class Explain:
         accepts = (part.accepts for part in (*document.devices, *document.host))
         return _Seen(node.host, {wire.STATS_KEY: text}), frozenset(
             atom for one in accepts for atom in one.atoms
-        )
-
-    def _admission(self, node: Any, judged: Judged, candidates: Sequence[Any]) -> Says:
-        """What nova-compute would say, which decides by its own catalog on what is claimed."""
-        said = self._state.document_of(node)
-        if isinstance(said, Reason):
-            return Says.NONE  # it has no admission of ours, or none that is heard of
-        if judged.candidates == []:
-            return Says.REJECT
-        if not self._preview.looked_up.decides:
-            return Says.ACCEPT
-        if self._state.other_catalog(node.stats) or self._depends(said, candidates):
-            return Says.UNKNOWN
-        return Says.ACCEPT
-
-    def _depends(self, said: Any, candidates: Sequence[Any]) -> bool:
-        """Whether nobody can tell beforehand which of a host's unlike devices is claimed."""
-        found = self._preview.looked_up
-        tracked = candidates and any(
-            suffix for candidate in candidates for suffix in candidate.get("mappings", {})
-        )
-        if not found.pci or tracked:
-            return False
-        policies = self._state.policies()
-        devices = [device.accepts for device in said.devices]
-        return any(
-            len(
-                {
-                    policies(need.family).rule(accepts.judge(need)).accepts
-                    for accepts in any_of(devices, (need.family,))
-                }
-            )
-            > 1
-            for need in found.guest.need.assigned
         )
 
     def _with_prefilter(self, answers: Sequence[Answer]) -> Iterator[Answer]:
@@ -271,7 +261,7 @@ def _without_room(node: Any, room: preview.Room) -> Iterator[Objection]:
     elif room.whole:
         yield Objection("no-room", "placement has no room, or no free device, for the guest")
     else:
-        yield Objection("not-judged", "whether placement has room")
+        yield _ROOM_NOT_TOLD
 
 
 def _not_published(name: str) -> Reason:

@@ -99,6 +99,7 @@ class RequestJudge:
     :param short_cuts: whether what was found for one host is used for others that are alike. It
         changes no ruling
     :param verdicts: those of earlier requests, where these are remembered
+    :param whichever: whether the rulings are to hold whichever of a host's devices is claimed
     """
 
     def __init__(
@@ -109,8 +110,10 @@ class RequestJudge:
         pci: bool = False,
         short_cuts: bool = True,
         verdicts: Verdicts | None = None,
+        whichever: bool = False,
     ) -> None:
         self._guest = guest
+        self._whichever = whichever
         self._policies = policies
         self._pci = pci
         self._short_cuts = short_cuts
@@ -234,6 +237,8 @@ class RequestJudge:
 
     def _rule(self, document: wire.HostDocument, candidate: Candidate | None) -> Ruling:
         given = self._given(document, candidate)
+        if self._whichever:
+            given = dataclasses.replace(given, whichever=True)
         return rule(self._guest, given, self._policies, self._judge)
 
     def _judge(self, accepts: AcceptSet, need: DeviceNeed) -> Verdict:

@@ -19,7 +19,7 @@ from nova_devcompat import wire
 from nova_devcompat.catalog import stages
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.pins import BadPin
-from nova_devcompat.compat.policy import Policies
+from nova_devcompat.compat.policy import Policies, Ruling
 from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Reason
@@ -93,6 +93,18 @@ class SchedulerState:
             return request.silent(document, candidates)
         return request.judge(document, candidates)
 
+    def rulings(
+        self, request: RequestJudge, stats: Any, candidates: Sequence[Candidate]
+    ) -> list[Ruling]:
+        """The ruling on each of a host's candidates, as far as these differ.
+
+        :param stats: the host's ``compute_nodes.stats``, None where there are none
+        """
+        document = published(stats, self._reader)
+        if isinstance(document, Reason):
+            return [request.silent(document, candidates).ruling]
+        return request.rulings(document, candidates)
+
     def read(self, text: str) -> wire.HostDocument | wire.WireError:
         """The document of a text, or what is wrong with it."""
         return self._reader.read(text)
@@ -131,15 +143,30 @@ class SchedulerState:
     def _has_host_families(self) -> bool:
         return self._keeper.current().has_host_families
 
-    def request(self, found: lookup.Lookup, risks: Sequence[Risk] = ()) -> RequestJudge:
+    def request(
+        self,
+        found: lookup.Lookup,
+        risks: Sequence[Risk] = (),
+        *,
+        policies: Policies | None = None,
+        whichever: bool = False,
+    ) -> RequestJudge:
         """A judge for one request.
 
         :param risks: accepted ones of the only host that it is asked about
+        :param policies: None for those of now
+        :param whichever: whether the rulings are to hold whichever of a host's devices is claimed
         """
         guest = found.guest
         if risks:
             guest = dataclasses.replace(guest, risks=(*guest.risks, *risks))
-        return RequestJudge(guest, self.policies(), pci=found.pci, verdicts=self._verdicts)
+        return RequestJudge(
+            guest,
+            self.policies() if policies is None else policies,
+            pci=found.pci,
+            verdicts=self._verdicts,
+            whichever=whichever,
+        )
 
 
 _shared: tuple[tuple[tuple[str, ...], ...], SchedulerState] | None = None

@@ -18,7 +18,7 @@ from nova_devcompat.cli.main import main
 from nova_devcompat.scheduler import preview
 from tests.functional import base
 from tests.functional.base import VF_BY_CLASS, VF_BY_ID, VF_SPEC
-from tests.functional.devcompat import VF, DeviceCompatFleet, nic
+from tests.functional.devcompat import CATALOG, VF, DeviceCompatFleet, nic
 from tests.functional.test_need_command import controller, nova_devcompat
 
 
@@ -174,6 +174,16 @@ class TrackedDrainTest(DrainFleet):
         self.set_devices("d", nic("1.2"))
         self.settle()
         self.assertEqual(["leaves"] * 3, self.results(self.ask("a", "b", status=0)[0]))
+        # Where too little is known of the hosts that are left, only they can tell.
+        self.set_families({**CATALOG, "nic": {**CATALOG["nic"], "on_unknown": "accept"}})
+        self.settle()
+        self.set_stats("c", None)
+        rows, _ = self.ask("a", "b", status=3)
+        self.assertEqual(["leaves", "leaves", "may leave"], self.results(rows))
+        first = next(iter(rows.values()))
+        self.assertEqual(("may leave", "c"), (first["result"], first["destination"]))
+        self.assertRegex(first["why"], r"^only the host itself can tell: nic: .*\[host-silent; ")
+        self.assertEqual("operator", first["act"])
 
 
 def test_a_cell_that_is_down(tmp_path):

@@ -4,6 +4,7 @@
 """One ruling for all: parts with verdicts of their own, and what cannot be told among them."""
 
 import dataclasses
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -686,6 +687,51 @@ def test_a_part_more_never_helps(request_now, of_gpu, of_nic, of_qemu):
     ours = Policies(STRICT, {"gpu": of_gpu, "nic": of_nic}, {"qemu": of_qemu})
     less = dataclasses.replace(guest, pins=Need())
     assert set(rule(less, given_now, ours).refused) <= set(rule(guest, given_now, ours).refused)
+
+
+def resolved(claim):
+    """What a claim may turn out to be: each device told, in each order."""
+    for told in itertools.product(*claim.devices):
+        for order in itertools.permutations(told):
+            devices = tuple((device,) for device in order)
+            yield dataclasses.replace(claim, devices=devices, order=Order.GIVEN)
+
+
+@pytest.mark.parametrize("needed", itertools.product(("1.0", "1.2", "2.0"), repeat=2))
+def test_whichever_it_is_given(needed):
+    """That holds exactly where each device, in each order, will do, for needs and for pins."""
+    offers = [gpu(version) for version in ("1.0", "1.2", "2.0")]
+    choices = [*itertools.combinations(offers, 1), *itertools.combinations(offers, 2)]
+    runs_on = guest_of(*(need_of(gpu(version)) for version in needed))
+    pins = Need(devices=(DeviceNeed.of("gpu", {"version": [needed[0]]}),))
+    anew = Guest(pins=pins, keeps_devices=False)
+    accepted = []
+    for devices in itertools.product(choices, repeat=2):
+        untold = Claim(slots=(SLOT,), devices=devices)
+        for guest in (runs_on, anew):
+            told = rule(guest, Given(claims=(untold,), whichever=True, complete=True), policies())
+            each = [
+                rule(guest, Given(claims=(one,), complete=True), policies()).accepts
+                for one in resolved(untold)
+            ]
+            assert told.accepts is all(each)
+            accepted.append(told.accepts)
+    assert set(accepted) == {True, False}
+
+
+def test_whichever_part_has_no_record():
+    """Of several families that a device may be of, the one that is objected to most."""
+    device = Extra(device=(gpu("1.2"), nic("1.2")))
+    lenient = policies(nic=LENIENT)
+    assert rule(guest_of(), Given(extras=(device,)), lenient).accepts
+    assert not rule(guest_of(), Given(extras=(device,), whichever=True), lenient).accepts
+    perhaps = Extra(device=(gpu("1.2"), None))
+    assert rule(guest_of(), Given(extras=(perhaps,)), policies()).accepts
+    assert not rule(guest_of(), Given(extras=(perhaps,), whichever=True), policies()).accepts
+    surplus = claim(gpu("1.2"), gpu("1.2"))
+    for whichever in (False, True):
+        given_now = Given(claims=(surplus,), whichever=whichever, complete=True)
+        assert not rule(guest_of(need_of(gpu("1.2"))), given_now, policies()).accepts
 
 
 def test_only_the_ruling_holds_needs_against_devices():

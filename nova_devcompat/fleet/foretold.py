@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the nova-devcompat authors
+
+"""What nova-compute will say of a guest, as far as that can be told before it is asked.
+
+It decides by the rules and the policies that the filter has, so it says what the filter says,
+unless it knows better: it reads its devices anew, and the guest has been given some of them. So
+its word is known where the filter's would be the same had nothing been let pass for want of
+knowledge, and whichever of the devices the guest were given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from nova_devcompat.compat.policy import Policies, unlike
+from nova_devcompat.compat.risks import Risk
+from nova_devcompat.compat.ruling import Doubt
+from nova_devcompat.compat.verdict import HIDDEN, Actor, Reason
+from nova_devcompat.fleet.answers import Says
+from nova_devcompat.scheduler.judge import Judged, RequestJudge
+from nova_devcompat.scheduler.lookup import Lookup
+from nova_devcompat.scheduler.preview import Node
+from nova_devcompat.scheduler.state import SchedulerState
+
+#: Why it may decide otherwise than the filter does on the same facts.
+OTHER_CATALOG = Reason(
+    code="other-catalog",
+    actor=Actor.OPERATOR,
+    detail="it decides by another catalog than the one here",
+)
+OTHER_SETTINGS = Reason(
+    code="other-settings",
+    actor=Actor.OPERATOR,
+    detail="it has other policies (mode, on_unknown) than there are here",
+)
+
+
+class Word(NamedTuple):
+    """What a host's nova-compute will say.
+
+    :param says: what
+    :param refused: why it refuses what the filter does not
+    :param untold: why it cannot be told
+    """
+
+    says: Says
+    refused: tuple[Reason, ...] = ()
+    untold: tuple[Reason, ...] = ()
+
+
+_ACCEPTS = Word(Says.ACCEPT)
+
+
+class Foretold:
+    """Tells beforehand what hosts say of one guest.
+
+    :param state: what nova-scheduler decides by
+    :param found: the guest, as it is looked up for the request
+    :param doubt: what stands in place of its record at the destination, None for nothing
+    """
+
+    def __init__(self, state: SchedulerState, found: Lookup, doubt: Doubt | None = None) -> None:
+        self._state = state
+        self._found = found
+        if doubt is not None:
+            guest = dataclasses.replace(found.guest, record=doubt)
+            self._found = dataclasses.replace(found, guest=guest, plain=False)
+        self._doubts_record = doubt is not None
+        self._policies: Policies = state.policies()
+        self._strict = self._policies.as_strict()
+        self._strictest = self._strict.as_enforced()
+        # By the accepted risks of a host, which few have, and by what is asked.
+        self._judges: dict[tuple[object, ...], RequestJudge] = {}
+
+    def of(self, node: Node, judged: Judged, candidates: Sequence[Any]) -> Word:
+        """What a host says.
+
+        :param node: it
+        :param judged: what the filter says of it
+        :param candidates: placement's for it
+        """
+        if judged.candidates == []:
+            # The filter refuses nothing that it could accept, unless it knows too little.
+            blind = all(reason.code in HIDDEN for reason in judged.ruling.refused)
+            return Word(Says.UNKNOWN if blind else Says.REJECT)
+        if not self._found.decides:
+            return _ACCEPTS
+        left = candidates if judged.candidates is None else judged.candidates
+        risks = tuple(self._state.host_risks().get(node.host, ()))
+        if self._doubts_record:
+            refused = self._against(self._judge(risks, self._policies), node, left)
+            if refused:
+                return Word(Says.REJECT, refused=refused)
+        untold = self._untold(node, left, risks)
+        return Word(Says.UNKNOWN, untold=untold) if untold else _ACCEPTS
+
+    def _untold(
+        self, node: Node, candidates: Sequence[Any], risks: tuple[Risk, ...]
+    ) -> tuple[Reason, ...]:
+        """Why it may refuse what the filter does not."""
+        if self._state.other_catalog(node.stats):
+            return (OTHER_CATALOG,)
+        strict = self._judge(_named(risks), self._strict, whichever=True)
+        doubted = self._against(strict, node, candidates)
+        if doubted:
+            # What a rule cannot compare, the host cannot either, and lets it pass as the filter.
+            hidden = [reason for reason in doubted if reason.code in HIDDEN]
+            whichever = self._judge(risks, self._policies, whichever=True)
+            hidden += self._against(whichever, node, candidates)
+            if hidden:
+                return tuple(dict.fromkeys(hidden))
+        if self._has_other_settings(node):
+            strictest = self._judge((), self._strictest, whichever=True)
+            if self._against(strictest, node, candidates):
+                return (OTHER_SETTINGS,)
+        return ()
+
+    def _has_other_settings(self, node: Node) -> bool:
+        said = self._state.document_of(node)
+        told = None if isinstance(said, Reason) else said.policies
+        return told is not None and bool(unlike(self._policies.told, told))
+
+    def _judge(
+        self, risks: tuple[Risk, ...], policies: Policies, *, whichever: bool = False
+    ) -> RequestJudge:
+        key = risks, policies, whichever
+        if key not in self._judges:
+            guest = self._found.guest
+            if policies is not self._policies:
+                # That something is UNKNOWN is what is asked about, so nothing lets that pass.
+                guest = dataclasses.replace(guest, risks=_named(guest.risks))
+            found = dataclasses.replace(self._found, guest=guest)
+            self._judges[key] = self._state.request(
+                found, risks, policies=policies, whichever=whichever
+            )
+        return self._judges[key]
+
+    def _against(
+        self, judge: RequestJudge, node: Node, candidates: Sequence[Any]
+    ) -> tuple[Reason, ...]:
+        """All that stands against the guest, on whichever of the candidates."""
+        if not self._state.judge(judge, node.stats, list(candidates)).ruling.refused:
+            return ()
+        rulings = self._state.rulings(judge, node.stats, candidates)
+        return tuple(dict.fromkeys(reason for one in rulings for reason in one.refused))
+
+
+def _named(risks: Sequence[Risk]) -> tuple[Risk, ...]:
+    """Those that let an entry of a known-bad list pass, rather than that something is UNKNOWN."""
+    return tuple(risk for risk in risks if not risk.of_unknown)
