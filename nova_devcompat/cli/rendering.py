@@ -28,24 +28,28 @@ _STANDINGS: tuple[Standing | None, ...] = (
     Standing.NOWHERE,
     Standing.ONLY_HERE,
     Standing.ONE_LEFT,
+    Standing.UNKNOWN,
     None,
 )
 _KEYS = {
     Standing.NOWHERE: "nowhere",
     Standing.ONLY_HERE: "only-here",
     Standing.ONE_LEFT: "one-left",
+    Standing.UNKNOWN: "unknown",
     None: "two",
 }
 _LABELS = {
     Standing.NOWHERE: "nowhere",
     Standing.ONLY_HERE: "only here",
     Standing.ONE_LEFT: "one other left",
+    Standing.UNKNOWN: "not known",
     None: "two others or more",
 }
 _TOLD = {
     Standing.NOWHERE: "no host takes them, not even their own",
     Standing.ONLY_HERE: "only their own host takes them",
     Standing.ONE_LEFT: "when that is upgraded, none does",
+    Standing.UNKNOWN: "only the hosts themselves can tell whether they take them",
     None: "free to go",
 }
 
@@ -125,8 +129,9 @@ def _summary(overview: Overview, head: Head) -> dict[str, Any]:
         "version": head.version,
         "noun": head.noun,
         "guests": _count(overview.guests),
-        "movable": _count(overview.guests - stuck),
+        "movable": _count(overview.guests - stuck - counts[Standing.UNKNOWN]),
         "stuck": _count(stuck) if stuck else "",
+        "untold": _count(counts[Standing.UNKNOWN]) if counts[Standing.UNKNOWN] else "",
         "bar": _bar(counts, overview.guests),
         "standings": [
             {
@@ -243,7 +248,7 @@ class Data:
             "groups": [self._group(group) for group in cell.groups],
             "kinds": [self._kind(kind) for kind in cell.kinds],
             "answers": [
-                [answer.says, self._numbers(answer.refused), self._numbers(answer.reported)]
+                [answer.says, self._numbers(answer.against), self._numbers(answer.reported)]
                 for answer in cell.answers
             ],
             "guests": {

@@ -18,9 +18,11 @@ T = TypeVar("T")
 class Stranded(Question):
     """List the running servers that few hosts take, by cause, with what to do about it.
 
-    They are those that no host takes (nowhere), that only their own host takes (only here), and
-    that only one other host takes (one other left). The exit status is 0 where there are none, 3
-    where there are some, 2 for bad input, and 1 where it could not be asked, or not of all.
+    They are those that no host takes (nowhere), that only their own host takes (only here), that
+    only one other host takes (one other left), and those that no other host is known to take,
+    since only these hosts themselves can tell (unknown). The exit status is 0 where there are
+    none, 3 where there are some, 2 for bad input, and 1 where it could not be asked, or not of
+    all.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

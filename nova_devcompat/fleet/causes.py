@@ -9,16 +9,22 @@ from collections.abc import Sequence
 
 from nova_devcompat.fleet.counting import shown
 from nova_devcompat.fleet.model import Place
-from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Finding
+from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Finding, Standing
+
+#: What is said of hosts that are let pass, and of none of which the last word is known.
+ONLY_THEY_CAN_TELL = "only the hosts themselves can tell"
 
 
 def cause_of(finding: Finding) -> str:
-    """What stands against the nearest of the other hosts."""
+    """What stands against the nearest of the other hosts, or is not known of them."""
     if not finding.reasons:
         return "there is no other host in its cell"
     hosts = _names(finding.nearest)
     reasons = dict.fromkeys(reason.of(hosts) for reason in finding.reasons)
-    return shown("; ".join(reasons))
+    told = "; ".join(reasons)
+    if finding.standing is Standing.UNKNOWN:
+        return shown(f"{ONLY_THEY_CAN_TELL}: {told}")
+    return shown(told)
 
 
 def remedy_of(finding: Finding) -> str:

@@ -37,7 +37,7 @@ FREE_DEVICES = "whether devices are free (--with-room)"
 class Row(NamedTuple):
     """Guests that are stranded for the same cause.
 
-    :param standing: nowhere, only here, one other left
+    :param standing: nowhere, only here, one other left, unknown
     :param cause: what stands against the hosts that come nearest to taking them
     :param remedy: what to do about it
     :param guests: how many there are
@@ -56,7 +56,7 @@ class GuestRow(NamedTuple):
 
     :param instance: its UUID
     :param host: where it runs
-    :param standing: nowhere, only here, one other left
+    :param standing: nowhere, only here, one other left, unknown
     :param other: the one other host that takes it
     :param cause: what stands against the hosts that come nearest to taking it, of the others
     :param remedy: what to do about it

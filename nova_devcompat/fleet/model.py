@@ -19,7 +19,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Ruling
 from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import Doubt, Given, Guest, JudgeBy, any_of, judge_part, rule
-from nova_devcompat.compat.verdict import Code, Reason, Verdict
+from nova_devcompat.compat.verdict import HIDDEN, Code, Reason, Verdict
 from nova_devcompat.stores.provided import Provided
 from nova_devcompat.wire import HostDocument, PublishedDevice
 
@@ -179,6 +179,28 @@ class Host:
         if self.risks:
             guest = dataclasses.replace(guest, risks=(*guest.risks, *self.risks))
         return rule(guest, given, policies, judge)
+
+    def untold(
+        self,
+        guest: Guest,
+        strict: Policies,
+        *,
+        pci: bool = False,
+        judge: JudgeBy = AcceptSet.judge,
+    ) -> tuple[Reason, ...]:
+        """Why it may yet refuse a guest that :meth:`rule` lets pass: what of it is not known here,
+        and is let pass for that. Its nova-compute reads its devices anew when the guest arrives.
+
+        :param strict: policies under which nothing that is UNKNOWN is let pass
+        """
+        named = tuple(risk for risk in (*guest.risks, *self.risks) if not risk.of_unknown)
+        ruling = rule(
+            dataclasses.replace(guest, risks=named),
+            self._given(guest, strict, pci),
+            strict,
+            judge,
+        )
+        return tuple(reason for reason in ruling.refused if reason.code in HIDDEN)
 
     def _given(self, guest: Guest, policies: Policies, pci: bool) -> Given:
         if isinstance(self.said, Reason):

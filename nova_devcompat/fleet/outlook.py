@@ -22,7 +22,7 @@ from nova_devcompat.compat.verdict import Actor, Reason
 from nova_devcompat.fleet.assume import Assumptions
 from nova_devcompat.fleet.kinds import Needs
 from nova_devcompat.fleet.model import Alike, Fleet, Host, Place, RunningGuest
-from nova_devcompat.fleet.nearness import distance
+from nova_devcompat.fleet.nearness import Distance, distance
 from nova_devcompat.kit.progress import Track, untracked
 from nova_devcompat.wire import HostDocument
 
@@ -49,6 +49,8 @@ class Standing(enum.StrEnum):
     NOWHERE = "nowhere"
     ONLY_HERE = "only here"
     ONE_LEFT = "one other left"
+    #: Others are let pass, and of none of them it is known that it takes the guest.
+    UNKNOWN = "unknown"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,14 +67,15 @@ class Named:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """A guest that few hosts take.
+    """A guest that few hosts take, or none that is known to.
 
     :param guest: which
     :param families: of which it needs something
     :param standing: how few
     :param other: the one other host that takes it
-    :param nearest: hosts that come nearest to taking it, of those that do not: the first few
-    :param reasons: what stands against these
+    :param nearest: hosts that come nearest to taking it, of those that do not, or are not known
+        to: the first few
+    :param reasons: what stands against these, or is not known of them
     """
 
     guest: Named
@@ -101,10 +104,15 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What hosts that are alike say to guests of a kind."""
+    """What stands against guests of a kind, or may, on hosts that are alike."""
 
     alike: Alike
-    ruling: Ruling
+    reasons: tuple[Reason, ...]
+
+    @property
+    def order(self) -> tuple[Distance, Place]:
+        """The nearest first."""
+        return distance(self.reasons), min(self.alike.places)
 
 
 class Outlook:
@@ -115,7 +123,7 @@ class Outlook:
     """
 
     def __init__(self, catalog: Catalog, policies: Policies) -> None:
-        self._policies = policies
+        self._judge_by(policies)
         self._needs = Needs(catalog)
         self._kinds: dict[tuple[Guest, bool, Asks], Kind] = {}
         self._hosts: dict[Place, Host] = {}
@@ -123,6 +131,12 @@ class Outlook:
         self._free: dict[tuple[Place, Asks], Host | None] = {}
         #: How many guests there are.
         self.guests = 0
+
+    def _judge_by(self, policies: Policies) -> None:
+        self._policies = policies
+        self._strict = policies.as_strict()
+        # Whether anything that is UNKNOWN is let pass, accepted risks aside.
+        self._is_lenient = self._strict.told != policies.told
 
     def read(self, entries: Iterable[Host | RunningGuest]) -> None:
         """Take hosts and guests, in any order."""
@@ -193,7 +207,7 @@ class Outlook:
     def under(self, policies: Policies) -> Outlook:
         """The same hosts and guests under other policies."""
         other = copy.copy(self)
-        other._policies = policies
+        other._judge_by(policies)
         other._free = {}
         return other
 
@@ -217,39 +231,47 @@ class Outlook:
     def _of_kind(self, kind: Kind, alike: Sequence[Alike], room: Room | None) -> Iterator[Finding]:
         accepting: set[Place] = set()
         full: set[Place] = set()
+        known: set[Place] = set()
         refusing: list[_Verdict] = []
+        doubtful: list[_Verdict] = []
         for hosts in alike:
             ruling = self.rule(kind, hosts.host)
             if not ruling.accepts:
-                refusing.append(_Verdict(hosts, ruling))
+                refusing.append(_Verdict(hosts, ruling.refused))
                 continue
             accepting |= hosts.places
             if room is not None and kind.asks:
                 full |= self._full(kind, hosts, room)
-            # Each of the guests has two others than its own then.
-            if len(accepting) - len(full) > 2:
+            untold = self.untold(kind, hosts.host)
+            if untold:
+                doubtful.append(_Verdict(hosts, untold))
+            else:
+                known |= hosts.places
+            # Each of the guests has two others than its own then, and knows one of them.
+            if len(accepting) - len(full) > 2 and len(known - full) > 1:
                 return
         families = kind.guest.need.families | kind.guest.pins.families
-        nearest: list[_Verdict] | None = None
+        refusing.sort(key=lambda one: one.order)
+        doubtful.sort(key=lambda one: one.order)
         for guest in kind.running:
             others = accepting - full - {guest.place}
-            if len(others) > 1:
-                continue
-            if nearest is None:
-                nearest = sorted(
-                    refusing,
-                    key=lambda one: (distance(one.ruling.refused), min(one.alike.places)),
-                )
-            standing = Standing.ONE_LEFT
             if not others:
                 here = guest.place in accepting
                 standing = Standing.ONLY_HERE if here else Standing.NOWHERE
-            places, reasons = _miss(guest.place, full, nearest)
+                places, reasons = _miss(guest.place, full, refusing)
+            elif others.isdisjoint(known):
+                standing = Standing.UNKNOWN
+                places, reasons = _miss(guest.place, set(), doubtful)
+            elif len(others) == 1:
+                standing = Standing.ONE_LEFT
+                places, reasons = _miss(guest.place, full, refusing)
+            else:
+                continue
             yield Finding(
                 guest=guest,
                 families=families,
                 standing=standing,
-                other=next(iter(others), None),
+                other=next(iter(others)) if len(others) == 1 else None,
                 nearest=places,
                 reasons=reasons,
             )
@@ -257,6 +279,12 @@ class Outlook:
     def rule(self, kind: Kind, host: Host) -> Ruling:
         """What a host, or what is left of it, says to guests of a kind."""
         return host.rule(kind.guest, self._policies, pci=kind.pci, judge=self._needs.judge)
+
+    def untold(self, kind: Kind, host: Host) -> tuple[Reason, ...]:
+        """Why a host that lets guests of a kind pass may yet refuse them."""
+        if not (self._is_lenient or kind.guest.risks or host.risks):
+            return ()  # nothing was let pass
+        return host.untold(kind.guest, self._strict, pci=kind.pci, judge=self._needs.judge)
 
     def _full(self, kind: Kind, hosts: Alike, room: Room) -> set[Place]:
         """Those of hosts that take a guest which have none of these devices free."""
@@ -294,5 +322,5 @@ def _miss(
     for one in refusing:
         others = one.alike.places - {place}
         if others:
-            return tuple(sorted(others)[:_NAMED]), one.ruling.refused
+            return tuple(sorted(others)[:_NAMED]), one.reasons
     return (), ()

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.need import DeviceNeed, Need
-from nova_devcompat.compat.policy import Ruling
 from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.compat.verdict import DOUBTS, Reason
 from nova_devcompat.fleet.causes import cause_of, remedy_of
@@ -42,21 +41,33 @@ class Answer:
 
     :param refused: why they refuse
     :param reported: what is only reported
+    :param untold: why they may yet refuse what they let pass: only they themselves can tell
     """
 
     refused: tuple[Reason, ...] = ()
     reported: tuple[Reason, ...] = ()
+    untold: tuple[Reason, ...] = ()
 
     @property
     def says(self) -> str:
         """In a word."""
+        if self.untold and not self.refused:
+            return DOUBTS_IT
         if not self.refused:
             return REPORTS if self.reported else TAKES
         return DOUBTS_IT if all(one.code in DOUBTS for one in self.refused) else REFUSES
 
+    @property
+    def against(self) -> tuple[Reason, ...]:
+        """What stands against the guests, or may."""
+        return self.refused or self.untold
+
     @classmethod
-    def of(cls, ruling: Ruling) -> Answer:
-        return cls(ruling.refused, ruling.reported)
+    def of(cls, outlook: Outlook, kind: Kind, host: Host) -> Answer:
+        """What a host says to guests of a kind."""
+        ruling = outlook.rule(kind, host)
+        untold = outlook.untold(kind, host) if ruling.accepts else ()
+        return cls(ruling.refused, ruling.reported, untold)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,7 +264,7 @@ def _answers(
     met: dict[Answer, int] = {}
     rows = []
     for kind in outlook.kinds:
-        row = (Answer.of(outlook.rule(kind, one.host)) for one in alike)
+        row = (Answer.of(outlook, kind, one.host) for one in alike)
         rows.append([met.setdefault(answer, len(met)) for answer in row])
     answers = list(met)
     order = sorted(range(len(answers)), key=lambda number: _nearness(answers[number]))
@@ -262,7 +273,12 @@ def _answers(
 
 
 def _nearness(answer: Answer) -> tuple[object, ...]:
-    return distance(answer.refused), len(answer.reported), str(answer)
+    return (
+        bool(answer.refused),
+        distance(answer.against),
+        len(answer.reported),
+        str(answer),
+    )
 
 
 # --- what is told of hosts and guests ------------------------------------------------------------

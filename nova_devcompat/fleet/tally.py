@@ -63,7 +63,7 @@ class Refusal(NamedTuple):
 class Stranding(NamedTuple):
     """How few hosts take guests.
 
-    :param standing: ``nowhere``, ``only_here`` or ``one_other_left``
+    :param standing: ``nowhere``, ``only_here``, ``one_other_left`` or ``unknown``
     :param mode: ``enforce`` where it is so now, ``report`` where it would be if all families were
         enforced
     """

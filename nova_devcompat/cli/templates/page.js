@@ -8,7 +8,7 @@
   const ROWS = 30, GUESTS = 25, EXPLAINED = 40, HOSTS = 3;
   const $ = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
-  const STANDINGS = ["nowhere", "only-here", "one-left", "two"];
+  const STANDINGS = ["nowhere", "only-here", "one-left", "unknown", "two"];
   const SAYS = {takes: "takes", reports: "takes", unknown: "not known", refuses: "refuses"};
   let data, cell, state;
 

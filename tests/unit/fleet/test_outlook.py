@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nova.objects.instance_pci_requests import InstancePCIRequest
 
+from nova_devcompat.compat.policy import Mode, OnUnknown, Policy
 from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import NO_RECORD
-from nova_devcompat.compat.verdict import Actor, Reason
+from nova_devcompat.compat.verdict import HIDDEN, Actor, Code, Reason
 from nova_devcompat.fleet import census
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Outlook, Standing
@@ -63,8 +64,18 @@ def test_those_that_the_filter_leaves(guests, said, policies):
             for host in cloud.hosts
             if not by_the_filter(guest, policies, host.said).refused
         }
+        # Those that are let pass because too little is known of them.
+        untold = {
+            host.place
+            for host in cloud.hosts
+            for reason in by_the_filter(guest, policies.as_strict(), host.said).refused
+            if reason.code in HIDDEN
+        }
         others = accepting - {guest.place}
-        if len(others) == 1:
+        if others and others <= untold:
+            only = next(iter(others)) if len(others) == 1 else None
+            expected[guest.uuid] = Standing.UNKNOWN, only
+        elif len(others) == 1:
             expected[guest.uuid] = Standing.ONE_LEFT, *others
         elif not others:
             here = guest.place in accepting
@@ -151,6 +162,33 @@ def test_risks_that_are_accepted_of_hosts():
         (one,) = found.findings()
         assert one.standing is standing
         assert one.other == (Place("h1", "h1") if risky else None)
+
+
+def test_hosts_of_which_too_little_is_known():
+    """They are let pass, and what they say is not claimed to be known."""
+    lenient = every(Policy(on_unknown=OnUnknown.ACCEPT))
+    silent = Reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR)
+    guest, here = running(part("gpu", "1.2")), document(("gpu", "1.2"))
+    like_it, older = document(("gpu", "1.2")), document(("gpu", "1.0"))
+    (one,) = standings([guest], here, silent, older, silent, policies=lenient)
+    assert (one.standing, one.other) == (Standing.UNKNOWN, None)
+    assert one.nearest == (Place("h1", "h1"), Place("h3", "h3"))
+    (row,) = census.by_cause([one])
+    assert row.standing == "unknown"
+    assert row.cause.startswith("only the hosts themselves can tell: gpu: ")
+    assert row.remedy == "run nova-compute with our driver on h1 or h3"
+    (one,) = standings([guest], here, silent, older, policies=lenient)
+    assert (one.standing, one.other) == (Standing.UNKNOWN, Place("h1", "h1"))
+    # One that is known to take it will do, beside another.
+    assert standings([guest], here, silent, like_it, policies=lenient) == []
+    # A risk that is accepted lets no more be known.
+    risks = tuple(Risk(name=f"{name}:unknown") for name in catalog().families)
+    risky = dataclasses.replace(guest, risks=risks)
+    (one,) = standings([risky], here, silent, older)
+    assert one.standing is Standing.UNKNOWN
+    # Where nothing is acted on, nothing is refused.
+    reported = every(Policy(mode=Mode.REPORT))
+    assert standings([guest], here, silent, silent, policies=reported) == []
 
 
 # --- free devices --------------------------------------------------------------------------------
