@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
 import time
@@ -32,6 +33,10 @@ COMPUTE = "2.79"
 FORCED = "2.67"
 #: Seconds that a host may take for a cycle of its resource tracker.
 CYCLE = 90.0
+#: What Nova says where a connection to placement was lost, whichever service asked.
+_LOST = "Placement API service is not responding"
+#: Of a line that is about a request, its id.
+_REQUEST = re.compile(r"req-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: The API's word by the database's.
 _STATUS = {
     "active": "ACTIVE",
@@ -147,23 +152,39 @@ class Access:
 
     def placement_failed(self) -> bool:
         """Whether placement has not answered the scheduler since then, which is no refusal."""
-        return self._has_logged("nova-scheduler", b"Placement API service is not responding")
+        return any(_LOST in line for line in self._logged_by("nova-scheduler"))
 
     def reshape_failed(self) -> bool:
         """Whether Nova could not put its view of PCI devices into placement since then."""
-        return self._has_logged("nova-compute", b"nova.exception.ReshapeFailed")
+        words = "nova.exception.ReshapeFailed"
+        return any(words in line for line in self._logged_by("nova-compute"))
+
+    def cut_off(self, server: str) -> bool:
+        """Whether placement's answer to a request about a server was lost since then.
+
+        Nova does not know then what placement has done, and goes on as if it had done nothing
+        (``nova/scheduler/client/report.py``, ``safe_connect``).
+        """
+        cut = {
+            request[0]
+            for line in self._logged_by("nova-")
+            if _LOST in line and (request := _REQUEST.search(line))
+        }
+        return bool(cut) and any(
+            server in line and (request := _REQUEST.search(line)) and request[0] in cut
+            for line in self._logged_by("nova-")
+        )
 
     def _logs(self) -> list[pathlib.Path]:
         return list((self.cloud / "log").glob("nova-*.log"))
 
-    def _has_logged(self, service: str, words: bytes) -> bool:
+    def _logged_by(self, services: str) -> Iterator[str]:
+        """The lines since then of services whose names begin so."""
         for path in self._logs():
-            if path.name.startswith(service):
-                with open(path, "rb") as file:
+            if path.name.startswith(services):
+                with open(path, errors="replace") as file:
                     file.seek(self._logged.get(path, 0))
-                    if any(words in line for line in file):
-                        return True
-        return False
+                    yield from file
 
     # --- what it says ---------------------------------------------------------------------------
 

@@ -11,10 +11,11 @@ import fcntl
 import random
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rigs.chaos import plan
 from rigs.chaos.access import Access
+from rigs.chaos.checks import NOVAS
 from rigs.chaos.model import Versions
 from rigs.chaos.report import Report
 from rigs.chaos.run import Run
@@ -23,19 +24,29 @@ from rigs.cloud.layout import Cloud, CloudError, write
 
 #: Violations after which to go on tells nothing more.
 _ENOUGH = 10
+_REPLAYS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Exit status: 0 without a violation. The same seed and number of operations stand for the "
         "same operations and faults; a violation is told with the command that replays it. What "
-        "stock Nova leaves behind where a service is interrupted is counted, and is no violation."
+        "stock Nova leaves behind where a service is interrupted is counted, and is no violation. "
+        "Nor is what it shows when the violated steps are done once more without our plugin."
     )
     parser.add_argument("--operations", type=int, default=100, metavar="N")
     parser.add_argument("--seed", type=int, metavar="S", help="(default: drawn, and told)")
     parser.add_argument("--slots", type=int, default=8, metavar="N", help="guests at most")
     parser.add_argument(
         "--at-once", type=int, default=4, metavar="N", help="most operations of a step"
+    )
+    parser.add_argument(
+        "--replays",
+        type=int,
+        default=_REPLAYS,
+        metavar="N",
+        help="how often a step is done without our plugin that has a violation which stock Nova "
+        "may show too (default: %(default)s)",
     )
     parser.add_argument("--stock", action="store_true", help="the same, without nova-devcompat")
     parser.add_argument(
@@ -48,9 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="print the plan, and end")
 
 
-def run(cloud: Cloud, arguments: argparse.Namespace) -> int:
-    """Run a plan on a cloud that runs.
+def run(cloud: Cloud, arguments: argparse.Namespace, become: Callable[[bool], None]) -> int:
+    """Run a plan.
 
+    :param become: brings the cloud up, without nova-devcompat if it is given True
     :returns: the exit status
     :raises CloudError: the cloud does not do what it does without faults
     """
@@ -58,8 +70,57 @@ def run(cloud: Cloud, arguments: argparse.Namespace) -> int:
     if arguments.list:
         print("\n".join(described(steps)))
         return 0
-    access = Access(cloud, stock=arguments.stock)
     began = time.monotonic()
+    become(arguments.stock)
+    report = _go(cloud, arguments, steps, stock=arguments.stock)
+    plan_of = f"{arguments.seed}-{arguments.operations}-{arguments.slots}-{arguments.at_once}"
+    ours, other = (
+        cloud / f"reports/chaos-{name}-{plan_of}.json"
+        for name in (("stock", "ours") if arguments.stock else ("ours", "stock"))
+    )
+    novas = report.told_apart(_by_itself(cloud, arguments, steps, report, become))
+    report.take_off(novas)
+    report.save(ours)
+    print()
+    print("\n".join(report.lines(Report.load(other))))
+    print(f"\n{time.monotonic() - began:.0f} s; also in {ours}")
+    for one in novas:
+        print(f"Stock Nova shows it too: {one}")
+    for one in report.violations:
+        print(f"VIOLATION: {one}")
+    if report.violations:
+        print(f"Replay: {replay(arguments)}")
+    return 1 if report.violations else 0
+
+
+def _by_itself(
+    cloud: Cloud,
+    arguments: argparse.Namespace,
+    steps: Sequence[plan.Step],
+    report: Report,
+    become: Callable[[bool], None],
+) -> Report:
+    """What stock Nova does in the steps whose violations can be its own, so often as is asked."""
+    stock = Report()
+    for number in range(arguments.replays):
+        shown = report.told_apart(stock)
+        left = [one for one in report.violations if one.kind in NOVAS and one not in shown]
+        wanted = sorted({one.step for one in left})
+        if not wanted:
+            break
+        if not number:
+            become(True)
+        print(f"\nSteps {', '.join(map(str, wanted))} without nova-devcompat:")
+        chosen = [step for step in steps if step.number in wanted]
+        stock.findings += _go(cloud, arguments, chosen, stock=True).findings
+    return stock
+
+
+def _go(
+    cloud: Cloud, arguments: argparse.Namespace, steps: Sequence[plan.Step], *, stock: bool
+) -> Report:
+    """Do steps on a cloud that runs, and leave it without servers."""
+    access = Access(cloud, stock=stock)
     versions = {host: _first(number) for number, host in enumerate(access.cells)}
     with _alone(cloud), _inventories_kept(cloud), access.commands():
         access.prepare()
@@ -74,21 +135,7 @@ def run(cloud: Cloud, arguments: argparse.Namespace) -> int:
                 print(f"{_ENOUGH} violations: enough")
                 break
         going.clear()
-    report = going.report
-    plan_of = f"{arguments.seed}-{arguments.operations}-{arguments.slots}-{arguments.at_once}"
-    ours, other = (
-        cloud / f"reports/chaos-{name}-{plan_of}.json"
-        for name in (("stock", "ours") if arguments.stock else ("ours", "stock"))
-    )
-    report.save(ours)
-    print()
-    print("\n".join(report.lines(Report.load(other))))
-    print(f"\n{time.monotonic() - began:.0f} s; also in {ours}")
-    for line in report.violations:
-        print(f"VIOLATION: {line}")
-    if report.violations:
-        print(f"Replay: {replay(arguments)}")
-    return 1 if report.violations else 0
+    return going.report
 
 
 def planned(arguments: argparse.Namespace) -> list[plan.Step]:
@@ -130,9 +177,10 @@ def described(steps: list[plan.Step]) -> Iterator[str]:
 def replay(arguments: argparse.Namespace) -> str:
     """The command that does the same once more."""
     words = ["tools/cloud", "chaos"]
-    for name in ("operations", "seed", "slots", "at_once", "faults", "only_steps"):
+    usual = {"faults": ",".join(plan.FAULTS), "replays": _REPLAYS}
+    for name in ("operations", "seed", "slots", "at_once", "faults", "only_steps", "replays"):
         value = getattr(arguments, name)
-        if value is not None and value != ",".join(plan.FAULTS):
+        if value not in (None, usual.get(name)):
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*words, *(["--stock"] if arguments.stock else [])])
 

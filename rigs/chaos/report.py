@@ -9,10 +9,10 @@ import collections
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rigs.chaos.checks import NOVAS, OURS, Finding
+from rigs.chaos.checks import NOVAS, OURS
 from rigs.chaos.operations import ACCEPTED, ERROR, REFUSED, VOID
 from rigs.cloud.layout import write
 
@@ -20,13 +20,34 @@ OUTCOMES = (ACCEPTED, REFUSED, VOID, ERROR)
 _COLUMNS = (*OUTCOMES, *OURS, *NOVAS, "violations")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """Something that was not as it should be, and when.
+
+    :ivar step: its number in the plan
+    :ivar operation: that was done to the guest in that step, '' for none
+    :ivar kind: of the finding
+    :ivar violation: whether Nova has no reason for it that this run shows
+    """
+
+    step: int
+    fault: str
+    operation: str
+    kind: str
+    text: str
+    violation: bool
+
+    def __str__(self) -> str:
+        return f"step {self.step}, {self.fault}: {self.kind}: {self.text}"
+
+
 @dataclasses.dataclass(kw_only=True)
 class Report:
     """What came of a run.
 
     :ivar operations: counts of outcomes by operation, and of findings about their guests
-    :ivar faults: the same by kind of fault; ``steps`` has that of steps
-    :ivar violations: each in a line
+    :ivar faults: the same by kind of fault
+    :ivar findings: in the order of their steps
     """
 
     operations: dict[str, collections.Counter[str]] = dataclasses.field(
@@ -35,21 +56,43 @@ class Report:
     faults: dict[str, collections.Counter[str]] = dataclasses.field(
         default_factory=lambda: collections.defaultdict(collections.Counter)
     )
-    violations: list[str] = dataclasses.field(default_factory=list)
+    findings: list[Found] = dataclasses.field(default_factory=list)
+
+    @property
+    def violations(self) -> list[Found]:
+        return [one for one in self.findings if one.violation]
 
     def count(self, operation: str, fault: str, outcome: str) -> None:
         """An operation in a step with a fault."""
         self.operations[operation][outcome] += 1
         self.faults[fault][outcome] += 1
 
-    def found(self, finding: Finding, operation: str, fault: str, *, violation: bool) -> None:
-        """Something that was not as it should be.
+    def found(self, found: Found) -> None:
+        """Something that was not as it should be."""
+        self.findings.append(found)
+        for counts in (self.operations[found.operation or "(none)"], self.faults[found.fault]):
+            counts[found.kind] += 1
+            counts["violations"] += found.violation
 
-        :param operation: that was done to its guest in that step, '' for none
+    def told_apart(self, stock: Report) -> list[Found]:
+        """Those violations that Nova shows by itself.
+
+        :param stock: of the same steps without nova-devcompat
         """
-        for counts in (self.operations[operation or "(none)"], self.faults[fault]):
-            counts[finding.kind] += 1
-            counts["violations"] += violation
+        shown = {(one.step, one.operation, one.kind) for one in stock.findings}
+        return [
+            one
+            for one in self.violations
+            if one.kind in NOVAS and (one.step, one.operation, one.kind) in shown
+        ]
+
+    def take_off(self, violations: Sequence[Found]) -> None:
+        """Have some be findings and no violations."""
+        for one in violations:
+            place = self.findings.index(one)
+            self.findings[place] = dataclasses.replace(one, violation=False)
+            for counts in (self.operations[one.operation or "(none)"], self.faults[one.fault]):
+                counts["violations"] -= 1
 
     def lines(self, other: Report | None = None) -> Iterator[str]:
         """The tables.
@@ -65,7 +108,11 @@ class Report:
             yield from _table("fault", other.faults)
 
     def save(self, path: pathlib.Path) -> None:
-        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        content = {
+            "operations": self.operations,
+            "faults": self.faults,
+            "findings": [dataclasses.asdict(one) for one in self.findings],
+        }
         write(path, json.dumps(content, indent=1) + "\n")
 
     @classmethod
@@ -79,7 +126,7 @@ class Report:
             name: {key: collections.Counter(counts) for key, counts in content[name].items()}
             for name in ("operations", "faults")
         }
-        return cls(**counters, violations=content["violations"])
+        return cls(**counters, findings=[Found(**one) for one in content["findings"]])
 
 
 def _table(title: str, rows: Mapping[str, collections.Counter[str]]) -> Iterator[str]:

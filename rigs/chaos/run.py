@@ -14,12 +14,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rigs.chaos import checks, operations
 from rigs.chaos.access import Access
-from rigs.chaos.checks import OURS, Finding, Guest, Snapshot
+from rigs.chaos.checks import NOVAS, OURS, Finding, Guest, Snapshot
 from rigs.chaos.faults import GENTLE, SETTLED, Faults
 from rigs.chaos.model import FLAVORS, Versions
 from rigs.chaos.operations import LIVE, MOVES, REFUSED, Begun
 from rigs.chaos.plan import NO_FAULT, Step
-from rigs.chaos.report import Report
+from rigs.chaos.report import Found, Report
 from rigs.cloud.layout import CloudError
 
 #: Seconds that what was begun may take: longer than Nova waits for an answer, where one may have
@@ -256,16 +256,26 @@ class Run:
         self._say(f"{step.number:>5} {seconds:5.1f} s  {fault:<22} {done}")
         broken = bool(found) and self._access.reshape_failed()
         for finding in found:
-            operation = names.get(finding.guest, "")
-            violation = violates(
-                finding, fault, operation, broken=broken, stock=self._access.stock
-            )
-            self.report.found(finding, operation, fault, violation=violation)
-            word = "VIOLATION" if violation else "found"
-            line = f"{finding.kind}: {finding.guest}: {finding.text}"
-            self._say(f"      {word} {line}")
-            if violation:
-                self.report.violations.append(f"step {step.number}, {fault}: {line}")
+            judged = self._judge(finding, step, fault, names.get(finding.guest, ""), broken)
+            self.report.found(judged)
+            word = "VIOLATION" if judged.violation else "found"
+            self._say(f"      {word} {judged.kind}: {judged.text}")
+
+    def _judge(
+        self, finding: Finding, step: Step, fault: str, operation: str, broken: bool
+    ) -> Found:
+        text = f"{finding.guest}: {finding.text}"
+        violation = violates(finding, fault, operation, broken=broken, stock=self._access.stock)
+        if violation and finding.kind in NOVAS and self._access.cut_off(finding.guest):
+            violation, text = False, f"{text}; placement's answer to its request was lost"
+        return Found(
+            step=step.number,
+            fault=fault,
+            operation=operation,
+            kind=finding.kind,
+            text=text,
+            violation=violation,
+        )
 
     def _tidy(self, found: Sequence[Finding]) -> None:
         """Take away what is wrong, so that it is found once."""

@@ -517,23 +517,27 @@ def _on(cloud: Cloud, arguments: argparse.Namespace) -> int:
 def _chaos(cloud: Cloud, arguments: argparse.Namespace) -> int:
     if cloud.libvirt:
         raise CloudError("chaos knows what pretended hosts do, so leave out --libvirt")
-    if arguments.list:
-        return chaos.run(cloud, arguments)
     ran = cloud.exists and _status(cloud, argparse.Namespace(quiet=True)) == 0
     before = dataclasses.replace(cloud.settings)
-    # The hardware does not object, so that a guest shows where it should not be.
-    chosen = {"devcompat": None if arguments.stock else ALL, "mode": "enforce", "unfit": "never"}
     settled = {"computes": None, "port_base": None, "kill": True, "backports": None}
-    _up(cloud, argparse.Namespace(stock=arguments.stock, **chosen, **settled))
+    changed = False
+
+    def become(stock: bool) -> None:
+        nonlocal changed
+        changed = True
+        # The hardware does not object, so that a guest shows where it should not be.
+        chosen = {"devcompat": None if stock else ALL, "mode": "enforce", "unfit": "never"}
+        _up(cloud, argparse.Namespace(stock=stock, **chosen, **settled))
+
     try:
-        return chaos.run(cloud, arguments)
+        return chaos.run(cloud, arguments, become)
     finally:
-        if ran:
+        if changed and ran:
             cloud.settings = before
             cloud.save()
             nothing = {"stock": False, "devcompat": None, "mode": None, "unfit": None}
             _up(cloud, argparse.Namespace(**nothing, **settled))
-        else:
+        elif changed:
             _down(cloud, argparse.Namespace(kill=True, wipe=False))
 
 

@@ -14,11 +14,12 @@ import pytest
 
 import rigs.chaos
 from rigs.chaos import checks, command, model, operations, plan, run
+from rigs.chaos.access import Access
 from rigs.chaos.checks import Asked, Guest, Migration, Running, Server, Snapshot
 from rigs.chaos.model import FLAVORS, Versions
-from rigs.chaos.report import Report
+from rigs.chaos.report import Found, Report
 from rigs.cloud import commands
-from rigs.cloud.layout import CloudError
+from rigs.cloud.layout import Cloud, CloudError, write
 
 OLD = Versions(firmware="28.37.1014", lowest="7.1", highest="12.1")
 MIDDLE = Versions(firmware="28.39.1002", lowest="7.1", highest="14.1")
@@ -454,14 +455,25 @@ def test_what_is_a_violation(kind):
     assert violates("none", "revert") == (kind in checks.OURS)
 
 
+def found(kind: str, step: int = 3, operation: str = "live", *, violation: bool = True) -> Found:
+    return Found(
+        step=step,
+        fault="none",
+        operation=operation,
+        kind=kind,
+        text="it is so",
+        violation=violation,
+    )
+
+
 def test_a_report_counts_and_is_kept(tmp_path):
     report = Report()
     report.count("live", "none", "accepted")
     report.count("live", "kill-compute", "error")
-    finding = checks.Finding(kind="allocation", guest="guest", text="x")
-    report.found(finding, "live", "kill-compute", violation=False)
-    report.found(dataclasses.replace(finding, kind="unfit"), "", "none", violation=True)
-    report.violations.append("a line")
+    killed = dataclasses.replace(found("allocation", violation=False), fault="kill-compute")
+    report.found(killed)
+    report.found(found("unfit", operation=""))
+    assert [str(one) for one in report.violations] == ["step 3, none: unfit: it is so"]
     report.save(tmp_path / "reports/one.json")
     again = Report.load(tmp_path / "reports/one.json")
     assert again == report
@@ -472,6 +484,84 @@ def test_a_report_counts_and_is_kept(tmp_path):
     assert table["all"] | {"count": 2, "accepted": 1, "violations": 1} == table["all"]
     assert table["kill-compute"]["allocation"] == 1
     assert table["none"]["unfit"] == 1
+
+
+def test_what_stock_nova_shows_too_is_no_violation():
+    report = Report()
+    kinds = (*checks.OURS, *checks.NOVAS)
+    for kind in kinds:
+        report.found(found(kind))
+    elsewhere = [found("claim", step=4), found("claim", operation="cold")]
+    stock = Report()
+    for one in elsewhere:
+        stock.found(dataclasses.replace(one, violation=False))
+    assert report.told_apart(stock) == []
+    for kind in kinds:
+        stock.found(found(kind, violation=False))
+    novas = report.told_apart(stock)
+    assert [one.kind for one in novas] == list(checks.NOVAS)
+    report.take_off(novas)
+    assert [one.kind for one in report.violations] == list(checks.OURS)
+    for counts in (report.operations["live"], report.faults["none"]):
+        assert counts["violations"] == len(checks.OURS)
+        assert counts["claim"] == 1
+
+
+def test_doubtful_steps_are_done_again_without_us(tmp_path, monkeypatch, capsys):
+    """So often as is asked, until nothing is in doubt; what only we can do is in none."""
+    arguments = commands._parser().parse_args(["chaos", "--seed", "7", "--operations", "40"])
+    steps = command.planned(arguments)
+    report = Report()
+    for one in (found("unfit", 1), found("claim", 2), found("allocation", 5), found("record", 5)):
+        report.found(one)
+    shows = {1: [found("claim", 2)], 2: [], 3: [found("allocation", 5), found("claim", 2)]}
+    done: list[list[int]] = []
+    became: list[bool] = []
+
+    def go(cloud, arguments, chosen, *, stock):
+        assert stock
+        done.append([step.number for step in chosen])
+        return Report(findings=shows[len(done)])
+
+    def by_itself() -> list[str]:
+        stock = command._by_itself(None, arguments, steps, report, became.append)
+        return [one.kind for one in report.told_apart(stock)]
+
+    monkeypatch.setattr(command, "_go", go)
+    assert by_itself() == ["claim", "allocation"]
+    assert (done, became) == ([[2, 5], [5], [5]], [True])
+
+    done.clear()
+    shows[1] = [found("claim", 2), found("allocation", 5)]
+    assert by_itself() == ["claim", "allocation"]
+    assert done == [[2, 5]]
+
+    done.clear()
+    became.clear()
+    arguments.replays = 0
+    assert by_itself() == []
+    report = Report(findings=[found("unfit"), found("claim", violation=False)])
+    arguments.replays = 3
+    assert by_itself() == []
+    assert (done, became) == ([], [])
+
+
+def test_whose_request_placement_has_cut_off(tmp_path):
+    """That of the guest that the request is about, whichever service sent it."""
+    one, other = "452282bf-5ac6-450d-8896-e9cabe9f0780", "6b90e09d-1cbf-4a87-93be-a33ea39b772b"
+    cut, whole = f"req-{one[:-1]}a", f"req-{one[:-1]}b"
+    access = Access(Cloud(tmp_path))
+    early = f"WARNING [None {cut} user] Placement API service is not responding.: reset\n"
+    begun = f"DEBUG [None {cut} user] Starting to schedule for instances: ['{one}']\n"
+    write(tmp_path / "log/nova-scheduler.log", early + begun)
+    access.mark_logs()
+    assert not access.cut_off(one)
+    with open(tmp_path / "log/nova-scheduler.log", "a") as log:
+        log.write(begun + f"DEBUG [None {whole} user] Starting for instances: ['{other}']\n")
+    assert not access.cut_off(one)
+    write(tmp_path / "log/nova-conductor.log", early)
+    assert access.cut_off(one)
+    assert not access.cut_off(other)
 
 
 def test_the_model_is_independent():
