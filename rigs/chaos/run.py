@@ -14,10 +14,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rigs.chaos import checks, operations
 from rigs.chaos.access import Access
-from rigs.chaos.checks import NOVAS, OURS, Finding, Guest, Snapshot
+from rigs.chaos.blame import violates
+from rigs.chaos.checks import NOVAS, Finding, Guest, Snapshot
 from rigs.chaos.faults import GENTLE, SETTLED, Faults
 from rigs.chaos.model import FLAVORS, Versions
-from rigs.chaos.operations import LIVE, MOVES, REFUSED, Begun
+from rigs.chaos.operations import LIVE, REFUSED, Begun
 from rigs.chaos.plan import NO_FAULT, Step
 from rigs.chaos.report import Found, Report
 from rigs.cloud.layout import CloudError
@@ -39,14 +40,6 @@ _GOING = {
     *("accepted", "queued", "pre-migrating", "preparing", "running", "migrating"),
     *("post-migrating", "confirming", "reverting"),
 }
-
-
-#: What Nova 34 does not always do well by itself, as runs without nova-devcompat show. Where
-#: placement refuses the allocations that it reshapes (ReshapeFailed), any operation can fail.
-FRAIL = ("revert",)
-#: A cycle of the resource tracker in the middle of these frees what is claimed on the host that
-#: the guest comes to (nova/pci/manager.py, clean_usage).
-UNCLAIMING = (*FRAIL, *MOVES)
 
 
 class Run:
@@ -358,22 +351,6 @@ def _final(found: Sequence[Finding]) -> bool:
     """Whether nothing but guests that are lost is left to find, with what they hold."""
     lost = {one.guest for one in found if one.kind in ("in-error", "stuck")}
     return all(one.guest in lost for one in found)
-
-
-def violates(
-    finding: Finding, fault: str, operation: str, *, broken: bool = False, stock: bool = False
-) -> bool:
-    """Whether a finding is one that must not be: Nova's own are counted only.
-
-    :param fault: of the step
-    :param operation: that was done to the guest, '' for none
-    :param broken: Nova has failed by itself in that step
-    :param stock: without nova-devcompat
-    """
-    if stock or finding.kind in OURS:
-        return not stock
-    frail = UNCLAIMING if finding.kind == "unclaimed" else FRAIL
-    return fault in GENTLE and operation not in frail and not broken
 
 
 def _busy(snapshot: Snapshot, guests: Collection[str], mark: int, waited: float) -> bool:

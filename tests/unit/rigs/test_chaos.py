@@ -13,7 +13,7 @@ import pathlib
 import pytest
 
 import rigs.chaos
-from rigs.chaos import checks, command, model, operations, plan, run
+from rigs.chaos import blame, checks, command, model, operations, plan
 from rigs.chaos.access import Access
 from rigs.chaos.checks import Asked, Guest, Migration, Running, Server, Snapshot
 from rigs.chaos.model import FLAVORS, Versions
@@ -440,7 +440,7 @@ def test_what_stands_for_no_plan(wrong):
 def test_what_is_a_violation(kind):
     def violates(fault: str, operation: str = "stop", *, stock: bool = False) -> bool:
         finding = checks.Finding(kind=kind, guest="", text="")
-        return run.violates(finding, fault, operation, stock=stock)
+        return blame.violates(finding, fault, operation, stock=stock)
 
     assert violates("none")
     assert violates("versions-at-once")
@@ -448,7 +448,7 @@ def test_what_is_a_violation(kind):
     assert violates("kill-compute") == (kind in checks.OURS)
     assert not violates("none", stock=True)
     finding = checks.Finding(kind=kind, guest="", text="")
-    assert run.violates(finding, "none", "live", broken=True) == (kind in checks.OURS)
+    assert blame.violates(finding, "none", "live", broken=True) == (kind in checks.OURS)
     # Nor does it always keep what it has claimed for a guest that comes.
     assert violates("none", "live") == (kind != "unclaimed")
     # Nor does it revert well.
