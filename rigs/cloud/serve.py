@@ -12,6 +12,22 @@ import signal
 import sys
 
 import waitress
+import waitress.channel
+import waitress.task
+
+
+class Task(waitress.task.WSGITask):  # type: ignore[misc]
+    """Ends a connection on which somebody asked which versions there are.
+
+    nova-scheduler asks placement that when it is made, before it forks its workers. They would
+    all go on with the connection of their parent, and get each other's answers.
+    """
+
+    def build_response_header(self) -> bytes:
+        if self.request.path == "/":
+            self.request.headers["CONNECTION"] = "close"
+        header: bytes = super().build_response_header()
+        return header
 
 
 def main() -> None:
@@ -23,6 +39,7 @@ def main() -> None:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     # Imported code may have installed handlers of its own.
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(0))
+    waitress.channel.HTTPChannel.task_class = Task
     waitress.serve(application, host=host, port=int(port), threads=8, ident=None)
 
 
