@@ -342,9 +342,15 @@ class Run:
             snapshot = self._ended(_ENDS, mark)
             for slot, _ in missing:
                 guest = self._slots[slot]
-                if guest and snapshot.servers[guest.uuid].status != "ACTIVE":
+                if guest and not _active(snapshot, guest):
                     self._remove(guest.uuid)
                     self._slots[slot] = None
+
+
+def _active(snapshot: Snapshot, guest: Guest) -> bool:
+    # One that was never scheduled has no cell, and stands nowhere.
+    server = snapshot.servers.get(guest.uuid)
+    return server is not None and server.status == "ACTIVE"
 
 
 def _final(found: Sequence[Finding]) -> bool:
