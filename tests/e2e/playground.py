@@ -23,14 +23,13 @@ import openstack
 import pytest
 import yaml
 
+from rigs.chaos import model
+from rigs.chaos.model import PREFIX
 from tests.e2e import command
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 IMAGE = "playground"
 PF, GPU = "0000:81:00.0", "0000:41:00.0"
-#: What a provider's name is made of.
-PF_PROVIDER, GPU_PROVIDER = "{}_0000:81:00.0", "{}_pci_0000_41_00_0"
-PREFIX = "CUSTOM_DEVCOMPAT_"
 #: pytest's exit status where scenarios could not be run: none that failed tests have, which are
 #: run again alone (rigs/again.py).
 NOT_RUN = pytest.ExitCode.INTERNAL_ERROR
@@ -533,12 +532,12 @@ class Cloud:
 
     def unsettled(self) -> list[str]:
         """The hosts whose traits are not what they accept of all traits there are or will be."""
-        versions = {host: self.versions(host) for host in self.hosts()}
-        known = self.known_traits().union(*map(own, versions.values()))
+        versions = {host: modelled(self.versions(host)) for host in self.hosts()}
+        known = self.known_traits().union(*(one.own() for one in versions.values()))
         providers = self.providers()
         found = []
         for host, offered in versions.items():
-            accepted = {trait for trait in known if accepts(offered, trait)}
+            accepted = offered.accepted(known)
             if host not in providers or self._our_traits(providers[host]) != accepted:
                 found.append(host)
         return found
@@ -605,34 +604,16 @@ class Cloud:
 
 def holds(flavor: str, host: str) -> dict[str, dict[str, int]]:
     """What a server of a flavor holds on a host, by provider."""
-    held = {host: {"VCPU": 1, "MEMORY_MB": 512, "DISK_GB": 1}}
-    if "vf" in flavor.split("-"):
-        held[PF_PROVIDER.format(host)] = {"CUSTOM_VF": 1}
-    if "vgpu" in flavor.split("-"):
-        held[GPU_PROVIDER.format(host)] = {"VGPU": 1}
-    return held
+    parts = flavor.split("-")
+    return model.Flavor(name=flavor, vfs=parts.count("vf"), vgpus=parts.count("vgpu")).holds(host)
 
 
-def own(versions: Mapping[str, Any]) -> set[str]:
-    """The traits of what guests will need that start with these versions."""
-    major, minor = versions["fw_version"].split(".")[:2]
-    highest = versions["vgpu_version"]["max"].replace(".", "_").upper()
-    return {f"MLX5_VF__FW_VERSION__{major}_{minor}", f"NVIDIA_VGPU__VGPU_VERSION__{highest}"}
-
-
-def accepts(versions: Mapping[str, Any], trait: str) -> bool:
-    """Whether versions accept what a trait stands for, decided without nova-devcompat."""
-    family, attribute, value = trait.split("__")
-    wanted = value.split("_")
-    if (family, attribute) == ("MLX5_VF", "FW_VERSION"):
-        major, minor = map(int, wanted)
-        offered = [int(part) for part in versions["fw_version"].split(".")]
-        return offered[0] == major and offered[1] >= minor
-    if (family, attribute) == ("NVIDIA_VGPU", "VGPU_VERSION"):
-        limits = versions["vgpu_version"]
-        lowest, highest = (_hexadecimal(limits[name].split(".")) for name in ("min", "max"))
-        return lowest <= _hexadecimal(wanted) <= highest
-    return False
+def modelled(versions: Mapping[str, Any]) -> model.Versions:
+    """A host's versions, for what the pretended hardware makes of them."""
+    limits = versions["vgpu_version"]
+    return model.Versions(
+        firmware=versions["fw_version"], lowest=limits["min"], highest=limits["max"]
+    )
 
 
 def values(record: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:
@@ -644,12 +625,8 @@ def fits(flavor: str, born_on: Mapping[str, Any], offered: Mapping[str, Any]) ->
     """Whether a guest of a flavor that was started with some versions can run with others."""
     families = {"vf": "MLX5_VF", "vgpu": "NVIDIA_VGPU"}
     wanted = {families[part] for part in flavor.split("-") if part in families}
-    needs = {trait for trait in own(born_on) if trait.split("__")[0] in wanted}
-    return all(accepts(offered, trait) for trait in needs)
-
-
-def _hexadecimal(parts: Sequence[str]) -> list[int]:
-    return [int(part, 16) for part in parts]
+    needs = {trait for trait in modelled(born_on).own() if trait.split("__")[0] in wanted}
+    return modelled(offered).accepted(needs) == needs
 
 
 def until(
