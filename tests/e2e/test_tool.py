@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import pathlib
 import re
 import subprocess
+import urllib.parse
 
 from tests.e2e.playground import ROOT, Cloud
 
@@ -54,6 +57,15 @@ def test_nothing_listens_but_on_loopback(cloud: Cloud) -> None:
                 listening.append(fields[1])
     assert len(listening) >= 10
     assert {one.split(":")[0] for one in listening} <= LOOPBACK
+
+
+def test_who_asks_for_versions_is_left_no_connection(cloud: Cloud) -> None:
+    """nova-scheduler asks placement before it forks workers, which would all go on with it."""
+    place = urllib.parse.urlsplit(cloud.api.placement.get_endpoint()).netloc
+    for path, connection in (("/", "close"), ("/traits", None)):
+        with contextlib.closing(http.client.HTTPConnection(place, timeout=30)) as client:
+            client.request("GET", path)
+            assert client.getresponse().getheader("Connection") == connection
 
 
 def test_a_stranger_is_never_stopped(cloud: Cloud) -> None:
