@@ -13,7 +13,7 @@ import pathlib
 import pytest
 
 import rigs.chaos
-from rigs.chaos import blame, checks, command, model, operations, plan
+from rigs.chaos import blame, checks, command, model, operations, plan, run
 from rigs.chaos.access import Access
 from rigs.chaos.checks import Asked, Guest, Migration, Running, Server, Snapshot
 from rigs.chaos.model import FLAVORS, Versions
@@ -434,6 +434,14 @@ def test_what_stands_for_no_plan(wrong):
     arguments = commands._parser().parse_args(["chaos", *wrong])
     with pytest.raises(CloudError):
         command.planned(arguments)
+
+
+def test_a_guest_that_was_never_scheduled_is_not_active():
+    guest = GUESTS["guest"]
+    assert run._active(GOOD, guest)
+    assert not run._active(but(servers=server(status="ERROR")), guest)
+    never = dataclasses.replace(without("servers", "guest"), building={"guest"})
+    assert not run._active(never, guest)
 
 
 @pytest.mark.parametrize("kind", [*checks.OURS, *checks.NOVAS])
