@@ -54,6 +54,26 @@ def test_started_anew(cloud: Cloud) -> None:
     cloud.check(server, qemu)
 
 
+def test_cold_migration(cloud: Cloud) -> None:
+    """Confirmed and reverted: the domain is made anew, so is the need; then it can go live."""
+    qemu = cloud.qemu_version("cmp1")
+    server = cloud.boot("guest", "plain", "cmp1")
+    cloud.cold_migrate(server)
+    assert cloud.host_of(server) == "cmp2"
+    cloud.check(server, qemu)
+    assert list(cloud.allocations(server)) == ["cmp2"]
+
+    cloud.act(server, {"migrate": None})
+    assert (cloud.show(server)["status"], cloud.host_of(server)) == ("VERIFY_RESIZE", "cmp1")
+    cloud.act(server, {"revertResize": None})
+    until("the server to be back", lambda: cloud.show(server)["status"] == "ACTIVE")
+    assert cloud.host_of(server) == "cmp2"
+    cloud.check(server, qemu)
+    moved = cloud.live_migrate(server, "cmp1")
+    assert (moved.status, moved.host) == ("completed", "cmp1")
+    cloud.check(server, qemu)
+
+
 def test_behind_novas_back(cloud: Cloud) -> None:
     """A domain that virsh ends and starts, one whose QEMU is killed, and libvirtd restarted."""
     qemu = cloud.qemu_version("cmp1")

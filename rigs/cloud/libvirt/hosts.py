@@ -18,23 +18,30 @@ from typing import ClassVar
 from rigs.cloud import waiting
 from rigs.cloud.hosts import Hosts, Sections, Value
 from rigs.cloud.layout import ROOT, CannotInstall, write
-from rigs.cloud.libvirt import guest, settings
+from rigs.cloud.libvirt import guest, settings, ssh
 from rigs.cloud.libvirt.backports import Backports
 from rigs.cloud.libvirt.namespaces import held
 from rigs.cloud.packages import Debian
 from rigs.cloud.processes import Service
 
-#: What hosts run, and the package that has it.
-PROGRAMS = {
+#: What hosts run of which there can be another version, and the package that has it.
+VERSIONED = {
     "libvirtd": "libvirt-daemon",
     "usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so": "libvirt-daemon-driver-qemu",
     "virsh": "libvirt-clients",
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
+}
+#: All that they run, and libvirt's Python binding: Debian has no newer one, and it works with a
+#: newer libvirt.
+PROGRAMS = {
+    **VERSIONED,
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "scp": "openssh-client",
+    "ssh-keygen": "openssh-client",
     "usr/lib/python3/dist-packages/libvirt.py": "python3-libvirt",
 }
-#: Debian has no newer one, and it works with a newer libvirt.
-_BINDING_OF = "python3-libvirt"
 _BINDING = "usr/lib/python3/dist-packages"
 #: Files of ``/etc`` that a host has of its own.
 _ETC = ("hosts", "passwd", "group")
@@ -97,13 +104,17 @@ known_bad:
         if self._cloud.settings.backports:
             self._backports().ensure()
         self._link_binding(debian)
+        ssh.ensure_key(self._key, debian.program("ssh-keygen"), debian.environ())
 
     def _debian(self) -> Debian:
         return Debian(self._cloud, PROGRAMS, "debian-libvirt")
 
     def _backports(self) -> Debian:
-        newer = {what: package for what, package in PROGRAMS.items() if package != _BINDING_OF}
-        return Backports(self._cloud, newer, "debian-backports")
+        return Backports(self._cloud, VERSIONED, "debian-backports")
+
+    @property
+    def _key(self) -> pathlib.Path:
+        return self._cloud / "etc/ssh/key"
 
     def _over_usr(self, host: str) -> list[str]:
         """What lies over ``/usr`` of a host, from the top."""
@@ -143,6 +154,8 @@ known_bad:
         addresses, machine = self.addresses(), self._machine(host)
         write(machine / "libvirt/etc/libvirtd.conf", settings.libvirtd(host, addresses[host]))
         write(machine / "libvirt/etc/qemu.conf", settings.qemu(addresses[host]))
+        write(machine / "ssh/sshd_config", ssh.server(addresses[host], self._key))
+        write(machine / "etc/ssh/ssh_config", ssh.client(self._key))
         passwd, group = (pathlib.Path("/etc", name).read_text() for name in _ETC[1:])
         texts = (settings.names(addresses), settings.passwd(passwd), settings.group(group))
         for name, text in zip(_ETC, texts, strict=True):
@@ -184,7 +197,10 @@ known_bad:
         addresses = self.addresses()
         return (
             [self._holder(host) for host in addresses],
-            [self._libvirtd(host, address) for host, address in addresses.items()],
+            [
+                *(self._libvirtd(host, address) for host, address in addresses.items()),
+                *(self._sshd(host, address) for host, address in addresses.items()),
+            ],
         )
 
     def _pid_file(self, host: str) -> pathlib.Path:
@@ -199,7 +215,10 @@ known_bad:
                 *(sys.executable, str(NAMESPACES), "hold", str(pid_file)),
                 *(*mount, str(cloud.programs), str(ROOT)),
             ],
-            reads=[MOUNT, *(self._machine(host) / "etc" / name for name in _ETC)],
+            reads=[
+                MOUNT,
+                *(self._machine(host) / "etc" / name for name in (*_ETC, "ssh/ssh_config")),
+            ],
             ready=waiting.Check(what="to mount what it has", met=lambda: held(pid_file)),
         )
 
@@ -213,6 +232,20 @@ known_bad:
                 environ={"PATH": os.environ.get("PATH", os.defpath)},
                 reads=[etc / "libvirtd.conf", etc / "qemu.conf"],
                 ready=waiting.port(settings.PORT, address),
+            ),
+        )
+
+    def _sshd(self, host: str, address: str) -> Service:
+        config = self._machine(host) / "ssh/sshd_config"
+        return self.on(
+            host,
+            Service(
+                name=f"sshd-{host}",
+                # By its whole path, or it refuses to start.
+                command=["/usr/sbin/sshd", "-D", "-e", "-f", str(config)],
+                environ={"PATH": os.environ.get("PATH", os.defpath)},
+                reads=[config],
+                ready=waiting.port(ssh.PORT, address),
             ),
         )
 

@@ -34,6 +34,7 @@ mount -t tmpfs "$name-var" -o mode=755 /var
 mkdir -p /etc/libvirt /var/{tmp,lib/libvirt,cache/libvirt,log/libvirt,lib/nova/instances}
 chmod 1777 /var/tmp
 ln -s /run /var/run
+mkdir -m 755 /run/sshd
 for path in "${!kept[@]}"; do
     if [[ ! $path -ef /proc/self/fd/${kept[$path]} ]]; then
         mkdir -p "$path"
@@ -42,7 +43,7 @@ for path in "${!kept[@]}"; do
     fi
 done
 
-cp "$folder"/etc/* /etc/
+cp -r "$folder"/etc/. /etc/
 mkdir -p "$folder"/{libvirt/{etc,lib,cache,log},instances}
 mount --bind "$folder/libvirt/etc" /etc/libvirt
 for part in lib cache log; do

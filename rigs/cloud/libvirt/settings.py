@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 
 #: Where libvirtd listens, at each host's own address.
 PORT = 16509
-#: libvirtd asks for them when it starts, whatever its settings say.
-_USER, _GROUPS = "libvirt-qemu", ("libvirt-qemu", "kvm")
+#: libvirtd and sshd ask for them when they start, whatever their settings say.
+_USERS = {
+    "libvirt-qemu": "64055:64055::/var/lib/libvirt:/usr/sbin/nologin",
+    "sshd": "64053:65534::/run/sshd:/usr/sbin/nologin",
+}
+_GROUPS = ("libvirt-qemu", "kvm")
 #: Numbers that Debian's packages ask for, and one that they do not.
-_UID, _GIDS = 64055, {"libvirt-qemu": 64055, "kvm": 64054}
+_GIDS = {"libvirt-qemu": 64055, "kvm": 64054}
 
 
 def libvirtd(host: str, address: str) -> str:
@@ -60,13 +65,14 @@ def names(addresses: Mapping[str, str]) -> str:
 
 
 def passwd(text: str) -> str:
-    """``/etc/passwd`` with the users that libvirtd asks for.
+    """``/etc/passwd`` with the users that libvirtd and sshd ask for, and a root with a key only.
 
     :param text: the machine's own
     """
-    if _has(text, _USER):
-        return text
-    return f"{text}{_USER}:x:{_UID}:{_UID}::/var/lib/libvirt:/usr/sbin/nologin\n"
+    missing = [name for name in _USERS if not _has(text, name)]
+    # Where the machine has locked it, sshd would not let it in with a key either.
+    text = re.sub("^root:[^:]*:", "root:*:", text, flags=re.MULTILINE)
+    return text + "".join(f"{name}:x:{_USERS[name]}\n" for name in missing)
 
 
 def group(text: str) -> str:

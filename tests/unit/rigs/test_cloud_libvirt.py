@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,8 @@ def test_a_host_listens_at_its_own_address_alone(tmp_path):
         uuids.update(line for line in libvirtd.splitlines() if line.startswith("host_uuid"))
         qemu = (machine / "libvirt/etc/qemu.conf").read_text()
         assert f'migration_address = "{address}"' in qemu
+        sshd = (machine / "ssh/sshd_config").read_text()
+        assert re.findall("^ListenAddress (.*):", sshd, re.MULTILINE) == [address]
         names = (machine / "etc/hosts").read_text().splitlines()
         assert set(names) >= {f"{each} {name}" for name, each in addresses.items()}
 
@@ -65,10 +68,12 @@ def test_a_host_listens_at_its_own_address_alone(tmp_path):
 
 
 def test_users_are_added_once():
-    machine = "root:x:0:0:root:/root:/bin/bash\n"
+    machine = "root:!:0:0:root:/root:/bin/bash\nchroot:x:5:5::/:/bin/sh\n"
     added = settings.passwd(machine)
-    assert added.startswith(machine)
-    assert [line.split(":")[0] for line in added.splitlines()] == ["root", "libvirt-qemu"]
+    # No password, and not locked.
+    assert added.startswith(machine.replace("!", "*"))
+    names = [line.split(":")[0] for line in added.splitlines()]
+    assert names == ["root", "chroot", "libvirt-qemu", "sshd"]
     assert settings.passwd(added) == added
     groups = settings.group("root:x:0:\nkvm:x:108:\n")
     assert [line.split(":")[0] for line in groups.splitlines()] == ["root", "kvm", "libvirt-qemu"]
