@@ -251,6 +251,10 @@ class Cloud:
     def settings(self) -> dict[str, Any]:
         return json.loads((self.data / "cloud.json").read_text())
 
+    def enter(self, host: str) -> Sequence[str]:
+        """What runs a command on a host, to be put before it: nothing on pretended ones."""
+        return ()
+
     def logs(self) -> Logs:
         """What will be logged from now on."""
         return Logs(self.data / "log")

@@ -20,9 +20,12 @@ from tests.e2e.playground import ENDED, ROOT, Cloud, until
 
 EXAMPLES = ROOT / "doc/source/_examples"
 _PROMPT = re.compile(r"((?:controller|cmp\d+)[#$]) (.+)")
-#: What is another one in each cloud.
+#: What is another one in each cloud, or on another release of Debian.
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ADDRESS = re.compile(r"(?<=0000:81:0)\d\.\d")
+_MACHINE = re.compile(r"(?<=pc-q35-)\d+\.\d+")
+#: A list that was cut short.
+_CUT = re.compile(r"(?<=offered)\s+\S+\.\.\.")
 #: Where lines are folded, and the frames of tables.
 _LAYOUT = re.compile(r"[\s|+-]")
 #: What is started in the background, and takes its time.
@@ -98,8 +101,9 @@ def _run(cloud: Cloud, host: str, command: str) -> str:
     link = home / ".nova"
     if not link.is_symlink():
         link.symlink_to(cloud.data / "etc/nova", target_is_directory=True)
+    script = f". {cloud.data}/openrc\nPATH={cloud.programs}:$PATH\n{here}"
     done = subprocess.run(
-        ["bash", "-c", f". {cloud.data}/openrc\nPATH={cloud.programs}:$PATH\n{here}"],
+        [*cloud.enter(host), "bash", "-c", script],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -119,7 +123,10 @@ def _masked(output: str, places: dict[str, str]) -> str:
 
     How the lines of a table are folded depends on the length of paths here.
     """
-    masked = _LAYOUT.sub("", _ADDRESS.sub("N.N", _UUID.sub("UUID", output)))
+    masks = ((_UUID, "UUID"), (_ADDRESS, "N.N"), (_MACHINE, "N.N"), (_CUT, " ..."))
+    for what, instead in masks:
+        output = what.sub(instead, output)
+    masked = _LAYOUT.sub("", output)
     for place, path in reversed(places.items()):
         masked = masked.replace(_LAYOUT.sub("", path), _LAYOUT.sub("", place))
     return masked

@@ -58,10 +58,16 @@ class Cloud(playground.Cloud):
 
     # --- on hosts -------------------------------------------------------------------------------
 
+    def enter(self, host: str) -> Sequence[str]:
+        pid_file = self.data / f"hosts/{host}/namespaces.pid"
+        if not pid_file.exists():
+            # The controller, which is the machine.
+            return ()
+        return [sys.executable, str(NAMESPACES), "enter", str(pid_file)]
+
     def on(self, host: str, *command: str) -> str:
         """Run a command on a host that succeeds; what it prints."""
-        pid_file = self.data / f"hosts/{host}/namespaces.pid"
-        line = [sys.executable, str(NAMESPACES), "enter", str(pid_file), *command]
+        line = [*self.enter(host), *command]
         done = subprocess.run(line, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
         return done.stdout
