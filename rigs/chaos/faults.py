@@ -45,6 +45,7 @@ _BROKEN = "meta: {schema_version: '1.0'}\nfamilies:\n  mlx5_vf: [this is no fami
 #: How far a clock is off.
 _CLOCK = "-7m"
 _FULL = pathlib.Path("/dev/full")
+_LATE = pathlib.Path(__file__).with_name("late.py")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -233,7 +234,8 @@ class Faults:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_NO_CACHE": "1",
         }
-        return dataclasses.replace(service, environ=environ)
+        command = [self.access.cloud.program("python"), str(_LATE), *service.command]
+        return dataclasses.replace(service, command=command, environ=environ)
 
     @contextlib.contextmanager
     def _otherwise(self, host: str, change: Callable[[Service], Service]) -> Iterator[None]:

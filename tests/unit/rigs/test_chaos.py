@@ -9,11 +9,13 @@ import ast
 import collections
 import dataclasses
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
 import rigs.chaos
-from rigs.chaos import blame, checks, command, model, operations, plan, run
+from rigs.chaos import blame, checks, command, late, model, operations, plan, run
 from rigs.chaos.access import Access
 from rigs.chaos.checks import Asked, Guest, Migration, Running, Server, Snapshot
 from rigs.chaos.model import FLAVORS, Versions
@@ -570,6 +572,21 @@ def test_whose_request_placement_has_cut_off(tmp_path):
     write(tmp_path / "log/nova-conductor.log", early)
     assert access.cut_off(one)
     assert not access.cut_off(other)
+
+
+def test_a_program_whose_sleep_is_another(tmp_path):
+    """It is run as it would be by itself, and sleeps for as long."""
+    program = tmp_path / "program"
+    program.write_text(
+        "import sys, time\n"
+        "began = time.monotonic()\n"
+        "for seconds in (0, 0.1, 0.05):\n"
+        "    time.sleep(seconds)\n"
+        "print(__name__, sys.argv[1:], time.sleep.__module__, time.monotonic() - began >= 0.15)\n"
+    )
+    command = [sys.executable, late.__file__, str(program), "--option"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "__main__ ['--option'] __main__ True\n", done.stderr
 
 
 def test_the_model_is_independent():
