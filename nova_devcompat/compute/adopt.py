@@ -26,6 +26,7 @@ from nova_devcompat.compat.merging import Findings
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.record import Incarnation, Record
 from nova_devcompat.compat.ruling import Doubt
+from nova_devcompat.compute.allocated import Allocated
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.guests import ATTRIBUTES, Guests
 from nova_devcompat.compute.host import ThisHost
@@ -33,6 +34,7 @@ from nova_devcompat.compute.todo import Place, Todo, told
 from nova_devcompat.host.devices import HostDevices
 from nova_devcompat.stores import asked, history, records, writer
 from nova_devcompat.stores.instances import RUNNING
+from nova_devcompat.stores.placement import PlacementError
 from nova_devcompat.stores.writer import Change
 
 LOG = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ _MERGING = {
 
 
 class _Later(Exception):
-    """Something is being done to the guest, so that it is looked at again in the next cycle."""
+    """Of this guest nothing can be told now, so that it is looked at again in the next cycle."""
 
 
 class _NoAnswer(Exception):
@@ -85,6 +87,7 @@ class Adoption:
         self._host = host
         self._guests = guests
         self._domains = domains
+        self._allocated = Allocated(host)
         self._lock = threading.Lock()
         self._busy = threading.Lock()
         self._todo: dict[str, Todo] = {}
@@ -223,7 +226,7 @@ class Adoption:
         :returns: whether it is to be looked at again though nothing happens, since something of it
             is not known that may be any time
         :raises _NoAnswer: placement does not say what it has
-        :raises _Later: something is being done to it
+        :raises _Later: something is being done to it, or placement has lost what it has
         :raises UnexpectedTaskStateError: the same, since it was read
         :raises InstanceNotFound: there is none
         """
@@ -250,9 +253,13 @@ class Adoption:
         here = self._guests.incarnation(context, instance, nodename, guest.start)
         since = self._since(context, instance, recorded, here)
         before = recorded.need if recorded is not None else Need()
-        found = self._guests.findings(context, instance, nodename, devices, before)
-        if not found.complete:
-            raise _NoAnswer(f"placement does not say what instance {uuid} has")
+        try:
+            allocations = self._allocated.of(context, instance, before)
+        except PlacementError as error:
+            raise _NoAnswer(f"placement does not say what instance {uuid} has: {error}") from error
+        if allocations is None:
+            raise _Later
+        found = self._guests.findings(context, instance, nodename, devices, before, allocations)
         if self._record(context, instance, found, devices, here, since):
             todo.completed += 1
         asked.answered(context, instance)
@@ -288,7 +295,8 @@ class Adoption:
         allocations = None
         for migration in objects.MigrationList.get_by_filters(context, of_migration):
             if migration.source_compute == self._host.name:
-                allocations = self._host.allocations_of(context, migration)
+                # None, to ask for its own, where Nova has not given them to it.
+                allocations = self._host.allocations_of(context, migration) or None
         found = self._guests.findings(
             context, fresh, nodename, devices, recorded.need, allocations
         )

@@ -22,6 +22,7 @@ from nova_devcompat.compat.need import Need, pci_slot
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.record import Incarnation, Record
 from nova_devcompat.compute import departures
+from nova_devcompat.compute.allocated import Allocated
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.host.devices import HostDevice, HostDevices
@@ -63,6 +64,7 @@ class Guests:
         self._host = host
         self._domains = domains
         self._logged = Once()
+        self._allocated = Allocated(host)
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -104,15 +106,14 @@ class Guests:
         """
         complete = True
         if allocations is None:
-            allocations = {}
-            if self._may_have_allocated(instance, recorded):
-                try:
-                    allocations = self._host.allocations_of(context, instance)
-                except PlacementError as error:
-                    LOG.warning(
-                        "Which devices are allocated is not known: %s", error, instance=instance
-                    )
-                    complete = False
+            try:
+                allocations = self._allocated.of(context, instance, recorded)
+            except PlacementError as error:
+                LOG.warning(
+                    "Which devices are allocated is not known: %s", error, instance=instance
+                )
+            complete = allocations is not None
+            allocations = allocations or {}
         expected = [one.slot for one in (recorded or _NOTHING).assigned if one.resource_class]
         assigned = self._host.assigned(context, instance, nodename, devices, allocations, expected)
         if not complete:
@@ -150,13 +151,6 @@ class Guests:
                 instance=instance,
             )
         return names
-
-    @staticmethod
-    def _may_have_allocated(instance: Any, recorded: Need | None) -> bool:
-        """Whether a guest may have devices that are assigned by an allocation alone."""
-        if recorded is None or any(one.resource_class for one in recorded.assigned):
-            return True
-        return asks_for_devices(instance.flavor.extra_specs or {}, None)
 
     def _found(
         self, instance: Any, assigned: list[Assigned[HostDevice]], catalog: Catalog

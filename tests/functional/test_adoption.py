@@ -198,6 +198,28 @@ class AdoptionTest(DeviceCompatFleet):
         self.run_periodic("a")
         self.assertEqual({"gpu", "nic"}, self.record_of(self.server).families)
 
+    def test_allocations_that_nova_has_lost(self):
+        """They say nothing of the guest, and keep nobody else from being looked at."""
+        record, other = self.record_of(self.server), self.boot("a", VGPU)
+        self.assertEqual({"gpu", "nic"}, record.families)
+        self.forget(other)
+        self.placement.delete(f"/allocations/{self.server['id']}")
+        adoption = self.computes["a"].driver._devcompat_adoption
+        with self.logs.during() as lines:
+            for _ in range(2):
+                for server in (self.server, other):
+                    adoption.look_again(server["id"])
+                self.run_periodic("a")
+        self.assertEqual(record, self.record_of(self.server))
+        self.assertEqual({"gpu"}, self.record_of(other).families)
+        self.assertEqual(1, len(lines.find("Placement has nothing allocated for the guest")))
+        # Nor does a restart, which takes no device away.
+        self.api.post_server_action(self.server["id"], {"reboot": {"type": "HARD"}})
+        self._wait_for_server_parameter(
+            self.server, {"status": "ACTIVE", "OS-EXT-STS:task_state": None}
+        )
+        self.assertEqual({"gpu", "nic"}, self.record_of(self.server).families)
+
     def test_bounded_and_with_progress(self):
         servers = [self.server, *(self.boot("a", VGPU) for _ in range(4))]
         for server in servers:
