@@ -54,7 +54,7 @@ select '{name}', uuid, coalesce(vm_state, ''), coalesce(task_state, ''), coalesc
 from nova_{cell}.instances where deleted = 0 order by uuid;
 """
 _CELL = """
-select 'migration', id, uuid, instance_uuid, migration_type, status, coalesce(source_compute, ''),
+select 'migration', uuid, instance_uuid, migration_type, status, coalesce(source_compute, ''),
   coalesce(dest_compute, '') from nova_{cell}.migrations where deleted = 0 order by id;
 select 'claim', c.host, p.instance_uuid, count(*) from nova_{cell}.pci_devices p
   join nova_{cell}.compute_nodes c on c.id = p.compute_node_id
@@ -333,9 +333,8 @@ class Access:
 
 
 def _migration(row: Sequence[str]) -> Migration:
-    number, uuid_, server, kind, status, source, destination = row
+    uuid_, server, kind, status, source, destination = row
     return Migration(
-        number=int(number),
         uuid=uuid_,
         server=server,
         kind=kind,

@@ -51,7 +51,6 @@ class Server:
 class Migration:
     """A live migration, cold migration or resize as Nova has it."""
 
-    number: int
     uuid: str
     server: str
     kind: str
@@ -73,7 +72,7 @@ class Snapshot:
     """What a cloud says at one moment.
 
     :ivar servers: by UUID
-    :ivar migrations: the oldest first
+    :ivar migrations: those of a cell together, the oldest first
     :ivar running: guests of the hardware, by UUID
     :ivar allocations: amounts by resource class, by provider, by consumer
     :ivar claims: how many virtual functions hosts keep for servers, by host and server

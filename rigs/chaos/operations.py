@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Collection
 from typing import Any
 
 from rigs.chaos.access import COMPUTE, FORCED, Access
@@ -127,10 +128,10 @@ def _action(begun: Begun, access: Access) -> Any:
     return _ACTIONS[name]
 
 
-def outcome(begun: Begun, snapshot: Snapshot, mark: int) -> str:
+def outcome(begun: Begun, snapshot: Snapshot, known: Collection[str]) -> str:
     """What came of an operation, in a cloud in which nothing is being done any more.
 
-    :param mark: number of the last migration from before
+    :param known: UUIDs of the migrations from before
     """
     name = begun.operation.name
     if begun.guest is None or (begun.before is None and name not in ("boot", "boot-named")):
@@ -145,7 +146,7 @@ def outcome(begun: Begun, snapshot: Snapshot, mark: int) -> str:
     if server is None or server.task:
         return ERROR
     if name in MOVES:
-        return _of_move(begun, server, snapshot, mark)
+        return _of_move(begun, server, snapshot, known)
     if server.status == AFTER.get(name, "ACTIVE"):
         return ACCEPTED
     if name in ("confirm", "revert") and server.status == "SHUTOFF":
@@ -157,15 +158,18 @@ def outcome(begun: Begun, snapshot: Snapshot, mark: int) -> str:
     return ERROR
 
 
-def _of_move(begun: Begun, server: Server, snapshot: Snapshot, mark: int) -> str:
+def _of_move(begun: Begun, server: Server, snapshot: Snapshot, known: Collection[str]) -> str:
     assert begun.guest is not None
-    last = newest(snapshot, begun.guest.uuid, mark)
+    last = newest(snapshot, begun.guest.uuid, known)
     if last is None or server.status == "ERROR":
         return ERROR
     return ACCEPTED if last.status in _DONE else REFUSED
 
 
-def newest(snapshot: Snapshot, server: str, mark: int) -> Migration | None:
-    """The last migration of a server, of those after a mark."""
-    found = [one for one in snapshot.migrations if one.server == server and one.number > mark]
+def newest(snapshot: Snapshot, server: str, known: Collection[str]) -> Migration | None:
+    """The last migration of a server, but for those with known UUIDs.
+
+    Each cell numbers its own, so that a new one can have a lower number than those of others.
+    """
+    found = [one for one in snapshot.migrations if one.server == server and one.uuid not in known]
     return found[-1] if found else None

@@ -93,14 +93,14 @@ class Run:
     def _guests(self) -> dict[str, Guest]:
         return {guest.uuid: guest for guest in self._slots if guest is not None}
 
-    def _ended(self, limit: float, mark: int, more: Collection[str] = ()) -> Snapshot:
+    def _ended(self, limit: float, known: Collection[str], more: Collection[str] = ()) -> Snapshot:
         """Wait until nothing is being done any more, or for as long as it may be."""
         began, quiet = time.monotonic(), 0
         mine = {*self._guests(), *more}
         while True:
             snapshot = self._access.snapshot()
             waited = time.monotonic() - began
-            quiet = 0 if _busy(snapshot, mine, mark, waited) else quiet + 1
+            quiet = 0 if _busy(snapshot, mine, known, waited) else quiet + 1
             if quiet > 1 or waited > limit:
                 return snapshot
             time.sleep(_PAUSE)
@@ -140,7 +140,7 @@ class Run:
                 # A change before the operations: what was before does not count.
                 had[host] = {versions}
             before = self._access.snapshot()
-            mark = max((one.number for one in before.migrations), default=0)
+            known = frozenset(one.uuid for one in before.migrations)
             begun = [
                 operations.prepare(one, self._slots[one.slot], before, self._access)
                 for one in step.operations
@@ -155,8 +155,8 @@ class Run:
                 had[host].add(versions)
             self._come_to_be(begun)
             gentle = fault.name in GENTLE
-            after = self._ended(_ENDS if gentle else _ENDS_AFTER_FAULT, mark)
-        found = self._judged(begun, before, after, mark, had, settled=fault.name in SETTLED)
+            after = self._ended(_ENDS if gentle else _ENDS_AFTER_FAULT, known)
+        found = self._judged(begun, before, after, known, had, settled=fault.name in SETTLED)
         found += self._settled(_SETTLES if gentle else _SETTLES_AFTER_FAULT)
         self._tell(step, fault.name, begun, found, time.monotonic() - began)
         self._tidy(found)
@@ -175,7 +175,7 @@ class Run:
         begun: Sequence[Begun],
         before: Snapshot,
         after: Snapshot,
-        mark: int,
+        known: Collection[str],
         had: Mapping[str, Collection[Versions]],
         *,
         settled: bool,
@@ -183,7 +183,7 @@ class Run:
         """Note what came of operations, and find refusals and arrivals that are wrong."""
         found: list[Finding] = []
         for one in begun:
-            one.outcome = operations.outcome(one, after, mark)
+            one.outcome = operations.outcome(one, after, known)
             if one.guest is None:
                 continue
             server = after.servers.get(one.guest.uuid)
@@ -324,7 +324,7 @@ class Run:
 
     def _repair(self, step: Step) -> None:
         """Boot the guests that a step's operations are about, where the plan has one."""
-        mark, missing = 0, []
+        missing = []
         for one in step.operations:
             flavor = step.flavors[one.slot]
             booting = one.name in ("boot", "boot-named")
@@ -339,7 +339,7 @@ class Run:
                 uuid = answer["server"]["id"]
                 self._slots[slot] = Guest(uuid=uuid, flavor=FLAVORS[flavor])
         if missing:
-            snapshot = self._ended(_ENDS, mark)
+            snapshot = self._ended(_ENDS, known=())
             for slot, _ in missing:
                 guest = self._slots[slot]
                 if guest and not _active(snapshot, guest):
@@ -359,14 +359,16 @@ def _final(found: Sequence[Finding]) -> bool:
     return all(one.guest in lost for one in found)
 
 
-def _busy(snapshot: Snapshot, guests: Collection[str], mark: int, waited: float) -> bool:
+def _busy(
+    snapshot: Snapshot, guests: Collection[str], known: Collection[str], waited: float
+) -> bool:
     if any(uuid in snapshot.building for uuid in guests):
         return True
     servers = [snapshot.servers[uuid] for uuid in guests if uuid in snapshot.servers]
     if any(one.task or one.status in ("BUILD", "SHELVED") for one in servers):
         return True
     return waited < _GOES_ON and any(
-        one.status in _GOING and one.server in guests and one.number > mark
+        one.status in _GOING and one.server in guests and one.uuid not in known
         for one in snapshot.migrations
     )
 
