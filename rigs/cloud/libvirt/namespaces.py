@@ -18,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
@@ -42,15 +43,19 @@ def _call(name: str, *arguments: int) -> None:
 
 def _child(run: Callable[[], int]) -> int:
     """Fork a process that does not outlive this one; its PID, as this one sees it."""
-    parent = os.getpid()
+    # Nobody writes to it: what is open ends with this process.
+    watched, kept = os.pipe()
     pid = os.fork()
     if pid:
+        os.close(watched)
         return pid
+    os.close(kept)
     status = _CANNOT_RUN
     try:
         _call("prctl", _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        # In a namespace of processes of its own it sees no parent.
-        if os.getppid() in (parent, 0):
+        # The parent may have ended before that. Its PID does not tell: in a namespace of processes
+        # of its own the child sees none, whether the parent lives or not.
+        if not select.select([watched], [], [], 0)[0]:
             status = run()
     except OSError as error:
         print(f"namespaces.py: {error}", file=sys.stderr, flush=True)

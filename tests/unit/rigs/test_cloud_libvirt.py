@@ -198,6 +198,22 @@ def test_a_command_ends_with_what_entered_for_it(namespaced):
         holder.wait(20)
 
 
+def test_nothing_runs_for_a_parent_that_has_ended(monkeypatch):
+    """It may end before Linux was asked to end the child with it."""
+    (wait, go), (read, write) = os.pipe(), os.pipe()
+    monkeypatch.setattr(namespaces, "_call", lambda *_: os.read(wait, 1))
+    # As in a namespace of processes.
+    monkeypatch.setattr(os, "getppid", lambda: 0)
+    parent = os.fork()
+    if not parent:
+        namespaces._child(lambda: os.write(write, b"ran"))
+        os._exit(0)
+    os.waitpid(parent, 0)
+    os.close(write)
+    os.write(go, b"1")
+    assert os.read(read, 3) == b""
+
+
 def test_a_script_that_fails_leaves_nothing_to_enter(namespaced):
     command = [sys.executable, str(NAMESPACES), "hold", str(namespaced), "sh", "-c", "exit 4"]
     assert subprocess.run(command).returncode == 4
