@@ -5,35 +5,22 @@
 
 from __future__ import annotations
 
-import json
+import argparse
+import ast
+import dataclasses
+import functools
 import pathlib
 import re
 import shlex
-import subprocess
-import sys
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
+from _pytest.mark.expression import Expression
 
 from rigs import run_tests, suites
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PAGE = ROOT / "doc/source/contributor.rst"
-#: Collects tests several times in one process, since Nova takes long to import. It prints for each
-#: list of arguments how many there are.
-COLLECT = """
-import json, sys, pytest
-
-class Count:
-    def pytest_collection_finish(self, session):
-        self.count = len(session.items)
-
-counts = []
-for arguments in json.loads(sys.argv[1]):
-    plugin = Count()
-    status = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *arguments], [plugin])
-    counts.append(plugin.count if status == 0 else 0)
-print("\\n" + json.dumps(counts))
-"""
 
 
 def examples() -> list[str]:
@@ -54,19 +41,82 @@ def test_an_example_is_accepted(example):
     assert suites.choose(run_tests.parse(shlex.split(example)).wanted)
 
 
-def test_every_selection_has_tests():
-    """A path has been looked up by then; marks and expressions are known to pytest alone."""
-    selections = {}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Named:
+    """A test as its file names it, without an import, since Nova's take long.
+
+    :ivar names: the file's, the classes' and its own
+    :ivar marks: its own, its classes' and its file's
+    """
+
+    names: tuple[str, ...]
+    marks: frozenset[str]
+
+
+def marks_of(nodes: Iterable[ast.expr]) -> Iterator[str]:
+    for node in nodes:
+        if found := re.match(r"pytest\.mark\.(\w+)", ast.unparse(node)):
+            yield found[1]
+
+
+def named(body: list[ast.stmt], names: tuple[str, ...], marks: frozenset[str]) -> Iterator[Named]:
+    for statement in body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "pytestmark":
+            marks |= set(marks_of([statement.value]))
+        if not isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            continue
+        own = (*names, statement.name), marks | set(marks_of(statement.decorator_list))
+        if isinstance(statement, ast.ClassDef):
+            yield from named(statement.body, *own)
+        elif statement.name.startswith("test"):
+            yield Named(names=own[0], marks=own[1])
+
+
+@functools.cache
+def in_file(file: pathlib.Path) -> tuple[Named, ...]:
+    return tuple(named(ast.parse(file.read_text()).body, (file.name,), frozenset()))
+
+
+def collected(place: str) -> Iterator[Named]:
+    """The tests of a folder, a file or a node id."""
+    path, _, within = place.partition("::")
+    wanted = set(filter(None, within.split("::")))
+    for file in sorted((ROOT / path).rglob("test_*.py")) or [ROOT / path]:
+        yield from (test for test in in_file(file) if wanted <= set(test.names))
+
+
+def is_selected(test: Named, arguments: Sequence[str]) -> bool:
+    """Whether pytest's ``-k`` and ``-m`` leave a test; pytest itself reads their expressions."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-k", type=Expression.compile)
+    parser.add_argument("-m", type=Expression.compile)
+    read, _others = parser.parse_known_args(arguments)
+    words = " ".join(test.names).lower()
+    return (read.k is None or read.k.evaluate(lambda name: name.lower() in words)) and (
+        read.m is None or read.m.evaluate(lambda name: name in test.marks)
+    )
+
+
+def selections() -> dict[tuple[str, str], tuple[Sequence[str], Sequence[str]]]:
+    """By example and suite: the places and the arguments for pytest."""
+    found = {}
     for example in examples():
         arguments = run_tests.parse(shlex.split(example))
         for suite in suites.choose(arguments.wanted):
-            if arguments.pytest or "-m" in suite.arguments:
-                folders = suite.selected or (suite.folder,)
-                each = [*folders, *suite.arguments, *arguments.pytest]
-                selections[example, suite.name] = each
-    command = [sys.executable, "-c", COLLECT, json.dumps(list(selections.values()))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    counts = dict(zip(selections, json.loads(done.stdout.splitlines()[-1]), strict=True))
-    assert counts
-    assert all(counts.values()), counts
+            places = suite.selected or (suite.folder,)
+            found[example, suite.name] = places, (*suite.arguments, *arguments.pytest)
+    return found
+
+
+@pytest.mark.parametrize(("example", "suite"), selections())
+def test_every_selection_has_tests(example, suite):
+    places, arguments = selections()[example, suite]
+    assert any(is_selected(test, arguments) for place in places for test in collected(place))
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-k", "no_ratchet"), ("-m", "nothing"), ("-m", "quick and slow")]
+)
+def test_a_selection_without_tests_is_seen(arguments):
+    assert not any(is_selected(test, arguments) for test in collected("tests/functional"))
+    assert any(is_selected(test, ()) for test in collected("tests/functional"))
