@@ -99,6 +99,14 @@ def test_a_need_of_what_is_used_is_of_no_slot_unless_one_is_told():
     assert whole.freeze_used({}, slot="rc:VGPU").slot == "rc:VGPU"
 
 
+def test_atoms_of_other_families_are_passed_over():
+    whole = AcceptSet(family="gpu", attributes={"version": WHOLE, "caps": WHOLE})
+    less = whole.within([Atom("gpu", "version", "a"), Atom("nic", "caps", "b")])
+    assert less.atoms == {Atom("gpu", "version", "a")}
+    assert less.attributes["version"] == WHOLE.within(frozenset("a"))
+    assert less.attributes["caps"] == WHOLE.within(frozenset())
+
+
 @given(accepts(), some)
 def test_atoms_within(one, values):
     whole = AcceptSet(family="gpu", attributes={"version": one, "caps": one})

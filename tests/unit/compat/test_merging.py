@@ -62,6 +62,23 @@ def of(*needs):
     return Need(devices=needs)
 
 
+class TestMoreDevicesThanRecorded:
+    """Nobody told what the guest needs of the others."""
+
+    def test_the_record_is_of_one(self):
+        before = need("nic", address="0000:83:00.1")
+        other = need(version="1.4", address=THERE)
+        both = findings(found(need(version="1.3")), found(other, address=THERE))
+        (first, second) = merging.completed(of(before), both).devices
+        assert first == before.moved(HERE)
+        assert second == other.assuming()
+
+    def test_one_that_cannot_be_read_needs_nothing(self):
+        for in_migration in InMigration:
+            one = found(in_migration=in_migration)
+            assert merging.arrived(of(), findings(one)) == of()
+
+
 class TestInitialised:
     def test_read_anew(self):
         now = need(version="1.4")

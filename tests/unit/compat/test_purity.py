@@ -4,6 +4,7 @@
 """Who may import whom: the core nothing that knows a host, and every room only those below it."""
 
 import ast
+import functools
 import importlib.util
 import pathlib
 import subprocess
@@ -56,11 +57,21 @@ def dotted(path):
     return parts[:-1] if parts[-1] == "__init__" else parts
 
 
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path):
+    return tuple(_imports(path))
+
+
+def _imports(path):
     """Dotted names that a module imports anywhere in it, with the names taken from packages."""
     # What "." stands for: the package itself in an __init__, else the package around the module.
     package = dotted(path) if path.name == "__init__.py" else dotted(path)[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -96,7 +107,7 @@ def test_the_core_is_pure(path):
     assert not set(imports(path)) - allowed
     called = {
         node.func.id
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not called & IMPURE_CALLS

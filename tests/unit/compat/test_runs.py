@@ -39,6 +39,17 @@ def test_no_runs(run):
         check_run(run)
 
 
+def test_what_is_in_a_run():
+    """It goes on in the next slot, and knows its domain."""
+    run = "0000:81:00.6-0000:81:01.1"
+    within = ["0000:81:00.6", "0000:81:00.7", "0000:81:01.0", "0000:81:01.1"]
+    assert check_run(run) == run
+    assert list(addresses_in(run)) == within
+    assert all(is_in(run, address) for address in within)
+    for other in ("0000:81:00.5", "0000:81:01.2", "0001:81:00.7", "0000:82:00.7"):
+        assert not is_in(run, other)
+
+
 addresses = st.builds(
     "{:04x}:{:02x}:{:02x}.{}".format,
     st.sampled_from([0, 1, 0x10000]),
