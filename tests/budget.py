@@ -3,8 +3,8 @@
 
 """How much tests look at that draw their inputs: ``DEVCOMPAT_BUDGET``.
 
-Unset it is the usual budget, which is drawn alike each time; ``night`` is the large one, drawn
-anew each time. ``small`` is a tenth, for what runs the tests very many times: tools/mutants.sh.
+Unset it is the usual budget, a part, which is drawn alike each time; ``night`` is the large one,
+drawn anew each time. ``small`` is for what runs the tests very many times: tools/mutants.sh.
 Nothing of hypothesis is needed here.
 """
 
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import os
 
-#: At night a test looks at so many times as much.
+#: By day a test looks at this part of its number.
+BY_DAY = 2
+#: At night, at so many times as much.
 NIGHTLY = 50
-#: With the small budget, so many times less.
+#: With the small budget, at this part.
 SMALLER = 10
-#: Examples of a property that does not say how many.
-EXAMPLES = 50
 
 NAMES = ("usual", "night", "small")
 NAME = os.environ.get("DEVCOMPAT_BUDGET") or NAMES[0]
@@ -25,11 +25,16 @@ if NAME not in NAMES:
     raise ValueError(f"DEVCOMPAT_BUDGET={NAME}: it is one of {', '.join(NAMES)}")
 
 
-def scaled(usual: int) -> int:
+def scaled(number: int, *, by_day: int = BY_DAY, name: str = NAME) -> int:
     """How many inputs, examples or sequences a test is to look at.
 
-    :param usual: how many those are by day
+    :param number: what the budgets are parts and multiples of
+    :param by_day: which part is looked at by day; larger for a test that is slow, 1 for all
+    :param name: of the budget
     """
-    if NAME == "small":
-        return max(1, usual // SMALLER)
-    return usual * NIGHTLY if NAME == "night" else usual
+    parts = {"usual": by_day, "small": SMALLER}
+    return number * NIGHTLY if name == "night" else max(1, number // parts[name])
+
+
+#: Examples of a property that does not say how many, by budget.
+EXAMPLES = {name: scaled(50, name=name) for name in NAMES}

@@ -21,7 +21,7 @@ from tests.functional.test_host_families import family, libvirt
 from tests.functional.test_need_command import nova_devcompat
 
 #: Fleets that are drawn. One takes six seconds of CPU.
-FLEETS = budget.scaled(4)
+FLEETS = budget.scaled(4, by_day=1)
 
 #: What decides in one or another of the fleets, however few are drawn.
 SEEN = {"moved", "prefilter", "filter", "both"}

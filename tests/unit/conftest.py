@@ -19,7 +19,7 @@ os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "true"
 settings.register_profile(
     "usual",
     derandomize=True,
-    max_examples=budget.EXAMPLES,
+    max_examples=budget.EXAMPLES["usual"],
     deadline=None,
     # A world of hosts is a large example, and the machine that builds it may be slow.
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -28,12 +28,12 @@ settings.register_profile(
     "night",
     parent=settings.get_profile("usual"),
     derandomize=False,
-    max_examples=budget.EXAMPLES * budget.NIGHTLY,
+    max_examples=budget.EXAMPLES["night"],
 )
 settings.register_profile(
     "small",
     parent=settings.get_profile("usual"),
-    max_examples=budget.EXAMPLES // budget.SMALLER,
+    max_examples=budget.EXAMPLES["small"],
     # Whether a test fails is all that is asked, not by which input or how simple it can be.
     phases=[Phase.explicit, Phase.generate],
     database=None,

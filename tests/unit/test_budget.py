@@ -27,9 +27,9 @@ def budget(monkeypatch, value):
 @pytest.mark.parametrize(
     ("value", "name", "times"),
     [
-        (None, "usual", 1),
-        ("", "usual", 1),
-        ("usual", "usual", 1),
+        (None, "usual", 0.5),
+        ("", "usual", 0.5),
+        ("usual", "usual", 0.5),
         ("night", "night", 50),
         ("small", "small", 0.1),
     ],
@@ -40,6 +40,13 @@ def test_budgets(monkeypatch, value, name, times):
     assert made["scaled"](200) == 200 * times
 
 
+def test_a_part_by_day(monkeypatch):
+    """It changes nothing at night."""
+    counts = [budget(monkeypatch, name)["scaled"](200, by_day=8) for name in (None, "night")]
+    assert counts == [25, 10_000]
+    assert budget(monkeypatch, None)["scaled"](1) == 1
+
+
 def test_another_budget_is_refused(monkeypatch):
     names = "usual, night, small"
     with pytest.raises(ValueError, match=f"DEVCOMPAT_BUDGET=large: it is one of {names}"):
@@ -48,9 +55,9 @@ def test_another_budget_is_refused(monkeypatch):
 
 def test_each_has_a_profile():
     usual, night, small = map(settings.get_profile, ("usual", "night", "small"))
-    assert small.max_examples * 10 == usual.max_examples
+    assert small.max_examples * 5 == usual.max_examples
     assert small.derandomize
-    assert night.max_examples == 50 * usual.max_examples
+    assert night.max_examples == 100 * usual.max_examples
     # By day a failure is the same for everybody; by night other examples are looked for.
     assert (usual.derandomize, night.derandomize) == (True, False)
     # What is slow on a busy machine is no failure.

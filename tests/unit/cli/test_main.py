@@ -235,12 +235,12 @@ def test_debug_shows_where_it_failed(run):
 
 @pytest.mark.parametrize("form", ["json", "yaml", "csv", "value", "table"])
 def test_time_of_a_matrix_of_many_hosts(matrix, files, form):
-    """The budget of 1000 hosts is 10 s, for a million of rows, and by day 300 hosts are enough.
+    """The budget of 1000 hosts is 10 s, for a million of rows, and by day 200 hosts are enough.
 
     It is of CPU time, so that a busy machine does not fail it; what traces each line may take
     some more.
     """
-    count = 1000 if budget.NAME == "night" else 300
+    count = 1000 if budget.NAME == "night" else 200
     # A second is for what takes as long for any number.
     seconds = (1 + 9 * (count / 1000) ** 2) * (4 if sys.gettrace() else 1)
     hosts = {
