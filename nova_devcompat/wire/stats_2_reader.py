@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nova_devcompat.compat.accepts import AcceptSet
@@ -21,6 +21,9 @@ _COUNTS = range(checks.MOST_DEVICES + 1)
 
 #: The accept-set of a group and its number, one for all groups that say the same.
 AcceptSetOf = Callable[[Mapping[str, Any], str], tuple[int, AcceptSet]]
+#: The accept-sets that a provider stands for.
+Choice = tuple[AcceptSet, ...]
+Share = Callable[[Choice], Choice]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,38 +82,120 @@ class _Places:
     problem: str = ""
 
 
-@dataclasses.dataclass(slots=True)
-class Found:
-    """What the groups of a document come to.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Group:
+    """What a document says of devices that accept the same; one for all hosts that say so.
 
-    :param named: accept-sets in order, whether of the host, whether placement knows such devices
+    :param size: characters, unpacked
+    :param count: how many providers its devices have together
+    :param content: what it says of them
+    :param devices: without providers; none where it cannot be read
+    :param counts: of each device, how many providers it has
+    :param choice: what a provider stands for that has no other devices
+    :param named: for :attr:`HostDocument.kin`
+    :param problem: why there are no devices, the place within the group first; '' for nothing
+    :param apart: whether it cannot be read, or is of the host
     """
 
-    devices: list[PublishedDevice] = dataclasses.field(default_factory=list)
+    size: int
+    count: int
+    content: _Content
+    devices: tuple[PublishedDevice, ...] = ()
+    counts: tuple[int, ...] = ()
+    choice: Choice = ()
+    named: tuple[tuple[int, bool, bool], ...] = ()
+    problem: str = ""
+    apart: bool = False
+
+    def at(self, providers: Sequence[str]) -> Iterator[PublishedDevice]:
+        """Its devices.
+
+        :param providers: of all of them, in order
+        """
+        if not self.count:
+            yield from self.devices
+            return
+        at = 0
+        for device, count in zip(self.devices, self.counts, strict=True):
+            yield dataclasses.replace(device, providers=tuple(providers[at : at + count]))
+            at += count
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Placed:
+    """The devices of a document: what it shares with others, and providers of its own.
+
+    Made when they are asked for: of most hosts, nobody does.
+
+    :param groups: all of the document
+    :param providers: of all of them, in order, 16 bytes each
+    :param share: makes what several documents say one object
+    """
+
+    groups: tuple[_Group, ...]
+    providers: bytes
+    share: Share
+
+    def devices(self) -> tuple[PublishedDevice, ...]:
+        """All of them."""
+        return tuple(device for group, uuids in self._placed() for device in group.at(uuids))
+
+    def by_provider(self) -> dict[str, Choice]:
+        """The accept-sets of each provider, for which devices themselves need not be made."""
+        found: dict[str, Choice] = {}
+        for group, uuids in self._placed():
+            for uuid in uuids:
+                before = found.get(uuid)
+                found[uuid] = (
+                    group.choice if before is None else self.share((*before, *group.choice))
+                )
+        return found
+
+    def _placed(self) -> Iterator[tuple[_Group, list[str]]]:
+        uuids = _uuids(self.providers)
+        at = 0
+        for group in self.groups:
+            if not group.apart:
+                yield group, uuids[at : at + group.count]
+            at += group.count
+
+
+@dataclasses.dataclass(slots=True)
+class Found:
+    """What the groups of a document come to."""
+
+    groups: list[_Group] = dataclasses.field(default_factory=list)
     host: dict[str, list[PublishedDevice]] = dataclasses.field(default_factory=dict)
-    named: dict[tuple[int, bool, bool], None] = dataclasses.field(default_factory=dict)
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     lost: set[str] = dataclasses.field(default_factory=set)
     left_out: list[tuple[int, str]] = dataclasses.field(default_factory=list)
     contents: list[str] = dataclasses.field(default_factory=list)
     certain: bool = True
 
+    @property
+    def named(self) -> tuple[Hashable, ...]:
+        """For :attr:`HostDocument.kin`."""
+        return tuple([group.named for group in self.groups])
+
 
 class BodyReader:
     """Reads bodies of format 2, and remembers what it has unpacked by its text.
 
     :param accept_set: makes accept-sets, or knows those that were made
+    :param share: makes what several documents say one object
     """
 
-    def __init__(self, accept_set: AcceptSetOf) -> None:
+    def __init__(self, accept_set: AcceptSetOf, share: Share) -> None:
         self._accept_set = accept_set
+        self._share = share
         self._metas: dict[str, _Meta] = {}
         self._contents: dict[str, _Content] = {}
-        self._places: dict[str, _Places] = {}
+        self._groups: dict[str, _Group] = {}
+        self._contexts: dict[tuple[object, ...], str] = {}
 
     def clear(self) -> None:
         """Forget everything."""
-        for known in (self._metas, self._contents, self._places):
+        for known in (self._metas, self._contents, self._groups, self._contexts):
             known.clear()
 
     def read(self, body: object, size: int) -> tuple[HostDocument, Found]:
@@ -122,21 +207,25 @@ class BodyReader:
         meta_text, providers_text, groups_text = _split(body, size)
         meta = self._meta(meta_text)
         providers = _providers(providers_text)
+        total = len(providers) // _UUID_SIZE
         found = Found()
+        add, known = found.groups.append, self._groups.get
         unpacked = meta.size
         at = 0
-        groups = groups_text.split(",", checks.MOST_DEVICES) if groups_text else []
-        for index, group in enumerate(groups):
-            said, _, placed = group.partition(".")
-            content, places = self._content(said), self._placed(placed)
-            unpacked += content.size + places.size
+        texts = groups_text.split(",", checks.MOST_DEVICES) if groups_text else []
+        for index, text in enumerate(texts):
+            group = known(text) or self._group(text)
+            unpacked += group.size
             if unpacked > stats_2.MOST_UNPACKED:
                 raise Malformed("", f"more than {stats_2.MOST_UNPACKED} characters, unpacked")
-            _add(found, index, content, places, providers[at : at + places.count])
-            at += places.count
-        if at != len(providers):
-            raise Malformed("", f"{len(providers)} providers, of which devices have {at}")
-        return _document(meta, found), found
+            if group.apart:
+                own = providers[at * _UUID_SIZE : (at + group.count) * _UUID_SIZE]
+                _add(found, index, group, _uuids(own))
+            add(group)
+            at += group.count
+        if at != total:
+            raise Malformed("", f"{total} providers, of which devices have {at}")
+        return self._document(meta, found, providers), found
 
     def _meta(self, text: str) -> _Meta:
         known = self._metas.get(text)
@@ -153,6 +242,50 @@ class BodyReader:
                 unnamed=frozenset(_classes(content["n"], "n")) if "n" in content else None,
             )
         return known
+
+    def _group(self, text: str) -> _Group:
+        """What stands in the text of a group, which may be unreadable."""
+        said, _, placed = text.partition(".")
+        content, places = self._content(said), _placed(placed)
+        size = content.size + places.size
+        problem = content.problem or places.problem
+        if content.accepts is None or problem or not places.devices:
+            if content.left_out:
+                problem = f": left out: {content.left_out}"
+            made = _Group(
+                size=size,
+                count=places.count,
+                content=content,
+                problem=problem or ".d: no devices",
+                apart=True,
+            )
+        else:
+            made = _Group(
+                size=size,
+                count=places.count,
+                content=content,
+                apart=content.of_host,
+                devices=tuple(
+                    PublishedDevice(
+                        address=address,
+                        accepts=content.accepts,
+                        functions=functions,
+                        classes=classes,
+                        content=content.digest,
+                    )
+                    for address, _, classes, functions in places.devices
+                ),
+                choice=self._share((content.accepts,)),
+                counts=tuple(count for _, count, _, _ in places.devices),
+                named=tuple(
+                    dict.fromkeys(
+                        (content.number, content.of_host, bool(count))
+                        for _, count, _, _ in places.devices
+                    )
+                ),
+            )
+        self._groups[text] = made
+        return made
 
     def _content(self, text: str) -> _Content:
         known = self._contents.get(text)
@@ -184,21 +317,35 @@ class BodyReader:
         except Malformed as error:
             return _Content(size, "", family_of(group), problem=str(error))
 
-    def _placed(self, text: str) -> _Places:
-        known = self._places.get(text)
+    def _document(self, meta: _Meta, found: Found, providers: bytes) -> HostDocument:
+        # A host is one thing: of two parts of a family nobody could tell which it is.
+        for family in [family for family, parts in found.host.items() if len(parts) > 1]:
+            why = f"{len(found.host.pop(family))} parts of the host"
+            found.unreadable.setdefault(family, why)
+            found.certain = False
+        whole = meta.whole and not found.unreadable
+        return HostDocument.placed(
+            _Placed(groups=tuple(found.groups), providers=providers, share=self._share),
+            catalog=meta.catalog,
+            whole=whole,
+            host=tuple(part for parts in found.host.values() for part in parts),
+            unreadable=found.unreadable,
+            unreadable_providers=frozenset(found.lost),
+            policies=meta.policies,
+            reads=meta.reads,
+            post_copy=meta.post_copy,
+            version=2,
+            unnamed=meta.unnamed,
+            context=self._context(whole, found) if found.certain else None,
+        )
+
+    def _context(self, whole: bool, found: Found) -> str:
+        key = (whole, tuple(found.left_out), tuple(found.contents))
+        known = self._contexts.get(key)
         if known is None:
-            unpacked = packing.unpack(text, "devices", stats_2.MOST_UNPACKED)
-            listed = checks.list_of(
-                checks.parse(unpacked, stats_2.MOST_UNPACKED), "devices", checks.MOST_DEVICES
+            known = self._contexts[key] = tokens.context_of(
+                whole=whole, left_out=found.left_out, host=found.contents
             )
-            # Without these nobody could tell which providers those of other groups are.
-            count = sum(_count_of(entry) for entry in listed)
-            try:
-                devices = tuple(map(_device, listed))
-                known = _Places(len(unpacked), count, devices)
-            except Malformed as error:
-                known = _Places(len(unpacked), count, problem=str(error))
-            self._places[text] = known
         return known
 
 
@@ -220,16 +367,34 @@ def _split(body: object, size: int) -> tuple[str, str, str]:
     return parts[1], parts[2], parts[3]
 
 
-def _providers(text: str) -> list[str]:
+def _providers(text: str) -> bytes:
     data = packing.from_base64(text, "providers")
     if len(data) % _UUID_SIZE:
         raise Malformed("providers", f"{len(data)} bytes, {_UUID_SIZE} for each")
+    return data
+
+
+def _uuids(data: bytes) -> list[str]:
+    """As texts."""
     digits = data.hex()
     return [
         f"{digits[at : at + 8]}-{digits[at + 8 : at + 12]}-{digits[at + 12 : at + 16]}"
         f"-{digits[at + 16 : at + 20]}-{digits[at + 20 : at + 32]}"
         for at in range(0, len(digits), 2 * _UUID_SIZE)
     ]
+
+
+def _placed(text: str) -> _Places:
+    unpacked = packing.unpack(text, "devices", stats_2.MOST_UNPACKED)
+    listed = checks.list_of(
+        checks.parse(unpacked, stats_2.MOST_UNPACKED), "devices", checks.MOST_DEVICES
+    )
+    # Without these nobody could tell which providers those of other groups are.
+    count = sum(_count_of(entry) for entry in listed)
+    try:
+        return _Places(len(unpacked), count, tuple(map(_device, listed)))
+    except Malformed as error:
+        return _Places(len(unpacked), count, problem=str(error))
 
 
 def _count_of(entry: object) -> int:
@@ -257,62 +422,16 @@ def _classes(content: object, place: str) -> tuple[str, ...]:
     return tuple(listed)
 
 
-def _add(
-    found: Found, index: int, content: _Content, places: _Places, providers: list[str]
-) -> None:
-    """What a group says, to what others of the document say."""
-    place = f"g[{index}]"
-    problem = ""
-    if content.left_out:
-        found.left_out.append((index, content.digest))
-        problem = f"{place}: left out: {content.left_out}"
-    elif content.problem or places.problem or not places.devices:
-        problem = f"{place}{content.problem or places.problem or '.d: no devices'}"
-        found.certain = False
-    if problem or content.accepts is None:
-        found.unreadable.setdefault(content.family, printable(problem))
+def _add(found: Found, index: int, group: _Group, providers: list[str]) -> None:
+    """What a group of the host, or one that cannot be read, says, to what others do."""
+    content = group.content
+    if group.problem:
+        if content.left_out:
+            found.left_out.append((index, content.digest))
+        else:
+            found.certain = False
+        found.unreadable.setdefault(content.family, printable(f"g[{index}]{group.problem}"))
         found.lost.update(providers)
         return
-    if content.of_host:
-        found.contents.append(content.digest)
-    at = 0
-    for address, count, classes, functions in places.devices:
-        device = PublishedDevice(
-            address=address,
-            accepts=content.accepts,
-            providers=tuple(providers[at : at + count]),
-            functions=functions,
-            classes=classes,
-            content=content.digest,
-        )
-        at += count
-        found.named[content.number, content.of_host, bool(count)] = None
-        if content.of_host:
-            found.host.setdefault(content.family, []).append(device)
-        else:
-            found.devices.append(device)
-
-
-def _document(meta: _Meta, found: Found) -> HostDocument:
-    # A host is one thing: of two parts of a family nobody could tell which it is.
-    for family in [family for family, parts in found.host.items() if len(parts) > 1]:
-        found.unreadable.setdefault(family, f"{len(found.host.pop(family))} parts of the host")
-        found.certain = False
-    whole = meta.whole and not found.unreadable
-    context = None
-    if found.certain:
-        context = tokens.context_of(whole=whole, left_out=found.left_out, host=found.contents)
-    return HostDocument(
-        catalog=meta.catalog,
-        devices=tuple(found.devices),
-        whole=whole,
-        host=tuple(part for parts in found.host.values() for part in parts),
-        unreadable=found.unreadable,
-        unreadable_providers=frozenset(found.lost),
-        policies=meta.policies,
-        reads=meta.reads,
-        post_copy=meta.post_copy,
-        version=2,
-        unnamed=meta.unnamed,
-        context=context,
-    )
+    found.contents.append(content.digest)
+    found.host.setdefault(content.family, []).extend(group.at(providers))

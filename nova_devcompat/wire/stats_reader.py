@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from nova_devcompat.compat.accepts import AcceptSet
@@ -52,10 +52,10 @@ class StatsReader:
         self._lock = threading.Lock()
         self._documents: dict[Any, HostDocument | WireError] = {}
         self._accept_sets: dict[str, tuple[int, AcceptSet]] = {}
-        self._kins: dict[tuple[bool, tuple[tuple[int, bool, bool], ...]], int] = {}
+        self._kins: dict[tuple[bool, tuple[Hashable, ...]], int] = {}
         # What a provider stands for, by the identities of the accept-sets.
         self._choices: dict[tuple[int, ...], tuple[AcceptSet, ...]] = {}
-        self._bodies = BodyReader(self._accept_set)
+        self._bodies = BodyReader(self._accept_set, self._share)
 
     def read(self, text: str) -> HostDocument | WireError:
         """The document, or what is wrong with it. Never raises for what the text holds."""
@@ -109,8 +109,8 @@ class StatsReader:
         groups = checks.list_of(checks.member(content, "g", ""), "g", checks.MOST_DEVICES)
         devices: list[PublishedDevice] = []
         host: dict[str, list[PublishedDevice]] = {}
-        # Accept-sets in order, whether of the host, and whether placement knows such devices.
-        named: dict[tuple[int, bool, bool], None] = {}
+        # Of each group: its accept-set, whether of the host, whether placement knows its devices.
+        named: list[Hashable] = []
         unreadable: dict[str, str] = {}
         lost: set[str] = set()
         for index, group in enumerate(groups):
@@ -121,7 +121,8 @@ class StatsReader:
                 unreadable.setdefault(family_of(group), str(error))
                 lost |= _providers_of(group)
                 continue
-            named.update(dict.fromkeys((number, of_host, bool(one.providers)) for one in parts))
+            placed = dict.fromkeys(bool(one.providers) for one in parts)
+            named.append(tuple((number, of_host, one) for one in placed))
             for part in parts:
                 (host.setdefault(part.family, []) if of_host else devices).append(part)
         # A host is one thing: of two parts of a family nobody could tell which it is.
@@ -141,6 +142,10 @@ class StatsReader:
             post_copy=post_copy_of(content.get("t")),
             shape=shape if shape == text[SHAPE] else None,
         )
+        by_provider = {
+            provider: self._share(choice) for provider, choice in document.by_provider.items()
+        }
+        object.__setattr__(document, "by_provider", by_provider)
         return self._known(document, named)
 
     def _parse_2(self, content: Mapping[str, Any], text: str) -> HostDocument:
@@ -148,21 +153,20 @@ class StatsReader:
         document, found = self._bodies.read(checks.member(content, "d", ""), len(text))
         return self._known(document, found.named)
 
-    def _known(
-        self, document: HostDocument, named: Iterable[tuple[int, bool, bool]]
-    ) -> HostDocument:
-        """A document with its kin, which shares what its providers stand for with others."""
-        if document.unreadable:
-            return document
-        kin = self._kins.setdefault((document.whole, tuple(named)), next(_numbers))
-        by_provider = {
-            provider: self._choices.setdefault(tuple(map(id, choice)), choice)
-            for provider, choice in document.by_provider.items()
-        }
-        # Frozen for all others: it was made just now.
-        object.__setattr__(document, "kin", kin)
-        object.__setattr__(document, "by_provider", by_provider)
+    def _known(self, document: HostDocument, named: Iterable[Hashable]) -> HostDocument:
+        """A document with its kin.
+
+        :param named: what it names, said alike by all that are read in its format
+        """
+        if not document.unreadable:
+            kin = self._kins.setdefault((document.whole, tuple(named)), next(_numbers))
+            # Frozen for all others: it was made just now.
+            object.__setattr__(document, "kin", kin)
         return document
+
+    def _share(self, choice: tuple[AcceptSet, ...]) -> tuple[AcceptSet, ...]:
+        """What a provider stands for: one object for all that stand for the same."""
+        return self._choices.setdefault(tuple(map(id, choice)), choice)
 
     def _group(self, content: object, place: str) -> tuple[int, bool, list[PublishedDevice]]:
         """The devices of a group.

@@ -128,6 +128,56 @@ def test_it_is_smaller_than_format_1():
     assert wire.column_size(wire.dump_stats(one, 2)) < wire.column_size(wire.dump_stats(one, 1))
 
 
+def is_made(document, name):
+    """Whether what is made when it is asked for has been made."""
+    try:
+        getattr(wire.HostDocument, name).__get__(document)
+    except AttributeError:
+        return False
+    return True
+
+
+def test_devices_are_made_when_they_are_asked_for():
+    found = read(wire.dump_stats(document(), 2))
+    assert not is_made(found, "devices") and not is_made(found, "by_provider")
+    assert found.by_family.keys() == {part.family for part in found.host} != set()
+    assert found.by_provider.keys() == {ONE, TWO}
+    assert not is_made(found, "devices")
+    assert found == document() and is_made(found, "devices")
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        found.no_such_thing  # noqa: B018
+
+
+@settings(max_examples=scaled(100))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(KNOWN), st.sets(st.sampled_from([ONE, TWO, uuid_of("three")]))),
+        max_size=5,
+    ),
+    st.sampled_from([(), document().host]),
+)
+def test_providers_stand_for_what_their_devices_do(drawn, host):
+    """However devices share providers, and whatever the format: the very same objects."""
+    devices = tuple(
+        wire.PublishedDevice(
+            address=f"0000:8{index}:00.0",
+            accepts=accept_set(version, KNOWN),
+            providers=tuple(sorted(providers)),
+            classes=("VGPU",) if providers else None,
+        )
+        for index, (version, providers) in enumerate(drawn)
+    )
+    reader = wire.StatsReader()
+    written = document(devices=devices, host=host)
+    first, second = (reader.read(wire.dump_stats(written, version)) for version in (1, 2))
+    stands_for = second.by_provider
+    assert not is_made(second, "devices")
+    assert stands_for == dataclasses.replace(second).by_provider
+    assert stands_for.keys() == first.by_provider.keys()
+    assert all(choice is stands_for[one] for one, choice in first.by_provider.items())
+    assert first.kin == second.kin
+
+
 def test_hosts_that_say_the_same_share_it():
     reader = wire.StatsReader()
     texts = []
