@@ -14,8 +14,9 @@ from nova_devcompat import wire
 from nova_devcompat.scheduler import explain, state
 from nova_devcompat.scheduler.judge import ACCEPTED, Judged
 from nova_devcompat.scheduler.lookup import Lookup
+from nova_devcompat.scheduler.told import is_as_long_as_it_says
 from nova_devcompat.scheduler.ways import KEY_1, Way, Ways
-from nova_devcompat.wire import stats, stats_2
+from nova_devcompat.wire import stats
 
 LOG = logging.getLogger(__name__)
 
@@ -57,16 +58,17 @@ class Sorting:
         """
         ways, risks = self._ways.ways, self._risks
         key_of = KEY_1
-        says_length = stats_2.LENGTH
         for host, text in zip(hosts, state.texts_of(hosts), strict=True):
             try:
-                to, size = ways[key_of(text)]
-                as_long = len(text) == (size or int(text[says_length]))
-                # One of which a risk is accepted is judged by itself.
-                if as_long and not (risks and host.host in risks):
+                to, size, begin = ways[key_of(text)]
+                if (
+                    # Most are as long as the first.
+                    (len(text) == size and text.startswith(begin)) or is_as_long_as_it_says(text)
+                    # One of which a risk is accepted is judged by itself.
+                ) and not (risks and host.host in risks):
                     to(host)
                     continue
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError):
                 pass
             if risks and host.host in risks:
                 self._each(host)

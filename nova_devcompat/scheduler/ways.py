@@ -47,13 +47,15 @@ class Way(NamedTuple):
     """Where hosts go whose documents say the same of what decides.
 
     :param to: puts a host there
-    :param size: of the text, where that is among what decides, as in format 1; 0 where texts say
-        it elsewhere, as in format 2. One of another size was cut off or changed on its way, and is
-        read whole
+    :param size: of the text of the first
+    :param begin: how that text begins, up to where it says its size; '' where the size is among
+        what decides, as in format 1. A text that does not begin so, or is of another size, was cut
+        off or changed on its way and is read whole, unless it is as long as it says itself
     """
 
     to: To
-    size: int = 0
+    size: int
+    begin: str = ""
 
 
 class Ways:
@@ -125,7 +127,9 @@ class Ways:
             ):
                 return None, None  # which is no matter of others that say the same
             to = self._to(document, host.allocation_candidates)
-            way = self._found[key] = None if to is None else Way(to)
+            size = len(text)
+            way = None if to is None else Way(to, size, text[: stats_2.LENGTH.stop])
+            self._found[key] = way
             if way is not None and not absent:
                 self.ways[key_of(text)] = way
         return self._found[key], None if absent else key_of

@@ -253,6 +253,17 @@ def test_other_families_defeat_no_short_cut(whole):
     assert (len(left), len(rejected), asked) == (20, 20, 0)
 
 
+def test_hosts_with_more_devices_go_the_same_way():
+    published = [host(number, *["1.2"] * (number % 3 + 1)) for number in range(30)]
+    assert len({len(text) for text, _ in published}) == 3
+    state = State(judging.every(ENFORCE))
+    read = []
+    original = state.read
+    state.read = lambda text: read.append(text) or original(text)
+    left, _, _ = sort(state, Guest(record=VGPU), published, pci=False)
+    assert (len(left), len(read), state.judged) == (30, 1, 0)
+
+
 def test_unlike_devices_are_pruned_by_their_providers():
     published = [host(number, "1.0", "1.4", "1.0") for number in range(30)]
     (left, rejected, _), asked = judged_of(published)
@@ -276,7 +287,7 @@ def test_what_one_host_says_spoils_no_other():
         assert rights <= left.keys()
 
 
-@pytest.mark.parametrize("what", ["cut", "longer", "spoilt", "other"])
+@pytest.mark.parametrize("what", ["cut", "longer", "spoilt", "other", "says less", "says more"])
 def test_a_document_that_was_changed_is_judged_alone(what):
     text, candidates = host(0, "1.2", cards="a")
     middle = len(text) // 2
@@ -285,7 +296,11 @@ def test_a_document_that_was_changed_is_judged_alone(what):
         "longer": f"{text[:middle]}A{text[middle:]}",
         "spoilt": text[: middle - 3] + text[middle:],
         "other": 7,
+        # As long as those that say how long they are.
+        "says less": text.replace(f"{len(text):05}", f"{len(text) - 1:05}", 1),
+        "says more": text.replace(f"{len(text):05}", "65000", 1),
     }[what]
+    assert changed != text
     published = [(one, candidates) for one in (changed, text, changed, text)]
     (left, rejected, _), _ = judged_of(published)
     assert (sorted(left), sorted(rejected)) == (["h01", "h03"], ["h00", "h02"])
