@@ -86,6 +86,36 @@ class Refusals:
         return " | ".join(self.lines)
 
 
+@dataclasses.dataclass(slots=True)
+class Waivers:
+    """Hosts that are left because of accepted risks, the first few with these.
+
+    :param named: the first hosts, each with what is let pass
+    :param count: how many hosts there are in all
+    """
+
+    named: list[tuple[str, list[str]]] = dataclasses.field(default_factory=list)
+    count: int = 0
+
+    def add(self, host: Any, ruling: Ruling) -> None:
+        """Count a host; keep what is let pass if there is room.
+
+        :param host: whatever has ``host`` and ``nodename``
+        """
+        self.count += 1
+        if len(self.named) < HOSTS_NAMED:
+            name = name_of(host)
+            why = [f"{line(reason.of(name))}: {line(risk)}" for reason, risk in ruling.waived]
+            self.named.append((name, why))
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for each host that is named and thing let pass, and one that counts the rest."""
+        found = [f"{name}: {one}" for name, why in self.named for one in why]
+        rest = self.count - len(self.named)
+        return [*found, f"and {rest} more"] if rest else found
+
+
 def reasons(ruling: Ruling) -> str:
     """All reasons of a ruling."""
     return "; ".join(map(line, (*ruling.refused, *ruling.reported)))
@@ -200,25 +230,35 @@ def reported(looked_up: Lookup, refusals: Refusals, hosts: int, so_far: int) -> 
     )
 
 
-def waived(context: Any, looked_up: Lookup, host: Any, ruling: Ruling) -> None:
-    """Say that a host is left because of accepted risks: in the log now, to the action later.
+def waived(context: Any, looked_up: Lookup, waivers: Waivers) -> None:
+    """Say that hosts are left because of accepted risks: in the log now, to the action later.
 
     :param context: of the request
-    :param host: whatever has ``host`` and ``nodename``
     """
-    name = name_of(host)
-    lines = [f"{line(reason.of(name))}: {line(risk)}" for reason, risk in ruling.waived]
-    LOG.info(
-        "%(host)s is left for instance %(uuid)s because of accepted risks: %(lines)s",
-        {"host": name, "uuid": looked_up.instance_uuid, "lines": "; ".join(lines)},
+    for name, why in waivers.named:
+        LOG.info(
+            "%(host)s is left for instance %(uuid)s because of accepted risks: %(lines)s",
+            {"host": name, "uuid": looked_up.instance_uuid, "lines": "; ".join(why)},
+        )
+    rest = waivers.count - len(waivers.named)
+    if rest:
+        LOG.info(
+            "%(count)d more hosts are left for instance %(uuid)s because of accepted risks",
+            {"count": rest, "uuid": looked_up.instance_uuid},
+        )
+    names = ", ".join(name for name, _ in waivers.named)
+    summary = (
+        f"{waivers.count} hosts are left because of accepted risks, such as {names}"
+        if waivers.count > 1
+        else f"{names} is left because of accepted risks"
     )
     add = functools.partial(
         events.add_in_cell,
         context,
         looked_up.instance_uuid,
         events.RISK,
-        summary=f"{name} is left because of accepted risks",
-        lines=lines,
+        summary=summary,
+        lines=waivers.lines,
         host=CONF.host,
         result="Success",
     )

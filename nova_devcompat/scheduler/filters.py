@@ -64,6 +64,8 @@ class DeviceCompatFilter(filters.BaseHostFilter):
                     looked_up.instance_uuid,
                     explain.reasons(sorting.ruling(host)),
                 )
+        if sorting.waivers.count:
+            explain.waived(context, looked_up, sorting.waivers)
         if sorting.reported.count:
             explain.reported(looked_up, sorting.reported, len(hosts), next(self._reports))
         if rejected and not left:

@@ -40,6 +40,8 @@ class Sorting:
         self.rejected: list[Any] = []
         #: Of hosts that are left and would not be if all were enforced.
         self.reported = explain.Refusals()
+        #: Of hosts that are left because of accepted risks.
+        self.waivers = explain.Waivers()
         self._ways = Ways(
             self._request,
             shared.read,
@@ -108,7 +110,7 @@ class Sorting:
     def _tell(self, host: Any, judged: Judged) -> None:
         """Keep a host that lost candidates, or of which something is to be said."""
         if judged.waived is not None:
-            explain.waived(self._context, self._looked_up, host, judged.waived)
+            self.waivers.add(host, judged.waived)
         if judged.ruling.reported:
             catalog = self._state.other_catalog(host.stats)
             self.reported.add(host, judged.ruling.reported, catalog)

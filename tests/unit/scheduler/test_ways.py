@@ -10,18 +10,21 @@ import types
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nova import context
 
 from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.policy import Policies
+from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import Guest
-from nova_devcompat.scheduler import sorting, weights
+from nova_devcompat.scheduler import explain, filters, sorting, weights
 from nova_devcompat.scheduler.judge import RequestJudge
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.mobility import Mobility
 from nova_devcompat.scheduler.prunings import Prunings
 from nova_devcompat.scheduler.state import SchedulerState
 from nova_devcompat.scheduler.verdicts import Verdicts
+from nova_devcompat.stores import events
 from tests.budget import scaled
 from tests.unit.providers import uuid_of
 from tests.unit.scheduler import test_judge as judging
@@ -262,6 +265,26 @@ def test_hosts_with_more_devices_go_the_same_way():
     state.read = lambda text: read.append(text) or original(text)
     left, _, _ = sort(state, Guest(record=VGPU), published, pci=False)
     assert (len(left), len(read), state.judged) == (30, 1, 0)
+
+
+def test_what_is_said_of_accepted_risks_is_bounded(monkeypatch):
+    """However many hosts are left because of them: some lines, and one event."""
+    added = []
+    monkeypatch.setattr(events, "add_in_cell", lambda *args, **values: added.append(values))
+    guest = Guest(record=VGPU, risks=(Risk(name="gpu:unknown", told="accepted by ann"),))
+    ours = object.__new__(filters.DeviceCompatFilter)
+    ours._state = State(Policies(ENFORCE, {"gpu": ENFORCE}))
+    _, candidates = host(0, "1.2")
+    hosts = hosts_of([("no document", candidates)] * 25)
+    looked_up = Lookup("an-instance", guest)
+    admin = context.RequestContext("ann", "ours", is_admin=True)
+    assert ours._filter_known(admin, hosts, looked_up) == hosts
+    assert explain.WORKER.join(10)
+    (values,) = added
+    assert values["summary"].startswith("25 hosts are left because of accepted risks, such as h00")
+    assert len(values["lines"]) == explain.HOSTS_NAMED + 1
+    assert all("accepted by ann" in line for line in values["lines"][:-1])
+    assert values["lines"][-1] == "and 15 more"
 
 
 def test_unlike_devices_are_pruned_by_their_providers():
