@@ -49,8 +49,8 @@ pytestmark = pytest.mark.slow
 HOSTS = ("a", "b", "c")
 VERSIONS = ("1.2", "1.3", "1.4", "2.0")
 FUNCTIONS = [f"{PF[:-1]}{number}" for number in range(1, 8)]
-#: Fifty by day, a thousand at night.
-SEQUENCES = min(budget.scaled(100), 1000)
+#: A hundred by day, a thousand at night.
+SEQUENCES = min(budget.scaled(100, by_day=1), 1000)
 
 #: What is needed of a device that could not be read when it was initialised.
 UNKNOWN = "unknown"
