@@ -43,6 +43,8 @@ class Findings:
         family is of one that was renamed or removed
     :param complete: whether it has no devices but these; otherwise nobody told which devices that
         are assigned by allocation alone it has
+    :param requested: slots of the PCI requests of its flavor. Of one that no device answers, Nova
+        has lost the claim, and the guest runs on with the device
     :param untold: names of devices that are the guest's and of which nobody tells which they are,
         so that they may be of any family
     """
@@ -51,6 +53,7 @@ class Findings:
     host: tuple[DeviceNeed, ...] = ()
     rules: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
     complete: bool = True
+    requested: frozenset[str] = frozenset()
     untold: frozenset[str] = frozenset()
 
 
@@ -78,7 +81,8 @@ def completed(recorded: Need, findings: Findings) -> Need:
     """With what is missing of a record that is of the guest as it runs now, marked as assumed."""
     recorded = _asked_for(recorded, findings)
     parts = []
-    for found, before in _paired(recorded, findings):
+    requested = findings.requested
+    for found, before in _paired(recorded, findings, gone=lambda one: one.slot in requested):
         known = before if before is not None and before.family in findings.rules else None
         if found is None:
             parts += [known] if known is not None else []

@@ -130,6 +130,7 @@ class Guests:
                 name: one.family.rules.keys() for name, one in devices.catalog.families.items()
             },
             complete=complete,
+            requested=frozenset(map(pci_slot, ports.flavor_requests(instance.pci_requests))),
             untold=self._untold(instance, assigned),
         )
 

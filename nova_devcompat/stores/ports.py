@@ -71,12 +71,21 @@ def port_requests(pci_requests: Any) -> frozenset[str]:
     )
 
 
+def flavor_requests(pci_requests: Any) -> frozenset[str | None]:
+    """The IDs of the PCI requests whose devices stay in a live migration.
+
+    :param pci_requests: Nova's InstancePCIRequests, None without any
+    """
+    return frozenset(
+        request.request_id
+        for request in (pci_requests.requests if pci_requests else ())
+        if request.source != InstancePCIRequest.NEUTRON_PORT
+    )
+
+
 def asks_flavor(pci_requests: Any) -> bool:
     """Whether PCI devices are asked for that stay in a live migration."""
-    return any(
-        request.source != InstancePCIRequest.NEUTRON_PORT
-        for request in (pci_requests.requests if pci_requests else ())
-    )
+    return bool(flavor_requests(pci_requests))
 
 
 def in_migration(instance: Instance) -> InMigrationOf:

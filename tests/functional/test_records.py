@@ -6,7 +6,7 @@
 import fixtures
 import oslo_messaging as messaging
 import pytest
-from nova import objects
+from nova import context, objects
 
 from nova_devcompat import wire
 from nova_devcompat.compat.need import InMigration, Need
@@ -272,6 +272,20 @@ class LookTest(_Fleet):
         self.assertEqual((before,), self.record_of(server).devices)
         self.assertEqual(self.pci_devices_of("a", server), [before.address])
         self.assert_moved("b", self.live_migrate(server, "b"))
+
+    def test_a_claim_that_nova_has_lost(self):
+        """As PciDevTracker.clean_usage frees it when it runs in the midst of an arrival."""
+        self.start_hosts(a="1.2", b="1.1")
+        server = self.boot("a", VF)
+        self.assertEqual({"nic.fw_version=1.2"}, self.needed(server))
+        tracker = self.computes["a"].rt.pci_tracker
+        tracker.free_instance(context.get_admin_context(), self.instance(server))
+        tracker.save(context.get_admin_context())
+        self.assertEqual([], self.pci_devices_of("a", server))
+        self.restart_host("a")
+        self.run_periodic("a")
+        self.assertEqual({"nic.fw_version=1.2"}, self.needed(server))
+        self.assert_stays("a", self.live_migrate(server), server)
 
     def test_a_device_that_comes_and_goes(self):
         """It costs nothing but what is published."""
