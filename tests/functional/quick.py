@@ -27,12 +27,15 @@ and live migration of a test on native threads: 3.3 s of processor time before, 
   are for every other database.
 - libvirt's driver runs ``uptime`` in each cycle, and to fork a process as large as this takes
   longer than the rest of what it asks there. Here the first answer is kept.
+- Each host that starts, and each catalog that is loaded, looks for entry points, and Python opens
+  a file of every distribution for it. Here it does so once for each folder of the path.
 - Python looks for garbage each time 700 objects more have been made than were dropped, which in a
   process of this size is all the time. Here it waits for more.
 """
 
 import functools
 import gc
+import importlib.metadata
 import logging
 import queue
 import threading
@@ -48,6 +51,8 @@ from oslo_db.sqlalchemy import engines
 from oslo_messaging._drivers import impl_fake
 from placement import util as placement_util
 from sqlalchemy import pool
+
+from tests import entry_points
 
 #: More than any test has transactions at the same time, so that none waits for a connection.
 _CONNECTIONS = 100
@@ -99,6 +104,7 @@ def install(*, threads: bool) -> None:
     placement_util.jsonschema = _JsonSchema
     libvirt_driver.LibvirtDriver.get_host_uptime = _get_host_uptime
     sqlalchemy.alias = _get_alias
+    importlib.metadata.entry_points = entry_points.find_once
     gc.set_threshold(*_GARBAGE)
     for logger in _TALKATIVE:
         logging.getLogger(logger).setLevel(logging.INFO)

@@ -5,12 +5,11 @@
 
 import importlib.metadata
 import os
-import sys
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from tests import budget
+from tests import budget, entry_points
 
 # An import of Nova's API must not have eventlet patch a process of pytest-xdist, which then hangs.
 # Can go when Nova 32 is no longer supported.
@@ -43,28 +42,6 @@ settings.load_profile(budget.NAME)
 
 @pytest.fixture(scope="session", autouse=True)
 def _entry_points_found_once():
-    """Look for entry points as often as the path changes, not as often as a catalog is loaded.
-
-    Each look opens a file of every distribution there is.
-    """
-    find = importlib.metadata.entry_points
-    found = {}
-
-    def entry_points(**wanted):
-        places = tuple((path, _changed(path)) for path in sys.path)
-        key = (places, *sorted(wanted.items()))
-        if key not in found:
-            found[key] = find(**wanted)
-        return found[key]
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.metadata, "entry_points", entry_points)
+        patch.setattr(importlib.metadata, "entry_points", entry_points.find_once)
         yield
-
-
-def _changed(path):
-    """When something was put into a folder of the path; None if it is not there."""
-    try:
-        return os.stat(path or ".").st_mtime_ns
-    except OSError:
-        return None
