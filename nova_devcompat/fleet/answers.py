@@ -18,6 +18,8 @@ from nova_devcompat.scheduler.beside import Objection
 
 #: What is said of a host whose last word is not known.
 ONLY_IT_CAN_TELL = "only the host itself can tell"
+#: Likewise where placement does not answer.
+TRAITS_NOT_TOLD = "placement does not tell whether it has the traits"
 
 # Objections that no upgrade and no patience takes away.
 _NEVER = frozenset({"another-cell", "other-hypervisor"})
@@ -138,6 +140,8 @@ class Answer:
         if self.verdict is Says.UNKNOWN:
             untold = [shown(reason.of(host)) for reason in self.untold]
             told += [f"{ONLY_IT_CAN_TELL}: {one}" for one in untold]
+            if self.prefilter is Says.UNKNOWN:
+                told.append(TRAITS_NOT_TOLD)
         return told
 
     @property

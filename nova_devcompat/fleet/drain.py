@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nova_devcompat.fleet.answers import ONLY_IT_CAN_TELL, Answer, Says
+from nova_devcompat.fleet.answers import Answer, Says
 from nova_devcompat.fleet.assignment import Option, assign
 from nova_devcompat.fleet.counting import shown
 from nova_devcompat.fleet.destinations import Destination, Destinations
@@ -240,7 +240,7 @@ def _row(guest: _Guest, chosen: Option | None, *, certain: bool) -> Row:
         result = Result.MAY_LEAVE if chosen.doubtful else Result.LEAVES
         if chosen.doubtful:
             told = guest.doubts[chosen.place]
-            why, act = shown("; ".join(told.why()) or ONLY_IT_CAN_TELL), told.row.act
+            why, act = shown("; ".join(told.why())), told.row.act or "operator"
     elif guest.options:
         result = Result.NO_ROOM if certain else Result.NOT_FOUND
         hosts = list(dict.fromkeys(option.place.host for option in guest.options))

@@ -80,6 +80,22 @@ def test_what_the_lines_come_to(prefilter, filter_, admission, verdict):
     assert one.takes_it is (verdict != "reject")
 
 
+def test_what_is_not_known_comes_between():
+    silent = reason(code=Code.HOST_SILENT, actor=Actor.OPERATOR)
+    untold = answer("a", admission=Says.UNKNOWN, untold=(silent,))
+    sure, refused = answer("z"), answer("b", reason())
+    assert sorted([refused, untold, sure], key=lambda one: one.order) == [sure, untold, refused]
+    assert untold.takes_it and not untold.surely_takes_it
+    assert untold.row.reasons.startswith("only the host itself can tell: gpu.version: ")
+    assert untold.row.act == "operator"
+    # What refuses it is what counts where something does.
+    both = answer("c", reason(), admission=Says.UNKNOWN, untold=(silent,))
+    assert "only the host" not in both.row.reasons
+    # Placement has the word on traits, and no host.
+    silence = answer("d", prefilter=Says.UNKNOWN)
+    assert silence.row.reasons == "placement does not tell whether it has the traits"
+
+
 def test_what_is_shown():
     host, mend = reason(), reason(actor=Actor.OPERATOR, detail="x\ny\x1b[0m" + "z" * 5_000)
     row = answer("a", mend, host, reported=(reason("1.4", "1.1"),), nova=["disabled"]).row
