@@ -176,11 +176,15 @@ class Nova:
         :param aggregates: that the host is in
         :param candidates: placement's for it
         """
+        state = None
         for name, one in self._filters:
             try:
+                if state is None:
+                    # One for all filters, as Nova has it: it takes longer than they do.
+                    state = _host_state(node, service, aggregates)
+                    state.instances = dict(self._neighbours.get(node.host, {}))
                 # A filter may prune the candidates, and is not to do so for the next.
-                state = _host_state(node, service, aggregates, candidates)
-                state.instances = dict(self._neighbours.get(node.host, {}))
+                state.allocation_candidates = list(candidates)
                 passes = bool(list(one.filter_all([state], copy.copy(self._spec))))
             except Exception as error:  # noqa: BLE001 - whatever a filter raises
                 yield Objection("not-judged", f"{name}: {type(error).__name__}")
@@ -207,13 +211,10 @@ def _filters() -> tuple[list[tuple[str, Any]], list[str]]:
     return chosen, left_out
 
 
-def _host_state(
-    node: Any, service: Any, aggregates: Sequence[Any], candidates: Sequence[Any]
-) -> Any:
+def _host_state(node: Any, service: Any, aggregates: Sequence[Any]) -> Any:
     """As nova/scheduler/host_manager.py makes one (_get_host_states), without instances."""
     state = host_manager.HostState(node.host, node.hypervisor_hostname, None)
     state.update(node, dict(service), list(aggregates), {})
-    state.allocation_candidates = list(candidates)
     return state
 
 
