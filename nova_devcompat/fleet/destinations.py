@@ -32,6 +32,35 @@ class Destination(NamedTuple):
     cell: Any
 
 
+class Candidates:
+    """Asks placement for allocation candidates, once for each unlike request.
+
+    Guests of one flavor ask for the same, unless they ask for PCI devices by groups of their own.
+    Their candidates are shared, so nobody may change one.
+
+    :param client: Nova's report client
+    :param most: how many answers are remembered: one has some candidates of every host
+    """
+
+    def __init__(self, client: Any, most: int = 8) -> None:
+        self._client = client
+        self._most = most
+        self._known: dict[str, Any] = {}
+
+    def get_allocation_candidates(self, context: Any, resources: Any) -> Any:
+        """As Nova's client has it."""
+        query = resources.to_querystring()
+        answer = self._known.pop(query, None)
+        if answer is None:
+            answer = self._client.get_allocation_candidates(context, resources)
+        if answer is not None and answer[0] is not None:
+            # The newest last.
+            self._known[query] = answer
+            if len(self._known) > self._most:
+                del self._known[next(iter(self._known))]
+        return answer
+
+
 class Destinations:
     """The hosts of all cells, and what placement and the API database hold of them.
 
@@ -49,9 +78,12 @@ class Destinations:
         self.track: Track = untracked
         #: Nova's report client; None where there is no placement, and the rest is answered.
         self.client: Any = None
+        #: Asks it for candidates; None likewise.
+        self.candidates: Candidates | None = None
         self._having: dict[str, frozenset[str]] = {}
         try:
             self.client = client()
+            self.candidates = Candidates(self.client)
         except ks_exc.ClientException as error:
             cells.pass_over("Placement cannot be reached: %s", brief(error))
 

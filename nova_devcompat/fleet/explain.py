@@ -129,7 +129,7 @@ class Explain:
             yield from self._cells.select(host=host)
 
     def _room(self) -> preview.Room | None:
-        client = self._destinations.client
+        client = self._destinations.candidates
         if client is None:
             return None
         context = self._instance._context

@@ -120,7 +120,7 @@ class Room:
 def room_for(context: Any, client: Any, spec: Any, hosts: int) -> Room | None:
     """Ask placement where there is room. Two requests, four where CPUs are pinned.
 
-    :param client: Nova's report client
+    :param client: Nova's report client, or what asks it
     :param spec: of :func:`request_of`; Nova's request filters are applied to it
     :param hosts: how many there are
     :returns: None where placement does not tell
