@@ -23,8 +23,9 @@ from tests.functional.test_need_command import nova_devcompat
 #: Fleets that are drawn. One takes six seconds of CPU.
 FLEETS = budget.scaled(4, by_day=1)
 
-#: What decides in one or another of the fleets, however few are drawn.
+#: What decides in one or another of the fleets, however few are drawn; and if many are.
 SEEN = {"moved", "prefilter", "filter", "both"}
+SEEN_OF_MANY = SEEN | {"it took it", "it refused it"}
 #: Why the word of a host that published nothing readable is not known.
 NOT_KNOWN = r"^only the host itself can tell: .*\[host-(silent|unreadable); "
 
@@ -90,7 +91,7 @@ class ExplainTest(ExplainFleet):
                 error.add_note(f"the fleet of seed {seed}")
                 raise
         # Not all hosts, nor all lines of defence, had the same to say.
-        self.assertLessEqual(SEEN, seen)
+        self.assertLessEqual(SEEN_OF_MANY if budget.NAME == "night" else SEEN, seen)
 
     def as_drawn(self, draw):
         """Compare all hosts of a fleet; what decided."""
@@ -104,11 +105,18 @@ class ExplainTest(ExplainFleet):
                 draw.choice(self.VERSIONS),
                 draw.choice(("9.0.0", "10.0.0", "11.0.0")),
             )
-        self.settle()
         silenced = [name for name in self.HOSTS[1:] if draw.random() < 0.3]
+        silent = {name for name in silenced if draw.choice((True, False))}
+        self.set_families(
+            {
+                name: {**one, "on_unknown": "accept"} if draw.random() < 0.3 else one
+                for name, one in self.FAMILIES.items()
+            }
+        )
+        self.settle()
         for name in silenced:
             garbled = self.stats_of(name)["devcompat"][:-40]
-            self.set_stats(name, draw.choice((None, garbled)))
+            self.set_stats(name, None if name in silent else garbled)
         with self.placement_log.during() as calls:
             rows, told = self.ask(server["id"])
         self.assertEqual([], calls.writes)
@@ -154,7 +162,11 @@ class ExplainTest(ExplainFleet):
         """That a migration to a host ends as the row has it; what decided."""
         with self.placement_log.during() as calls, self.logs.during() as lines:
             moved = self.live_migrate(server, name)
+        refusals = self.refusals(server)
         if moved.host == name:
+            if name in silenced:
+                # Records of guests on hosts that are silent are doubted where they go.
+                self.run_periodic(name)
             self.assert_moved("home", self.live_migrate(server, "home"))
         if row["nova"]:
             self.assertEqual(("home", []), (moved.host, moved.tried), row)
@@ -164,15 +176,15 @@ class ExplainTest(ExplainFleet):
             "accept": self.is_accepted,
             "unknown": self.is_not_known,
             "reject": self.is_refused,
-        }[row["verdict"]](name, row, moved, silenced, calls, lines)
+        }[row["verdict"]](name, row, moved, silenced, refusals, calls, lines)
 
-    def is_accepted(self, name, row, moved, silenced, calls, lines):
+    def is_accepted(self, name, row, moved, *_):
         self.assert_moved(name, moved)
         self.assertEqual({"accept"}, {row[line] for line in ("filter", "admission")}, row)
         self.assertEqual(("", ""), (row["reasons"], row["act"]))
         return "moved"
 
-    def is_not_known(self, name, row, moved, silenced, calls, lines):
+    def is_not_known(self, name, row, moved, silenced, refusals, *_):
         """Of hosts alone that published nothing readable, which are asked all the same."""
         self.assertIn(name, silenced, row)
         self.assertEqual(("accept", "unknown"), (row["filter"], row["admission"]), row)
@@ -181,10 +193,10 @@ class ExplainTest(ExplainFleet):
         self.assertEqual([name], moved.tried, row)
         if moved.host == name:
             return "it took it"
-        self.assertTrue(CODE.search(moved.error), moved.error)
+        self.assertTrue(CODE.search(refusals[name]), refusals)
         return "it refused it"
 
-    def is_refused(self, name, row, moved, silenced, calls, lines):
+    def is_refused(self, name, row, moved, silenced, refusals, calls, lines):
         """By which line, placement tells; no destination is tried."""
         self.assertEqual(("home", []), (moved.host, moved.tried), row)
         offered = name in self.offered_hosts(calls.candidates[0])
