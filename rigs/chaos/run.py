@@ -199,7 +199,10 @@ class Run:
         self, one: Begun, begun: Sequence[Begun], before: Snapshot
     ) -> list[Finding]:
         asked = one.asked
-        if asked is None or one.guest is None or self._access.placement_failed():
+        if asked is None or one.guest is None:
+            return []
+        if self._access.placement_failed() or self._access.reshape_failed():
+            # An unshelve that fails on its host leaves the guest as one that found none does.
             return []
         others = [other.asked for other in begun if other is not one and other.asked is not None]
         hosts = checks.hosts_for(asked, before, self._versions, self._access.cells, others)
