@@ -27,6 +27,7 @@ UNSTABLE = "unstable.txt"
 #: What runs a test of the suites that tools/test.sh does not run, or not as they are.
 _COMMANDS = {
     "e2e": ("tools/cloud", "test"),
+    "libvirt": ("tools/cloud", "test", "--libvirt"),
     "eventlet": ("tools/test.sh", "--eventlet"),
 }
 _COMMAND = ("tools/test.sh",)
