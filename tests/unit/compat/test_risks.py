@@ -86,6 +86,11 @@ def test_what_else_speaks_against_the_host_still_does():
     assert reason.code == Code.NOT_THE_SAME
 
 
+def test_what_a_name_is_of():
+    assert Risk(name="nic:unknown").of_unknown
+    assert not Risk(name="nic").of_unknown
+
+
 def test_unknown_of_one_family():
     need = DeviceNeed.of("nic", {"fw": None, "psid": ["x"], "started": ["1.0"]}, slot="rc:VF")
     assert [one.code for one in ruled(PLAIN, need, "2.0").refused] == [Code.NEED_UNKNOWN]

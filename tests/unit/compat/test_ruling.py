@@ -719,6 +719,21 @@ def test_whichever_it_is_given(needed):
     assert set(accepted) == {True, False}
 
 
+def test_whichever_it_is_given_in_an_order_that_is_told():
+    """The first answers the first need, whatever the second is."""
+    told = Claim(
+        slots=(SLOT,), devices=((gpu("1.0"),), (gpu("1.0"), gpu("1.2"))), order=Order.GIVEN
+    )
+    given_now = Given(claims=(told,), whichever=True, complete=True)
+    for needed, accepts in (
+        (("1.0", "1.0"), True),
+        (("1.0", "1.2"), False),
+        (("1.2", "1.0"), False),
+    ):
+        guest = guest_of(*(need_of(gpu(version)) for version in needed))
+        assert rule(guest, given_now, policies()).accepts is accepts
+
+
 def test_whichever_part_has_no_record():
     """Of several families that a device may be of, the one that is objected to most."""
     device = Extra(device=(gpu("1.2"), nic("1.2")))

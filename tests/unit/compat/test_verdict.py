@@ -3,6 +3,8 @@
 
 """Verdicts, the reasons for them, and the policy that acts on them."""
 
+import dataclasses
+
 import pytest
 
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy, Ruling, unlike
@@ -219,6 +221,8 @@ def test_what_a_policy_makes_of_single_attributes():
     assert policy.tells_apart and not Policy().tells_apart
     assert [name for name in "abcd" if policy.asks_of(name)] == ["d"]
     assert policy.as_enforced().mode_of("a") is Mode.ENFORCE
+    strict = dataclasses.replace(policy, on_unknown=OnUnknown.ACCEPT).as_strict()
+    assert strict == dataclasses.replace(policy, unknowns=())
 
 
 def test_the_strictest_is_the_one_that_objects_most_to_what_is_not_known():
@@ -260,3 +264,6 @@ def test_policies_as_texts():
     enforced = policies.as_enforced()
     assert {enforced(name).mode for name in ("gpu", "nic", "qemu", "none")} == {Mode.ENFORCE}
     assert (enforced.of_devices, enforced.of_hosts) == (policies.of_devices, policies.of_hosts)
+    strict = policies.as_strict()
+    assert strict("nic").unknowns == () and strict("gpu") == policies("gpu")
+    assert {strict(name).on_unknown for name in ("gpu", "nic", "none")} == {OnUnknown.REJECT}
