@@ -140,7 +140,8 @@ def test_the_summary_comes_first(opened):
     assert page.locator(".lead").inner_text() == (
         "64 of 69 running guests can be live migrated; 5 cannot."
     )
-    assert page.locator(".stats .number").all_inner_texts() == ["60", "4", "4", "1", "10"]
+    numbers = page.locator(".stats .number").all_inner_texts()
+    assert numbers == ["60", "0", "4", "4", "1", "10"]
     assert "1 of which nothing is known, 1 down" in page.locator(".stats").inner_text()
     rows = page.locator(".causes tbody tr").all_inner_texts()
     assert rows[0].split()[:2] == ["1", "nowhere"]
