@@ -42,6 +42,7 @@ NAMES = (
     "cycle",
     "sources",
     "stranded",
+    "drain",
     "metrics",
 )
 

@@ -40,6 +40,7 @@ from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.state import SchedulerState
 from nova_devcompat.scheduler.verdicts import Verdicts
 from tests.bench import stranded
+from tests.bench.measuring import Row, Size, Times, figure
 
 CELL = types.SimpleNamespace(name="cell1", uuid=str(uuid.UUID(int=9)), id=1)
 EXTRA_SPECS = {"resources:VGPU": "1", "resources:CUSTOM_VF": "1"}
@@ -221,6 +222,28 @@ def run(host_count: int, guest_count: int, *, torn: bool) -> dict[str, Any]:
         "asked of placement": placement.asked,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
+
+
+def rows(size: Size) -> Iterator[Row]:
+    """Those of both cases."""
+    objects.register_all()
+    host_count = size.of(2_000, 4)
+    guest_count = 2 if size.quick else 20
+    for torn in (False, True):
+        turns = [run(host_count, guest_count, torn=torn) for _ in range(size.rounds(2))]
+        case = f"{turns[0]['case']}, {guest_count} guests of one host, {host_count:,} hosts"
+        yield Row(
+            case=case,
+            unit="s",
+            ours=Times.of(float(one["cpu"]) for one in turns),
+            beside="without databases and placement; Nova has no such question",
+        )
+        yield Row(
+            case=case,
+            unit="requests",
+            ours=figure(float(turns[0]["asked of placement"])),
+            beside="to placement, for candidates",
+        )
 
 
 def main() -> None:
