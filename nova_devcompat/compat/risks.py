@@ -52,6 +52,11 @@ class Risk:
         return f"{self.name}, {self.told}" if self.told else self.name
 
 
+def of_entries(risks: Sequence[Risk]) -> tuple[Risk, ...]:
+    """Those that let an entry of a known-bad list pass, rather than that something is UNKNOWN."""
+    return tuple(risk for risk in risks if not risk.of_unknown)
+
+
 def waive(verdict: Verdict, risks: Sequence[Risk]) -> tuple[Verdict, dict[Reason, Risk]]:
     """What is left of a verdict, and what was let pass by which risk.
 

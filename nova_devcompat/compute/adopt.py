@@ -26,7 +26,6 @@ from nova_devcompat.compat.merging import Findings
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.record import Incarnation, Record
 from nova_devcompat.compat.ruling import Doubt
-from nova_devcompat.compute.allocated import Allocated
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.guests import ATTRIBUTES, Guests
 from nova_devcompat.compute.host import ThisHost
@@ -87,7 +86,6 @@ class Adoption:
         self._host = host
         self._guests = guests
         self._domains = domains
-        self._allocated = Allocated(host)
         self._lock = threading.Lock()
         self._busy = threading.Lock()
         self._todo: dict[str, Todo] = {}
@@ -254,7 +252,7 @@ class Adoption:
         since = self._since(context, instance, recorded, here)
         before = recorded.need if recorded is not None else Need()
         try:
-            allocations = self._allocated.of(context, instance, before)
+            allocations = self._guests.allocated.of(context, instance, before)
         except PlacementError as error:
             raise _NoAnswer(f"placement does not say what instance {uuid} has: {error}") from error
         if allocations is None:

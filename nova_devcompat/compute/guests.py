@@ -58,13 +58,14 @@ class Guests:
 
     :param host: this host
     :param domains: tells what guests use of it, and their starts
+    :ivar allocated: what placement has for them
     """
 
     def __init__(self, host: ThisHost, domains: Domains) -> None:
         self._host = host
         self._domains = domains
         self._logged = Once()
-        self._allocated = Allocated(host)
+        self.allocated = Allocated(host)
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ class Guests:
         complete = True
         if allocations is None:
             try:
-                allocations = self._allocated.of(context, instance, recorded)
+                allocations = self.allocated.of(context, instance, recorded)
             except PlacementError as error:
                 LOG.warning(
                     "Which devices are allocated is not known: %s", error, instance=instance

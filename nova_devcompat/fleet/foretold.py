@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nova_devcompat.compat.policy import Policies, unlike
-from nova_devcompat.compat.risks import Risk
+from nova_devcompat.compat.risks import Risk, of_entries
 from nova_devcompat.compat.ruling import Doubt
 from nova_devcompat.compat.verdict import HIDDEN, Actor, Reason
 from nova_devcompat.fleet.answers import Says
@@ -103,7 +103,7 @@ class Foretold:
         """Why it may refuse what the filter does not."""
         if self._state.other_catalog(node.stats):
             return (OTHER_CATALOG,)
-        strict = self._judge(_named(risks), self._strict, whichever=True)
+        strict = self._judge(of_entries(risks), self._strict, whichever=True)
         doubted = self._against(strict, node, candidates)
         if doubted:
             # What a rule cannot compare, the host cannot either, and lets it pass as the filter.
@@ -131,7 +131,7 @@ class Foretold:
             guest = self._found.guest
             if policies is not self._policies:
                 # That something is UNKNOWN is what is asked about, so nothing lets that pass.
-                guest = dataclasses.replace(guest, risks=_named(guest.risks))
+                guest = dataclasses.replace(guest, risks=of_entries(guest.risks))
             found = dataclasses.replace(self._found, guest=guest)
             self._judges[key] = self._state.request(
                 found, risks, policies=policies, whichever=whichever
@@ -146,8 +146,3 @@ class Foretold:
             return ()
         rulings = self._state.rulings(judge, node.stats, candidates)
         return tuple(dict.fromkeys(reason for one in rulings for reason in one.refused))
-
-
-def _named(risks: Sequence[Risk]) -> tuple[Risk, ...]:
-    """Those that let an entry of a known-bad list pass, rather than that something is UNKNOWN."""
-    return tuple(risk for risk in risks if not risk.of_unknown)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Ruling
-from nova_devcompat.compat.risks import Risk
+from nova_devcompat.compat.risks import Risk, of_entries
 from nova_devcompat.compat.ruling import Doubt, Given, Guest, JudgeBy, any_of, judge_part, rule
 from nova_devcompat.compat.verdict import HIDDEN, Code, Reason, Verdict
 from nova_devcompat.stores.provided import Provided
@@ -193,9 +193,9 @@ class Host:
 
         :param strict: policies under which nothing that is UNKNOWN is let pass
         """
-        named = tuple(risk for risk in (*guest.risks, *self.risks) if not risk.of_unknown)
+        risks = of_entries((*guest.risks, *self.risks))
         ruling = rule(
-            dataclasses.replace(guest, risks=named),
+            dataclasses.replace(guest, risks=risks),
             self._given(guest, strict, pci),
             strict,
             judge,

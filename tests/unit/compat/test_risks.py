@@ -17,7 +17,7 @@ from nova_devcompat.compat.kinds import Ordered, Origin, Same
 from nova_devcompat.compat.knownbad import Asked, KnownBad, KnownBads
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
-from nova_devcompat.compat.risks import Risk, waive
+from nova_devcompat.compat.risks import Risk, of_entries, waive
 from nova_devcompat.compat.ruling import NO_RECORD, Claim, Given, Guest, required_atoms, rule
 from nova_devcompat.compat.verdict import Actor, Code, Reason, Verdict
 from tests.budget import scaled
@@ -89,6 +89,8 @@ def test_what_else_speaks_against_the_host_still_does():
 def test_what_a_name_is_of():
     assert Risk(name="nic:unknown").of_unknown
     assert not Risk(name="nic").of_unknown
+    both = (Risk(name="nic:unknown"), Risk(name="one"))
+    assert of_entries(both) == both[1:]
 
 
 def test_unknown_of_one_family():
