@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from nova_devcompat.compat.accepts import AcceptSet
@@ -15,156 +15,29 @@ from nova_devcompat.wire import checks, packing, stats_2, tokens
 from nova_devcompat.wire.checks import Malformed
 from nova_devcompat.wire.groups import family_of, policies_of, post_copy_of, reads_of, runs_of
 from nova_devcompat.wire.stats import HostDocument, PublishedDevice
+from nova_devcompat.wire.stats_2_parts import (
+    UUID_SIZE,
+    Content,
+    Group,
+    Meta,
+    PlacedDevice,
+    PlacedGroups,
+    Places,
+    Share,
+    uuids_of,
+)
 
-_UUID_SIZE = 16
 _COUNTS = range(checks.MOST_DEVICES + 1)
 
 #: The accept-set of a group and its number, one for all groups that say the same.
 AcceptSetOf = Callable[[Mapping[str, Any], str], tuple[int, AcceptSet]]
-#: The accept-sets that a provider stands for.
-Choice = tuple[AcceptSet, ...]
-Share = Callable[[Choice], Choice]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Meta:
-    """What a document says of itself."""
-
-    size: int
-    catalog: str
-    whole: bool
-    policies: Mapping[str, str] | None
-    reads: int
-    post_copy: bool | None
-    unnamed: frozenset[str] | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Content:
-    """What a group says of its devices.
-
-    :param size: characters, unpacked
-    :param digest: of what it says
-    :param family: '' where it cannot be told
-    :param number: of the accept-set
-    :param accepts: None where it cannot be read
-    :param of_host: whether they are parts of the host
-    :param left_out: why there are no devices, '' where there are
-    :param problem: what is wrong with it; '' for nothing
-    """
-
-    size: int
-    digest: str
-    family: str
-    number: int = 0
-    accepts: AcceptSet | None = None
-    of_host: bool = False
-    left_out: str = ""
-    problem: str = ""
-
-
-_Device = tuple[str, int, tuple[str, ...] | None, tuple[str, ...]]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Places:
-    """Where the devices of a group are.
-
-    :param size: characters, unpacked
-    :param count: how many providers they have together
-    :param devices: of each the address, how many providers, their classes, and runs of functions
-    :param problem: what is wrong with it; '' for nothing
-    """
-
-    size: int
-    count: int
-    devices: tuple[_Device, ...] = ()
-    problem: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Group:
-    """What a document says of devices that accept the same; one for all hosts that say so.
-
-    :param size: characters, unpacked
-    :param count: how many providers its devices have together
-    :param content: what it says of them
-    :param devices: without providers; none where it cannot be read
-    :param counts: of each device, how many providers it has
-    :param choice: what a provider stands for that has no other devices
-    :param named: for :attr:`HostDocument.kin`
-    :param problem: why there are no devices, the place within the group first; '' for nothing
-    :param apart: whether it cannot be read, or is of the host
-    """
-
-    size: int
-    count: int
-    content: _Content
-    devices: tuple[PublishedDevice, ...] = ()
-    counts: tuple[int, ...] = ()
-    choice: Choice = ()
-    named: tuple[tuple[int, bool, bool], ...] = ()
-    problem: str = ""
-    apart: bool = False
-
-    def at(self, providers: Sequence[str]) -> Iterator[PublishedDevice]:
-        """Its devices.
-
-        :param providers: of all of them, in order
-        """
-        if not self.count:
-            yield from self.devices
-            return
-        at = 0
-        for device, count in zip(self.devices, self.counts, strict=True):
-            yield dataclasses.replace(device, providers=tuple(providers[at : at + count]))
-            at += count
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Placed:
-    """The devices of a document: what it shares with others, and providers of its own.
-
-    Made when they are asked for: of most hosts, nobody does.
-
-    :param groups: all of the document
-    :param providers: of all of them, in order, 16 bytes each
-    :param share: makes what several documents say one object
-    """
-
-    groups: tuple[_Group, ...]
-    providers: bytes
-    share: Share
-
-    def devices(self) -> tuple[PublishedDevice, ...]:
-        """All of them."""
-        return tuple(device for group, uuids in self._placed() for device in group.at(uuids))
-
-    def by_provider(self) -> dict[str, Choice]:
-        """The accept-sets of each provider, for which devices themselves need not be made."""
-        found: dict[str, Choice] = {}
-        for group, uuids in self._placed():
-            for uuid in uuids:
-                before = found.get(uuid)
-                found[uuid] = (
-                    group.choice if before is None else self.share((*before, *group.choice))
-                )
-        return found
-
-    def _placed(self) -> Iterator[tuple[_Group, list[str]]]:
-        uuids = _uuids(self.providers)
-        at = 0
-        for group in self.groups:
-            if not group.apart:
-                yield group, uuids[at : at + group.count]
-            at += group.count
 
 
 @dataclasses.dataclass(slots=True)
 class Found:
     """What the groups of a document come to."""
 
-    groups: list[_Group] = dataclasses.field(default_factory=list)
+    groups: list[Group] = dataclasses.field(default_factory=list)
     host: dict[str, list[PublishedDevice]] = dataclasses.field(default_factory=dict)
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     lost: set[str] = dataclasses.field(default_factory=set)
@@ -188,9 +61,9 @@ class BodyReader:
     def __init__(self, accept_set: AcceptSetOf, share: Share) -> None:
         self._accept_set = accept_set
         self._share = share
-        self._metas: dict[str, _Meta] = {}
-        self._contents: dict[str, _Content] = {}
-        self._groups: dict[str, _Group] = {}
+        self._metas: dict[str, Meta] = {}
+        self._contents: dict[str, Content] = {}
+        self._groups: dict[str, Group] = {}
         self._contexts: dict[tuple[object, ...], str] = {}
 
     def clear(self) -> None:
@@ -207,7 +80,7 @@ class BodyReader:
         meta_text, providers_text, groups_text = _split(body, size)
         meta = self._meta(meta_text)
         providers = _providers(providers_text)
-        total = len(providers) // _UUID_SIZE
+        total = len(providers) // UUID_SIZE
         found = Found()
         add, known = found.groups.append, self._groups.get
         unpacked = meta.size
@@ -219,20 +92,20 @@ class BodyReader:
             if unpacked > stats_2.MOST_UNPACKED:
                 raise Malformed("", f"more than {stats_2.MOST_UNPACKED} characters, unpacked")
             if group.apart:
-                own = providers[at * _UUID_SIZE : (at + group.count) * _UUID_SIZE]
-                _add(found, index, group, _uuids(own))
+                own = providers[at * UUID_SIZE : (at + group.count) * UUID_SIZE]
+                _add(found, index, group, uuids_of(own))
             add(group)
             at += group.count
         if at != total:
             raise Malformed("", f"{total} providers, of which devices have {at}")
         return self._document(meta, found, providers), found
 
-    def _meta(self, text: str) -> _Meta:
+    def _meta(self, text: str) -> Meta:
         known = self._metas.get(text)
         if known is None:
             unpacked = packing.unpack(text, "meta", stats_2.MOST_UNPACKED)
             content = checks.object_of(checks.parse(unpacked, stats_2.MOST_UNPACKED), "meta")
-            known = self._metas[text] = _Meta(
+            known = self._metas[text] = Meta(
                 size=len(unpacked),
                 catalog=checks.text_of(checks.member(content, "c", "meta"), "c", empty=True),
                 whole=checks.flag_of(content.get("w", False), "w"),
@@ -243,7 +116,7 @@ class BodyReader:
             )
         return known
 
-    def _group(self, text: str) -> _Group:
+    def _group(self, text: str) -> Group:
         """What stands in the text of a group, which may be unreadable."""
         said, _, placed = text.partition(".")
         content, places = self._content(said), _placed(placed)
@@ -252,7 +125,7 @@ class BodyReader:
         if content.accepts is None or problem or not places.devices:
             if content.left_out:
                 problem = f": left out: {content.left_out}"
-            made = _Group(
+            made = Group(
                 size=size,
                 count=places.count,
                 content=content,
@@ -260,7 +133,7 @@ class BodyReader:
                 apart=True,
             )
         else:
-            made = _Group(
+            made = Group(
                 size=size,
                 count=places.count,
                 content=content,
@@ -287,13 +160,13 @@ class BodyReader:
         self._groups[text] = made
         return made
 
-    def _content(self, text: str) -> _Content:
+    def _content(self, text: str) -> Content:
         known = self._contents.get(text)
         if known is None:
             known = self._contents[text] = self._unpack_content(text)
         return known
 
-    def _unpack_content(self, text: str) -> _Content:
+    def _unpack_content(self, text: str) -> Content:
         """Places in what is wrong begin with a dot: the group's is put before it."""
         size, said, group = 0, "", None
         try:
@@ -304,9 +177,9 @@ class BodyReader:
             if "x" in content:
                 why = checks.text_of(content["x"], ".x")
                 family = family_of(group)
-                return _Content(size, tokens.content_of(said), family, left_out=why)
+                return Content(size, tokens.content_of(said), family, left_out=why)
             number, accepts = self._accept_set(content, "")
-            return _Content(
+            return Content(
                 size,
                 tokens.content_of(said),
                 accepts.family,
@@ -315,9 +188,9 @@ class BodyReader:
                 of_host=checks.flag_of(content.get("h", False), ".h"),
             )
         except Malformed as error:
-            return _Content(size, "", family_of(group), problem=str(error))
+            return Content(size, "", family_of(group), problem=str(error))
 
-    def _document(self, meta: _Meta, found: Found, providers: bytes) -> HostDocument:
+    def _document(self, meta: Meta, found: Found, providers: bytes) -> HostDocument:
         # A host is one thing: of two parts of a family nobody could tell which it is.
         for family in [family for family, parts in found.host.items() if len(parts) > 1]:
             why = f"{len(found.host.pop(family))} parts of the host"
@@ -325,7 +198,7 @@ class BodyReader:
             found.certain = False
         whole = meta.whole and not found.unreadable
         return HostDocument.placed(
-            _Placed(groups=tuple(found.groups), providers=providers, share=self._share),
+            PlacedGroups(groups=tuple(found.groups), providers=providers, share=self._share),
             catalog=meta.catalog,
             whole=whole,
             host=tuple(part for parts in found.host.values() for part in parts),
@@ -369,22 +242,12 @@ def _split(body: object, size: int) -> tuple[str, str, str]:
 
 def _providers(text: str) -> bytes:
     data = packing.from_base64(text, "providers")
-    if len(data) % _UUID_SIZE:
-        raise Malformed("providers", f"{len(data)} bytes, {_UUID_SIZE} for each")
+    if len(data) % UUID_SIZE:
+        raise Malformed("providers", f"{len(data)} bytes, {UUID_SIZE} for each")
     return data
 
 
-def _uuids(data: bytes) -> list[str]:
-    """As texts."""
-    digits = data.hex()
-    return [
-        f"{digits[at : at + 8]}-{digits[at + 8 : at + 12]}-{digits[at + 12 : at + 16]}"
-        f"-{digits[at + 16 : at + 20]}-{digits[at + 20 : at + 32]}"
-        for at in range(0, len(digits), 2 * _UUID_SIZE)
-    ]
-
-
-def _placed(text: str) -> _Places:
+def _placed(text: str) -> Places:
     unpacked = packing.unpack(text, "devices", stats_2.MOST_UNPACKED)
     listed = checks.list_of(
         checks.parse(unpacked, stats_2.MOST_UNPACKED), "devices", checks.MOST_DEVICES
@@ -392,9 +255,9 @@ def _placed(text: str) -> _Places:
     # Without these nobody could tell which providers those of other groups are.
     count = sum(_count_of(entry) for entry in listed)
     try:
-        return _Places(len(unpacked), count, tuple(map(_device, listed)))
+        return Places(len(unpacked), count, tuple(map(_device, listed)))
     except Malformed as error:
-        return _Places(len(unpacked), count, problem=str(error))
+        return Places(len(unpacked), count, problem=str(error))
 
 
 def _count_of(entry: object) -> int:
@@ -405,7 +268,7 @@ def _count_of(entry: object) -> int:
     raise Malformed("devices", "of one the number of its providers cannot be told")
 
 
-def _device(entry: Any) -> _Device:
+def _device(entry: Any) -> PlacedDevice:
     if len(entry) not in (3, 4):
         raise Malformed(".d", f"{len(entry)} items, not 3 or 4")
     runs = runs_of(entry[3], ".p") if len(entry) > 3 else ()
@@ -422,7 +285,7 @@ def _classes(content: object, place: str) -> tuple[str, ...]:
     return tuple(listed)
 
 
-def _add(found: Found, index: int, group: _Group, providers: list[str]) -> None:
+def _add(found: Found, index: int, group: Group, providers: list[str]) -> None:
     """What a group of the host, or one that cannot be read, says, to what others do."""
     content = group.content
     if group.problem:
