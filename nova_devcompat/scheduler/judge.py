@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nova_devcompat import wire
 from nova_devcompat.compat.accepts import AcceptSet
@@ -45,9 +45,10 @@ _PCI_GROUP = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9]+")
 _OF_HOST = frozenset({"VCPU", "PCPU", "MEMORY_MB", "DISK_GB"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """What became of one host.
+
+    A tuple, which is made in a fraction of the time that a frozen dataclass takes.
 
     :param candidates: the allocation candidates that are left, None where all are
     :param ruling: why the host, or the first candidate that was dropped, was refused or would be
@@ -86,6 +87,8 @@ class Asks:
 
 
 _NOTHING_AGAINST = Ruling()
+# What stands for the candidates of a host where there are none: the ruling is on the host.
+_ANYWHERE: Sequence[Candidate] = ({},)
 #: All candidates are left, and there is nothing to say.
 ACCEPTED = Judged(None, _NOTHING_AGAINST)
 
@@ -127,7 +130,7 @@ class RequestJudge:
         #: By the shape of documents, the answer for all hosts that have it.
         self.settled: dict[str, Judged] = {}
         # What else is told of candidates is remembered by all that it depends on.
-        self._rulings: dict[tuple[int | str, ...], Ruling] = {}
+        self._rulings: dict[tuple[int | str | None, ...] | None, Ruling] = {}
         self._classes = [
             resource_class
             for needs in self._groups.values()
@@ -158,9 +161,10 @@ class RequestJudge:
         """
         # A request that was not made to placement has few hosts.
         shape = document.shape if self._short_cuts and candidates else None
-        settled = self.settled.get(shape) if shape else None
-        if settled is not None:
-            return settled
+        if shape is not None:
+            settled = self.settled.get(shape)
+            if settled is not None:
+                return settled
         rulings = self.rulings(document, candidates)
         judged = judged_by(candidates, rulings)
         # Candidates of one request are made alike: where all of these come to the same, so do
@@ -180,7 +184,9 @@ class RequestJudge:
         """The ruling on each candidate; where there is none, on the host."""
         if not candidates:
             return [self._rule(document, None)]
-        return [self._remembered(document, candidate) for candidate in candidates]
+        if not self._short_cuts or document.kin is None:
+            return [self._rule(document, candidate) for candidate in candidates]
+        return self._remembered(document, candidates)
 
     def asks(self, candidates: Sequence[Candidate]) -> Asks | None:
         """What a request asks for, by the candidates of one host; None where there are none."""
@@ -199,29 +205,35 @@ class RequestJudge:
             families = self._guest.need.families | self._guest.pins.families
         return Asks(units, families)
 
-    def _remembered(self, document: wire.HostDocument, candidate: Candidate) -> Ruling:
-        key = self._key(document, candidate) if self._short_cuts else None
-        if key is None:
-            return self._rule(document, candidate)
-        ruling = self._rulings.get(key)
-        if ruling is None:
-            ruling = self._rulings[key] = self._rule(document, candidate)
-            self._kept.append(document)
-        return ruling
+    def _remembered(
+        self, document: wire.HostDocument, candidates: Sequence[Candidate]
+    ) -> list[Ruling]:
+        """The ruling on each candidate of a document that has kin."""
+        # A plain loop: done for each host that has unlike devices.
+        known, key_of = self._rulings, self._key
+        rulings = []
+        for candidate in candidates:
+            key = key_of(document, candidate)
+            ruling = known.get(key)
+            if ruling is None:
+                ruling = self._rule(document, candidate)
+                if key is not None:
+                    known[key] = ruling
+                    self._kept.append(document)
+            rulings.append(ruling)
+        return rulings
 
     def _key(
         self, document: wire.HostDocument, candidate: Candidate
-    ) -> tuple[int | str, ...] | None:
+    ) -> tuple[int | str | None, ...] | None:
         """All that the ruling on a candidate depends on; None where that cannot be told.
 
         That is what the document names, the accept-set behind each provider with the units that
         the need is after, and which provider answers which group.
         """
-        if document.kin is None:
-            return None
         find = document.by_provider.get
         allocations = candidate["allocations"]
-        key: list[int | str] = [document.kin]
+        key: list[int | str | None] = [document.kin]
         for provider, allocation in allocations.items():
             key.append(id(find(provider)))
             for resource_class in self._classes:
@@ -370,14 +382,14 @@ def judged_by(candidates: Sequence[Candidate], rulings: Sequence[Ruling]) -> Jud
     # A plain loop: done for each host, generators would take twice as long.
     against = reported = waived = None
     left = []
-    for index, ruling in enumerate(rulings):
+    for candidate, ruling in zip(candidates or _ANYWHERE, rulings, strict=True):
         if ruling.refused:
             against = against or ruling
-        elif candidates:
-            left.append(candidates[index])
+            continue
+        left.append(candidate)
         if ruling.reported and reported is None:
             reported = ruling
-        if ruling.waived and waived is None and not ruling.refused:
+        if ruling.waived and waived is None:
             waived = ruling
     if against is not None:
         return Judged(left, against, waived)

@@ -16,7 +16,7 @@ from nova_devcompat.scheduler.judge import ACCEPTED, Judged
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.told import is_as_long_as_it_says
 from nova_devcompat.scheduler.ways import KEY_1, Way, Ways
-from nova_devcompat.wire import stats
+from nova_devcompat.wire import stats, stats_2
 
 LOG = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Sorting:
         What is done here is done for each of up to 10,000 hosts (tests/bench/filter.py).
         """
         ways, risks = self._ways.ways, self._risks
-        key_of = KEY_1
+        key_of, each = KEY_1, self._each
         for host, text in zip(hosts, state.texts_of(hosts), strict=True):
             try:
                 to, size, begin = ways[key_of(text)]
@@ -73,13 +73,16 @@ class Sorting:
             except (KeyError, TypeError):
                 pass
             if risks and host.host in risks:
-                self._each(host)
+                each(host)
+                continue
+            if key_of is KEY_1 and not (isinstance(text, str) and text.startswith(stats_2.BEGIN)):
+                each(host)
                 continue
             way, another = self._ways.find(host, text)
             if another is not None:
                 key_of = another
             if way is None:
-                self._each(host)
+                each(host)
             else:
                 way.to(host)
 
@@ -98,13 +101,17 @@ class Sorting:
             return
         to = self.left.append if judged is ACCEPTED else self.rejected.append
         to(host)
-        text = host.stats.get(wire.STATS_KEY) if host.stats else None
-        if not isinstance(text, str):
+        settled = request.settled
+        if not settled or request is not self._request:
             return
+        text = host.stats.get(wire.STATS_KEY) if host.stats else None
         # Not where it was judged by something else: a document that cannot be read may begin as
         # those of other hosts do.
-        settled = request is self._request and request.settled.get(text[stats.SHAPE]) is judged
-        if settled and wire.says_its_length(text):
+        if (
+            isinstance(text, str)
+            and settled.get(text[stats.SHAPE]) is judged
+            and wire.says_its_length(text)
+        ):
             self._ways.ways[KEY_1(text)] = Way(to, len(text))
 
     def _tell(self, host: Any, judged: Judged) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from nova_devcompat.compat.accepts import AcceptSet, Evaluation
 from nova_devcompat.compat.device import normalise_address
@@ -90,16 +90,6 @@ class PublishedDevice:
         return self.accepts.freeze(slot=slot, address=address, pin=pin)
 
 
-class Placed(Protocol):
-    """What makes the devices of a document, where these are made when they are asked for."""
-
-    def devices(self) -> tuple[PublishedDevice, ...]:
-        """All of them."""
-
-    def by_provider(self) -> dict[str, tuple[AcceptSet, ...]]:
-        """As :attr:`HostDocument.by_provider` has it."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class HostDocument:
     """What a host says of its devices, in ``compute_nodes.stats``.
@@ -153,32 +143,6 @@ class HostDocument:
     #: uses it. Documents that have one share the values of :attr:`by_provider`, too: the same is
     #: the same object.
     kin: int | None = dataclasses.field(default=None, compare=False)
-    _made_by: Placed | None = dataclasses.field(
-        init=False, default=None, compare=False, repr=False
-    )
-
-    @classmethod
-    def placed(cls, devices: Placed, **said: Any) -> HostDocument:
-        """A document of which devices, and what providers stand for, are made when asked for.
-
-        :param devices: makes them, the same each time
-        :param said: all else
-        """
-        document = cls(devices=(), **said)
-        object.__setattr__(document, "_made_by", devices)
-        for name in _MADE:
-            object.__delattr__(document, name)
-        return document
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name):
-            """What is not there yet; the same, whichever thread makes it last."""
-            if name not in _MADE:
-                raise AttributeError(name)
-            made = getattr(self._made_by, name)()
-            object.__setattr__(self, name, made)
-            return made
 
     def __post_init__(self) -> None:
         by_provider: dict[str, tuple[AcceptSet, ...]] = {}
@@ -285,9 +249,6 @@ def groups_of(document: HostDocument) -> list[dict[str, Any]]:
         groups[family] = {"f": family, "r": {}, "d": {}, "x": printable(why)}
     return list(groups.values())
 
-
-# What is made when it is asked for.
-_MADE = ("devices", "by_provider")
 
 #: Where a text that has a shape has it. Nova makes new copies of all texts for each request, and
 #: to look up the whole of each in a dict would take longer than all else that is done for a host.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from nova_devcompat.compat.accepts import AcceptSet
-from nova_devcompat.wire.stats import PublishedDevice
+from nova_devcompat.wire.stats import HostDocument, PublishedDevice
 
 #: Bytes of the UUID of a provider.
 UUID_SIZE = 16
@@ -151,6 +152,51 @@ class PlacedGroups:
             if not group.apart:
                 yield group, uuids[at : at + group.count]
             at += group.count
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LaterDocument(HostDocument):
+    """A document of which devices, and what providers stand for, are made when asked for.
+
+    A class of its own: where a class has ``__getattr__``, each attribute of its objects takes
+    longer to get, and those of format 1 are asked for some for each host of a request.
+    """
+
+    _placed: PlacedGroups | None = dataclasses.field(init=False, default=None, repr=False)
+
+    @classmethod
+    def of(cls, placed: PlacedGroups, **said: Any) -> HostDocument:
+        """A document.
+
+        :param placed: makes them, the same each time
+        :param said: all else
+        """
+        document = cls(devices=(), **said)
+        object.__setattr__(document, "_placed", placed)
+        for name in _MADE:
+            object.__delattr__(document, name)
+        return document
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same, whichever of them is made later."""
+        if not isinstance(other, HostDocument):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _COMPARED)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            """What is not there yet; the same, whichever thread makes it last."""
+            if name not in _MADE:
+                raise AttributeError(name)
+            made = getattr(self._placed, name)()
+            object.__setattr__(self, name, made)
+            return made
+
+
+# What is made when it is asked for.
+_MADE = ("devices", "by_provider")
+_COMPARED = [field.name for field in dataclasses.fields(HostDocument) if field.compare]
 
 
 def uuids_of(data: bytes) -> list[str]:

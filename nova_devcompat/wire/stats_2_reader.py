@@ -19,6 +19,7 @@ from nova_devcompat.wire.stats_2_parts import (
     UUID_SIZE,
     Content,
     Group,
+    LaterDocument,
     Meta,
     PlacedDevice,
     PlacedGroups,
@@ -197,7 +198,7 @@ class BodyReader:
             found.unreadable.setdefault(family, why)
             found.certain = False
         whole = meta.whole and not found.unreadable
-        return HostDocument.placed(
+        return LaterDocument.of(
             PlacedGroups(groups=tuple(found.groups), providers=providers, share=self._share),
             catalog=meta.catalog,
             whole=whole,

@@ -62,7 +62,9 @@ class StatsReader:
         if not isinstance(text, str) or len(text) > _MOST_TEXT:
             # Not remembered: it may be of any length.
             return WireError(_WHAT, f"no text of at most {_MOST_TEXT} characters")
-        key = _key_of(text)
+        # Those of format 2, which are many and long, by the digest that they state and the hash
+        # of all of it.
+        key = (text[stats_2.DIGEST], hash(text)) if text.startswith(stats_2.BEGIN) else text
         known = self._documents.get(key)
         if known is not None:
             return known
@@ -219,13 +221,6 @@ STATS_READERS: dict[int, Callable[[StatsReader, Mapping[str, Any], str], HostDoc
     1: StatsReader._parse_1,
     2: StatsReader._parse_2,
 }
-
-
-def _key_of(text: str) -> object:
-    """What a document is remembered by: its text, or in format 2, where documents are many and
-    long, the digest that it states and the hash of all of it.
-    """
-    return (text[stats_2.DIGEST], hash(text)) if text.startswith(stats_2.BEGIN) else text
 
 
 def load_stats(text: str) -> HostDocument:
