@@ -3,46 +3,27 @@
 
 """Whether a host's allocation candidates can take a guest, by what the host published.
 
-Says what a candidate gives a guest, and asks :func:`nova_devcompat.compat.ruling.rule`. Written
-to be asked once a request for each of 10,000 hosts: hosts that accept the same share their
-accept-sets (:class:`nova_devcompat.wire.StatsReader`), so verdicts are computed once for all of
-them, and a host whose devices are all alike needs no look at each candidate's slots.
+What a candidate gives a guest, :mod:`nova_devcompat.scheduler.answers` says; it is put to
+:func:`nova_devcompat.compat.ruling.rule`. Written to be asked once a request for each of 10,000
+hosts: hosts that accept the same share their accept-sets
+(:class:`nova_devcompat.wire.StatsReader`), so verdicts are computed once for all of them, and a
+host whose devices are all alike needs no look at each candidate's slots.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from nova_devcompat import wire
 from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.need import DeviceNeed
 from nova_devcompat.compat.policy import Policies, Ruling
-from nova_devcompat.compat.ruling import (
-    NOTHING_KNOWN,
-    Choice,
-    Claim,
-    Extra,
-    Given,
-    Guest,
-    Order,
-    any_of,
-    rule,
-)
+from nova_devcompat.compat.ruling import Given, Guest, rule
 from nova_devcompat.compat.verdict import Reason, Verdict
+from nova_devcompat.scheduler.answers import Answers, Asks, Candidate, takes_unnamed
 from nova_devcompat.scheduler.verdicts import Verdicts
-from nova_devcompat.stores.assigned import is_device_class
-
-#: One of placement's allocation requests: ``allocations`` by provider, ``mappings`` by suffix.
-Candidate = Mapping[str, Any]
-
-_PCI_GROUP = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9]+")
-
-# Classes of which units are of the host itself, which may have custom ones as well.
-_OF_HOST = frozenset({"VCPU", "PCPU", "MEMORY_MB", "DISK_GB"})
 
 
 class Judged(NamedTuple):
@@ -58,32 +39,6 @@ class Judged(NamedTuple):
     candidates: list[Candidate] | None
     ruling: Ruling
     waived: Ruling | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Answer:
-    """Which providers a candidate takes for the needs of some slots.
-
-    :param slots: of the needs
-    :param providers: a device each; None for devices that placement does not track
-    :param strayed: whether no request of the candidate is known to be that of these slots
-    """
-
-    slots: tuple[str, ...]
-    providers: list[str] | None
-    strayed: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asks:
-    """What a request asks for, which is the same in all of its candidates.
-
-    :param units: of each class that can be one of devices
-    :param families: those any device of which it may be given, since nobody tells which
-    """
-
-    units: Mapping[str, int]
-    families: frozenset[str]
 
 
 _NOTHING_AGAINST = Ruling()
@@ -121,7 +76,7 @@ class RequestJudge:
         self._pci = pci
         self._short_cuts = short_cuts
         self._judge_anew = AcceptSet.judge if verdicts is None else verdicts.of
-        self._groups = guest.need.by_slot()
+        self._answers = Answers(guest, policies, pci=pci)
         # Keyed by identity, which is cheap and right as long as the objects live: hence the last.
         self._verdicts: dict[tuple[int, int], Verdict] = {}
         self._kept: list[AcceptSet | wire.HostDocument] = []
@@ -131,12 +86,13 @@ class RequestJudge:
         self.settled: dict[str, Judged] = {}
         # What else is told of candidates is remembered by all that it depends on.
         self._rulings: dict[tuple[int | str | None, ...] | None, Ruling] = {}
+        groups = guest.need.by_slot()
         self._classes = [
             resource_class
-            for needs in self._groups.values()
+            for needs in groups.values()
             if (resource_class := needs[0].resource_class)
         ]
-        self._suffixes = pci or len(self._classes) < len(self._groups)
+        self._suffixes = pci or len(self._classes) < len(groups)
 
     def silent(self, reason: Reason, candidates: Sequence[Candidate] = ()) -> Judged:
         """A host of which nothing can be told, for one reason."""
@@ -148,7 +104,7 @@ class RequestJudge:
         return known
 
     def _judge_silent(self, reason: Reason, candidates: Sequence[Candidate]) -> Judged:
-        extras = self._strangers(candidates[0], None) if candidates else ()
+        extras = self._answers.strangers(candidates[0], None) if candidates else ()
         given = Given(silent=reason, extras=extras)
         ruling = rule(self._guest, given, self._policies)
         waived = ruling if ruling.accepts and ruling.waived else None
@@ -173,7 +129,7 @@ class RequestJudge:
         if (
             shape
             and all(ruling == rulings[0] for ruling in rulings[1:])
-            and not any(_takes_unnamed(document, candidate) for candidate in candidates)
+            and not any(takes_unnamed(document, candidate) for candidate in candidates)
         ):
             self.settled[shape] = judged
         return judged
@@ -190,20 +146,7 @@ class RequestJudge:
 
     def asks(self, candidates: Sequence[Candidate]) -> Asks | None:
         """What a request asks for, by the candidates of one host; None where there are none."""
-        if not candidates or not candidates[0]["allocations"]:
-            return None
-        units: dict[str, int] = {}
-        for allocation in candidates[0]["allocations"].values():
-            for name, amount in allocation["resources"].items():
-                if is_device_class(name):
-                    units[name] = units.get(name, 0) + amount
-        told = all(
-            answer.providers and not answer.strayed for answer in self._answers(candidates[0])
-        )
-        families: frozenset[str] = frozenset()
-        if not told or (self._pci and not _pci_groups(candidates[0])):
-            families = self._guest.need.families | self._guest.pins.families
-        return Asks(units, families)
+        return self._answers.asks(candidates)
 
     def _remembered(
         self, document: wire.HostDocument, candidates: Sequence[Candidate]
@@ -248,7 +191,7 @@ class RequestJudge:
         return tuple(key)
 
     def _rule(self, document: wire.HostDocument, candidate: Candidate | None) -> Ruling:
-        given = self._given(document, candidate)
+        given = self._answers.given(document, candidate)
         if self._whichever:
             given = dataclasses.replace(given, whichever=True)
         return rule(self._guest, given, self._policies, self._judge)
@@ -261,120 +204,6 @@ class RequestJudge:
             self._kept.append(accepts)
             verdict = self._verdicts[key] = self._judge_anew(accepts, need)
         return verdict
-
-    # --- what a candidate gives ------------------------------------------------------------------
-
-    def _given(self, document: wire.HostDocument, candidate: Candidate | None) -> Given:
-        """What a candidate gives; where there is none, any device of the host."""
-        if candidate is None or not candidate["allocations"]:
-            return Given.anywhere(
-                self._guest,
-                [device.accepts for device in document.devices],
-                complete=document.whole and not self._pci,
-                host=document.by_family,
-                unreadable=self._concerned_by(document, self._guest.assigned),
-            )
-        answers = list(self._answers(candidate))
-        claims = tuple(self._claim(document, answer) for answer in answers)
-        claimed = {provider for answer in answers for provider in answer.providers or ()}
-        known = document.by_provider
-        extras = [
-            Extra(device=known[provider])
-            for provider in candidate["allocations"]
-            if provider in known and provider not in claimed
-        ]
-        strangers = self._strangers(candidate, document)
-        unplaced = self._pci and not _pci_groups(candidate)
-        return Given(
-            claims=claims,
-            extras=(*extras, *strangers),
-            others=tuple(
-                device.accepts for device in document.devices if unplaced or not device.providers
-            ),
-            complete=document.whole and not self._pci,
-            host=document.by_family,
-            unreadable=self._concerned_by(document, bool(strangers)),
-        )
-
-    def _concerned_by(self, document: wire.HostDocument, devices: bool) -> Mapping[str, Reason]:
-        if not document.unreadable:
-            return {}
-        hosts = self._policies.of_hosts
-        return self._guest.concerned_by(document.problems, hosts=hosts, devices=devices)
-
-    def _answers(self, candidate: Candidate) -> Iterator[_Answer]:
-        """The providers that the candidate takes for the slots of the need."""
-        groups = _pci_groups(candidate)
-        strayed: list[str] = []
-        for slot, needs in self._groups.items():
-            if (resource_class := needs[0].resource_class) is not None:
-                yield _Answer((slot,), _allocated(resource_class, candidate))
-            elif providers := groups.pop(needs[0].request_id or "", None):
-                yield _Answer((slot,), providers)
-            else:
-                strayed.append(slot)
-        if strayed:
-            # A resize gives PCI requests new IDs, and the stored request may keep the old ones:
-            # what is left of both belongs together.
-            left = [provider for providers in groups.values() for provider in providers]
-            yield _Answer(tuple(strayed), left or None, strayed=True)
-
-    def _claim(self, document: wire.HostDocument, answer: _Answer) -> Claim:
-        if answer.providers is not None and not answer.strayed:
-            devices = [self._choice(document, provider) for provider in answer.providers]
-            return Claim(slots=answer.slots, devices=tuple(devices))
-        needs = [need for slot in answer.slots for need in self._groups[slot]]
-        families = {need.family for need in needs}
-        # Admission is exact about devices that placement does not track: here any will do. So may
-        # one that was attached later, which stands in no request.
-        any_device = tuple(any_of((device.accepts for device in document.devices), families))
-        if answer.providers is None:
-            devices = [any_device] * len(needs)
-            return Claim(slots=answer.slots, devices=tuple(devices), order=Order.GIVEN)
-        devices = [self._choice(document, provider) for provider in answer.providers]
-        devices += [any_device] * (len(needs) - len(devices))
-        return Claim(slots=answer.slots, devices=tuple(devices))
-
-    @staticmethod
-    def _choice(document: wire.HostDocument, provider: str) -> Choice:
-        choice = document.by_provider.get(provider)
-        if choice is not None:
-            return choice
-        # Right after its first start a host does not know its providers' UUIDs yet.
-        return tuple(device.accepts for device in document.devices if not device.providers)
-
-    def _strangers(
-        self, candidate: Candidate, document: wire.HostDocument | None
-    ) -> tuple[Extra, ...]:
-        """Devices of which nothing is known that the candidate takes beside those of the need.
-
-        :param document: None where nothing of the host can be told: then whatever looks like a
-            device is one
-        """
-        if document is not None and not document.unreadable:
-            return ()
-        claimed = {
-            provider for answer in self._answers(candidate) for provider in answer.providers or ()
-        }
-        known = document.by_provider if document is not None else {}
-        return tuple(
-            Extra(device=NOTHING_KNOWN)
-            for provider, allocation in candidate["allocations"].items()
-            if provider not in known
-            and provider not in claimed
-            and any(map(is_device_class, allocation["resources"]))
-        )
-
-
-def _takes_unnamed(document: wire.HostDocument, candidate: Candidate) -> bool:
-    """Whether a candidate takes a device that is not among those which the document places."""
-    known = document.by_provider
-    return bool(known) and any(
-        provider not in known
-        and _OF_HOST.isdisjoint(allocation["resources"])
-        and any(map(is_device_class, allocation["resources"]))
-        for provider, allocation in candidate["allocations"].items()
-    )
 
 
 def judged_by(candidates: Sequence[Candidate], rulings: Sequence[Ruling]) -> Judged:
@@ -395,27 +224,3 @@ def judged_by(candidates: Sequence[Candidate], rulings: Sequence[Ruling]) -> Jud
         return Judged(left, against, waived)
     told = reported or waived
     return ACCEPTED if told is None else Judged(None, told, waived)
-
-
-def _allocated(resource_class: str, candidate: Candidate) -> list[str]:
-    """The providers that a candidate takes units of a class from, each as often as units."""
-    return list(
-        itertools.chain.from_iterable(
-            [provider] * allocation["resources"].get(resource_class, 0)
-            for provider, allocation in candidate["allocations"].items()
-        )
-    )
-
-
-def _pci_groups(candidate: Candidate) -> dict[str, list[str]]:
-    """The providers that a candidate takes for PCI requests, by request ID.
-
-    A device of a PCI request is request group ``<request id>-<index>``
-    (nova/objects/request_spec.py, generate_request_groups_from_pci_requests).
-    """
-    found: dict[str, list[str]] = {}
-    for suffix, providers in candidate.get("mappings", {}).items():
-        match = _PCI_GROUP.fullmatch(suffix)
-        if match and providers:
-            found.setdefault(match[1], []).append(providers[0])
-    return found

@@ -24,7 +24,8 @@ from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.scheduler import lookup
-from nova_devcompat.scheduler.judge import Candidate, Judged, RequestJudge
+from nova_devcompat.scheduler.answers import Candidate
+from nova_devcompat.scheduler.judge import Judged, RequestJudge
 from nova_devcompat.scheduler.prunings import Prunings
 from nova_devcompat.scheduler.verdicts import Verdicts
 from nova_devcompat.service import catalog_keeper, problem_at_start

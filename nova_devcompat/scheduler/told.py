@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nova_devcompat import wire
-from nova_devcompat.scheduler.judge import Candidate
+from nova_devcompat.scheduler.answers import Candidate
 from nova_devcompat.scheduler.prunings import Contents, contents_of
 from nova_devcompat.stores.assigned import is_device_class
 from nova_devcompat.wire import stats_2, tokens

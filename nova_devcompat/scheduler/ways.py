@@ -18,14 +18,8 @@ from typing import Any, NamedTuple
 
 from nova_devcompat import wire
 from nova_devcompat.compat.policy import Ruling
-from nova_devcompat.scheduler.judge import (
-    ACCEPTED,
-    Asks,
-    Candidate,
-    Judged,
-    RequestJudge,
-    judged_by,
-)
+from nova_devcompat.scheduler.answers import Asks, Candidate
+from nova_devcompat.scheduler.judge import ACCEPTED, Judged, RequestJudge, judged_by
 from nova_devcompat.scheduler.prunings import Contents, Prunings
 from nova_devcompat.scheduler.told import (
     choices_of,
