@@ -14,8 +14,7 @@ from nova_devcompat import wire
 from nova_devcompat.scheduler import explain, state
 from nova_devcompat.scheduler.judge import ACCEPTED, Judged
 from nova_devcompat.scheduler.lookup import Lookup
-from nova_devcompat.scheduler.told import is_as_long_as_it_says
-from nova_devcompat.scheduler.ways import KEY_1, Way, Ways
+from nova_devcompat.scheduler.ways import KEY_1, Begins, Way, Ways
 from nova_devcompat.wire import stats, stats_2
 
 LOG = logging.getLogger(__name__)
@@ -60,14 +59,15 @@ class Sorting:
         """
         ways, risks = self._ways.ways, self._risks
         key_of, each = KEY_1, self._each
+        begins, until = Begins(), stats_2.LENGTH.stop
         for host, text in zip(hosts, state.texts_of(hosts), strict=True):
             try:
-                to, size, begin = ways[key_of(text)]
-                if (
-                    # Most are as long as the first.
-                    (len(text) == size and text.startswith(begin)) or is_as_long_as_it_says(text)
+                to, its_size = ways[key_of(text)]
+                size = len(text)
+                if (size == its_size or text[:until] == begins[size]) and not (
                     # One of which a risk is accepted is judged by itself.
-                ) and not (risks and host.host in risks):
+                    risks and host.host in risks
+                ):
                     to(host)
                     continue
             except (KeyError, TypeError):

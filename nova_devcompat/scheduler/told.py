@@ -24,11 +24,7 @@ def is_as_long_as_it_says(text: object) -> bool:
 
     :param text: whatever stands in a host's stats
     """
-    return (
-        isinstance(text, str)
-        and text.startswith(stats_2.BEGIN)
-        and text[stats_2.LENGTH] == f"{len(text):05}"
-    )
+    return isinstance(text, str) and text[: stats_2.LENGTH.stop] == stats_2.begin_of(len(text))
 
 
 def tokens_in(text: object) -> slice | None:

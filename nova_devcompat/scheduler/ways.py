@@ -41,15 +41,21 @@ class Way(NamedTuple):
     """Where hosts go whose documents say the same of what decides.
 
     :param to: puts a host there
-    :param size: of the text of the first
-    :param begin: how that text begins, up to where it says its size; '' where the size is among
-        what decides, as in format 1. A text that does not begin so, or is of another size, was cut
-        off or changed on its way and is read whole, unless it is as long as it says itself
+    :param size: of the text in format 1, where it is among what decides; 0 in format 2, where a
+        text that does not begin as one of its length does (:class:`Begins`) was cut off or changed
+        on its way and is read whole
     """
 
     to: To
-    size: int
-    begin: str = ""
+    size: int = 0
+
+
+class Begins(dict[int, str]):
+    """How texts of format 2 begin, by their length: each made once."""
+
+    def __missing__(self, size: int) -> str:
+        begin = self[size] = stats_2.begin_of(size)
+        return begin
 
 
 class Ways:
@@ -121,8 +127,7 @@ class Ways:
             ):
                 return None, None  # which is no matter of others that say the same
             to = self._to(document, host.allocation_candidates)
-            size = len(text)
-            way = None if to is None else Way(to, size, text[: stats_2.LENGTH.stop])
+            way = None if to is None else Way(to)
             self._found[key] = way
             if way is not None and not absent:
                 self.ways[key_of(text)] = way

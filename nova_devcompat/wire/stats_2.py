@@ -49,6 +49,11 @@ MOST_UNPACKED = 1 << 19
 CLASS = re.compile("[A-Z0-9_]{1,255}")
 
 
+def begin_of(size: int) -> str:
+    """How a text of so many characters begins, up to the end of :data:`LENGTH`."""
+    return f"{BEGIN}{size:0{_DIGITS}}"
+
+
 def dump_stats_2(document: HostDocument) -> str:
     """The text of a stats document in format 2: the same for the same content.
 
@@ -113,7 +118,7 @@ def write(document: HostDocument) -> tuple[str, int, int]:
         ]
     )
     size = len(BEGIN) + _DIGITS + DIGEST_SIZE + len(rest) + len(END)
-    text = f"{BEGIN}{size:0{_DIGITS}}{packing.digest(rest, DIGEST_SIZE)}{rest}{END}"
+    text = f"{begin_of(size)}{packing.digest(rest, DIGEST_SIZE)}{rest}{END}"
     return text, len(groups), unpacked + len(said)
 
 
