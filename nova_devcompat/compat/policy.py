@@ -221,6 +221,14 @@ class Policies:
         self.of_hosts = frozenset(hosts or ())
         self._by_name = {**(devices or {}), **(hosts or {})}
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Policies):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __hash__(self) -> int:
+        return hash((self.of_devices, self.of_hosts))
+
     def __call__(self, family: str) -> Policy:
         """The policy of one family."""
         return self._by_name.get(family, self.default)

@@ -103,7 +103,7 @@ class Foretold:
         """Why it may refuse what the filter does not."""
         if self._state.other_catalog(node.stats):
             return (OTHER_CATALOG,)
-        strict = self._judge(of_entries(risks), self._strict, whichever=True)
+        strict = self._judge(of_entries(risks), self._strict, whichever=True, doubting=True)
         doubted = self._against(strict, node, candidates)
         if doubted:
             # What a rule cannot compare, the host cannot either, and lets it pass as the filter.
@@ -113,7 +113,7 @@ class Foretold:
             if hidden:
                 return tuple(dict.fromkeys(hidden))
         if self._has_other_settings(node):
-            strictest = self._judge((), self._strictest, whichever=True)
+            strictest = self._judge((), self._strictest, whichever=True, doubting=True)
             if self._against(strictest, node, candidates):
                 return (OTHER_SETTINGS,)
         return ()
@@ -124,13 +124,21 @@ class Foretold:
         return told is not None and bool(unlike(self._policies.told, told))
 
     def _judge(
-        self, risks: tuple[Risk, ...], policies: Policies, *, whichever: bool = False
+        self,
+        risks: tuple[Risk, ...],
+        policies: Policies,
+        *,
+        whichever: bool = False,
+        doubting: bool = False,
     ) -> RequestJudge:
-        key = risks, policies, whichever
+        """A judge.
+
+        :param doubting: whether to let nothing pass that is UNKNOWN, which is what is asked about
+        """
+        key = risks, policies, whichever, doubting
         if key not in self._judges:
             guest = self._found.guest
-            if policies is not self._policies:
-                # That something is UNKNOWN is what is asked about, so nothing lets that pass.
+            if doubting:
                 guest = dataclasses.replace(guest, risks=of_entries(guest.risks))
             found = dataclasses.replace(self._found, guest=guest)
             self._judges[key] = self._state.request(

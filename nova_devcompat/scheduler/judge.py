@@ -48,6 +48,21 @@ _ANYWHERE: Sequence[Candidate] = ({},)
 ACCEPTED = Judged(None, _NOTHING_AGAINST)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Remembered:
+    """Rulings on candidates, by all that they depend on beside the guest and the policies.
+
+    :param rulings: by what the document names, what is behind each provider, and what is taken
+    :param kept: the documents: what is behind providers is told by identity, which is cheap and
+        right as long as the objects live
+    """
+
+    rulings: dict[tuple[int | str | None, ...] | None, Ruling] = dataclasses.field(
+        default_factory=dict
+    )
+    kept: list[wire.HostDocument] = dataclasses.field(default_factory=list)
+
+
 class RequestJudge:
     """Judges hosts for one request.
 
@@ -58,6 +73,8 @@ class RequestJudge:
         changes no ruling
     :param verdicts: those of earlier requests, where these are remembered
     :param whichever: whether the rulings are to hold whichever of a host's devices is claimed
+    :param remembered: rulings of earlier requests of equal guests under equal policies; how their
+        candidates were made does not matter
     """
 
     def __init__(
@@ -69,6 +86,7 @@ class RequestJudge:
         short_cuts: bool = True,
         verdicts: Verdicts | None = None,
         whichever: bool = False,
+        remembered: Remembered | None = None,
     ) -> None:
         self._guest = guest
         self._whichever = whichever
@@ -79,13 +97,13 @@ class RequestJudge:
         self._answers = Answers(guest, policies, pci=pci)
         # Keyed by identity, which is cheap and right as long as the objects live: hence the last.
         self._verdicts: dict[tuple[int, int], Verdict] = {}
-        self._kept: list[AcceptSet | wire.HostDocument] = []
+        self._kept: list[AcceptSet] = []
         # By why hosts are silent, and whether there are candidates.
         self._silent: dict[tuple[str, str, bool], Judged] = {}
         #: By the shape of documents, the answer for all hosts that have it.
         self.settled: dict[str, Judged] = {}
-        # What else is told of candidates is remembered by all that it depends on.
-        self._rulings: dict[tuple[int | str | None, ...] | None, Ruling] = {}
+        # What else is told of candidates.
+        self._remembered = Remembered() if remembered is None else remembered
         groups = guest.need.by_slot()
         self._classes = [
             resource_class
@@ -142,18 +160,16 @@ class RequestJudge:
             return [self._rule(document, None)]
         if not self._short_cuts or document.kin is None:
             return [self._rule(document, candidate) for candidate in candidates]
-        return self._remembered(document, candidates)
+        return self._known(document, candidates)
 
     def asks(self, candidates: Sequence[Candidate]) -> Asks | None:
         """What a request asks for, by the candidates of one host; None where there are none."""
         return self._answers.asks(candidates)
 
-    def _remembered(
-        self, document: wire.HostDocument, candidates: Sequence[Candidate]
-    ) -> list[Ruling]:
+    def _known(self, document: wire.HostDocument, candidates: Sequence[Candidate]) -> list[Ruling]:
         """The ruling on each candidate of a document that has kin."""
         # A plain loop: done for each host that has unlike devices.
-        known, key_of = self._rulings, self._key
+        known, key_of = self._remembered.rulings, self._key
         rulings = []
         for candidate in candidates:
             key = key_of(document, candidate)
@@ -162,7 +178,7 @@ class RequestJudge:
                 ruling = self._rule(document, candidate)
                 if key is not None:
                     known[key] = ruling
-                    self._kept.append(document)
+                    self._remembered.kept.append(document)
             rulings.append(ruling)
         return rulings
 

@@ -26,8 +26,8 @@ from nova_devcompat.compat.verdict import Reason
 from nova_devcompat.scheduler import lookup
 from nova_devcompat.scheduler.answers import Candidate
 from nova_devcompat.scheduler.judge import Judged, RequestJudge
+from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.prunings import Prunings
-from nova_devcompat.scheduler.verdicts import Verdicts
 from nova_devcompat.service import catalog_keeper, problem_at_start
 from nova_devcompat.stores.published import published
 from nova_devcompat.stores.risks import HostRisks
@@ -64,7 +64,7 @@ class SchedulerState:
             LOG.critical("nova-devcompat: %s", problem)
             sys.exit(1)
         self._reader = wire.StatsReader()
-        self._verdicts = Verdicts()
+        self._judges = Judges()
         #: Which providers of hosts will not do.
         self.prunings = Prunings()
         self._host_risks = HostRisks(CONF.devcompat.accepted_risks)
@@ -164,11 +164,10 @@ class SchedulerState:
         guest = found.guest
         if risks:
             guest = dataclasses.replace(guest, risks=(*guest.risks, *risks))
-        return RequestJudge(
+        return self._judges.of(
             guest,
             self.policies() if policies is None else policies,
             pci=found.pci,
-            verdicts=self._verdicts,
             whichever=whichever,
         )
 

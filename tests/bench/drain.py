@@ -36,9 +36,9 @@ from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.fleet import drain as fleet_drain
 from nova_devcompat.fleet.destinations import Candidates, Destination, Destinations
 from nova_devcompat.scheduler import preview
+from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.state import SchedulerState
-from nova_devcompat.scheduler.verdicts import Verdicts
 from tests.bench import stranded
 from tests.bench.measuring import Row, Size, Times, figure
 
@@ -54,7 +54,7 @@ class State(SchedulerState):
 
     def __init__(self, needs: dict[str, Any]) -> None:
         self._reader = wire.StatsReader()
-        self._verdicts = Verdicts()
+        self._judges = Judges()
         self._needs = needs
 
     def policies(self) -> Any:

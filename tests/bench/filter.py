@@ -34,9 +34,9 @@ from nova_devcompat.compat.need import DeviceNeed, Need  # noqa: E402
 from nova_devcompat.compat.policy import Policies, Policy  # noqa: E402
 from nova_devcompat.compat.ruling import Guest  # noqa: E402
 from nova_devcompat.scheduler import filters, lookup  # noqa: E402
+from nova_devcompat.scheduler.judges import Judges  # noqa: E402
 from nova_devcompat.scheduler.prunings import Prunings  # noqa: E402
 from nova_devcompat.scheduler.state import SchedulerState  # noqa: E402
-from nova_devcompat.scheduler.verdicts import Verdicts  # noqa: E402
 from tests.bench import hosts  # noqa: E402
 from tests.bench.hosts import Kind  # noqa: E402
 from tests.bench.measuring import Row, Size, Times  # noqa: E402
@@ -49,7 +49,7 @@ class _State(SchedulerState):
 
     def __init__(self) -> None:
         self._reader = wire.StatsReader()
-        self._verdicts = Verdicts()
+        self._judges = Judges()
         self.prunings = Prunings()
 
     def policies(self) -> Policies:

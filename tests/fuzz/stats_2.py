@@ -15,11 +15,11 @@ from typing import Any
 from nova_devcompat import wire
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compat.ruling import Guest
+from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.prunings import Prunings
 from nova_devcompat.scheduler.sorting import Sorting
 from nova_devcompat.scheduler.state import SchedulerState
-from nova_devcompat.scheduler.verdicts import Verdicts
 from nova_devcompat.wire import packing, stats_2
 from tests.fuzz import inputs
 
@@ -79,7 +79,7 @@ class _State(SchedulerState):
 
     def __init__(self, reader: wire.StatsReader, policies: Policies) -> None:
         self._reader = reader
-        self._verdicts = Verdicts()
+        self._judges = Judges()
         self.prunings = Prunings()
         self._policies = policies
 

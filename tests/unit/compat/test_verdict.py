@@ -267,3 +267,16 @@ def test_policies_as_texts():
     strict = policies.as_strict()
     assert strict("nic").unknowns == () and strict("gpu") == policies("gpu")
     assert {strict(name).on_unknown for name in ("gpu", "nic", "none")} == {OnUnknown.REJECT}
+
+
+def test_policies_are_equal_that_treat_all_families_alike():
+    ours = Policies(STRICT, {"gpu": LENIENT}, {"qemu": STRICT})
+    assert len({ours, Policies(STRICT, {"gpu": LENIENT}, {"qemu": STRICT})}) == 1
+    unlike = [
+        Policies(LENIENT, {"gpu": LENIENT}, {"qemu": STRICT}),
+        Policies(STRICT, {"gpu": STRICT}, {"qemu": STRICT}),
+        Policies(STRICT, {"gpu": LENIENT, "qemu": STRICT}),
+        Policies(STRICT, {"gpu": LENIENT}),
+        "policies",
+    ]
+    assert all(ours != one for one in unlike)

@@ -21,9 +21,9 @@ from nova_devcompat.compat.traits import Atom
 from nova_devcompat.compat.verdict import Code
 from nova_devcompat.fleet.answers import Says
 from nova_devcompat.fleet.foretold import Foretold
+from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.state import SchedulerState
-from nova_devcompat.scheduler.verdicts import Verdicts
 
 STRICT, LENIENT = Policy(), Policy(on_unknown=OnUnknown.ACCEPT)
 REPORT = Policy(mode=Mode.REPORT)
@@ -42,7 +42,7 @@ class _State(SchedulerState):
 
     def __init__(self, policy, risks=()):
         self._reader = wire.StatsReader()
-        self._verdicts = Verdicts()
+        self._judges = Judges()
         self._policy, self._risks = policy, risks
 
     def policies(self):

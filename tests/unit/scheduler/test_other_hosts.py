@@ -16,10 +16,10 @@ from nova_devcompat import wire
 from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.scheduler import filters, lookup
 from nova_devcompat.scheduler.judge import RequestJudge
+from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.mobility import Mobility
 from nova_devcompat.scheduler.prunings import Prunings
 from nova_devcompat.scheduler.state import SchedulerState
-from nova_devcompat.scheduler.verdicts import Verdicts
 from tests.fuzz import inputs
 from tests.fuzz.consumers import CANDIDATES, FIRST, GOOD, REQUESTS, STRICT, candidate
 from tests.unit.providers import uuid_of
@@ -72,7 +72,7 @@ class _State(SchedulerState):
 
     def __init__(self):
         self._reader = wire.StatsReader()
-        self._verdicts = Verdicts()
+        self._judges = Judges()
         self.prunings = Prunings()
 
     def host_risks(self):

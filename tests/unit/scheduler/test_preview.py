@@ -12,10 +12,10 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Policy
 from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import Guest
+from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.preview import Preview
 from nova_devcompat.scheduler.state import SchedulerState
-from nova_devcompat.scheduler.verdicts import Verdicts
 
 
 class _State(SchedulerState):
@@ -23,7 +23,7 @@ class _State(SchedulerState):
 
     def __init__(self, **risks):
         self._reader = wire.StatsReader()
-        self._verdicts = Verdicts()
+        self._judges = Judges()
         self._risks = risks
 
     def policies(self):

@@ -19,6 +19,7 @@ from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.scheduler import explain, filters, sorting, weights
 from nova_devcompat.scheduler.judge import RequestJudge
+from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.mobility import Mobility
 from nova_devcompat.scheduler.prunings import Prunings
@@ -37,7 +38,7 @@ class State(SchedulerState):
 
     def __init__(self, policies):
         self._reader = wire.StatsReader()
-        self._verdicts = Verdicts()
+        self._judges = Judges()
         self.prunings = Prunings()
         self._policies = policies
         self.judged = 0
