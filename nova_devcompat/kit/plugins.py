@@ -103,7 +103,6 @@ class Plugins(Generic[T]):
         """
         self.check(name)
         (entry_point,) = self._registered[name]
-        owner = _owner(entry_point)
         try:
             manager = _One(self._namespace, entry_point)
             failure = manager.failure
@@ -111,10 +110,10 @@ class Plugins(Generic[T]):
             failure = error
         if failure is not None:
             raise PluginError(
-                f"{name!r} of {self._namespace}, from {owner}, cannot be imported: "
+                f"{self._told(entry_point)} cannot be imported: "
                 f"{type(failure).__name__}: {failure}"
             ) from failure
-        return self._usable(name, owner, manager[name].plugin)
+        return self._usable(entry_point, manager[name].plugin)
 
     def load_all(self) -> list[type[T]]:
         """The classes that are registered, by name.
@@ -123,11 +122,10 @@ class Plugins(Generic[T]):
         """
         return [self.load(name) for name in self.names]
 
-    def _usable(self, name: str, owner: str, plugin: Any) -> type[T]:
-        intro = f"{name!r} of {self._namespace}, from {owner},"
+    def _usable(self, entry_point: importlib.metadata.EntryPoint, plugin: Any) -> type[T]:
         if not isinstance(plugin, type) or not issubclass(plugin, self._base):
             base = f"{self._base.__module__}.{self._base.__qualname__}"
-            raise PluginError(f"{intro} is no subclass of {base}")
+            raise PluginError(f"{self._told(entry_point)} is no subclass of {base}")
         usable: type[T] = plugin
         if self._api_version is None:
             return usable
@@ -141,19 +139,24 @@ class Plugins(Generic[T]):
                 newer = (major, stated_minor) > self._api_version
                 problem = _capability_problem(usable, self._base, newer=newer)
                 if problem:
-                    raise PluginError(f"{intro} {problem}")
+                    raise PluginError(f"{self._told(entry_point)} {problem}")
                 return usable
         raise PluginError(
-            f"{intro} is for version {stated!r} of the interface; this is {current}.{minor}, "
-            f"which takes major {' and '.join(map(str, majors))}: "
+            f"{self._told(entry_point)} is for version {stated!r} of the interface; "
+            f"this is {current}.{minor}, which takes major {' and '.join(map(str, majors))}: "
             "upgrade the older of the two distributions"
         )
+
+    def _told(self, entry_point: importlib.metadata.EntryPoint) -> str:
+        """The plugin, as errors begin with it."""
+        return f"{entry_point.name!r} of {self._namespace}, from {_owner(entry_point)},"
 
     def _listed(self) -> str:
         return f"registered: {', '.join(self.names) or 'none'}"
 
 
 def _owner(entry_point: importlib.metadata.EntryPoint) -> str:
+    """The distribution, for messages only: its metadata are parsed anew each time."""
     if entry_point.dist is None:
         return "an unknown distribution"
     return f"{entry_point.dist.name} {entry_point.dist.version}"
