@@ -15,6 +15,8 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+
 
 class Tree:
     """A sysfs.
@@ -27,18 +29,31 @@ class Tree:
         for folder in ("bus/pci/devices", "bus/pci/drivers", "devices/pci0000:80", "module"):
             (root / folder).mkdir(parents=True, exist_ok=True)
 
+    # A server has thousands of files and links: these two ask for nothing that they need not know.
+
     def write(self, path: str, text: str | bytes) -> pathlib.Path:
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(text.encode() if isinstance(text, str) else text)
-        return file
+        file = f"{self.root}/{path}"
+        try:
+            descriptor = os.open(file, _WRITE, 0o666)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(file), exist_ok=True)
+            descriptor = os.open(file, _WRITE, 0o666)
+        with open(descriptor, "wb", buffering=0) as opened:
+            opened.write(text.encode() if isinstance(text, str) else text)
+        return self.root / path
 
     def link(self, path: str, target: str) -> None:
         """A relative link, as sysfs has them; one that is there goes."""
-        link = self.root / path
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(self.root / target, link.parent))
+        link = f"{self.root}/{path}"
+        text = os.path.relpath(f"/{target}", os.path.dirname(f"/{path}"))
+        try:
+            os.symlink(text, link)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(link), exist_ok=True)
+            os.symlink(text, link)
+        except FileExistsError:
+            os.unlink(link)
+            os.symlink(text, link)
 
     def folder(self, address: str) -> str:
         return f"devices/pci0000:80/{address}"
@@ -96,7 +111,7 @@ class Tree:
         self.write(f"{folder}/config", bytes.fromhex(vendor + device) + bytes(252))
         self.link(f"{folder}/subsystem", "bus/pci")
         number = str(int(address[5:7], 16) * 8 + int(address[-1]))
-        (self.root / "kernel/iommu_groups" / number).mkdir(parents=True, exist_ok=True)
+        os.makedirs(f"{self.root}/kernel/iommu_groups/{number}", exist_ok=True)
         self.link(f"{folder}/iommu_group", f"kernel/iommu_groups/{number}")
         if totalvfs is not None:
             self.write(f"{folder}/sriov_totalvfs", f"{totalvfs}\n")
