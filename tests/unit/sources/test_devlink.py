@@ -59,7 +59,7 @@ def kernel():
 
 @pytest.fixture
 def source(kernel, tree):
-    return DevlinkSource(SourceOptions(), connect=kernel.connect, root=tree.root, seconds=2)
+    return DevlinkSource(SourceOptions(), connect=kernel.connect, root=tree.root, seconds=1.6)
 
 
 def read(source):

@@ -510,7 +510,7 @@ def wait_for(condition):
 
 def test_a_file_that_hangs_costs_one_attribute(tree, hang, caplog):
     pipe = hang(f"{tree.folder('0000:81:00.0')}/fw")
-    ours = source(tree, {"fw": "fw"}, seconds=2)
+    ours = source(tree, {"fw": "fw"}, seconds=1.2)
     before = threading.active_count()
     began = time.monotonic()
     with caplog.at_level(logging.INFO):
@@ -541,7 +541,7 @@ def test_a_file_that_hangs_costs_one_attribute(tree, hang, caplog):
 def test_several_files_that_hang(tree, hang):
     for address in ("0000:81:00.0", "0000:85:00.0"):
         hang(f"{tree.folder(address)}/fw")
-    ours = source(tree, {"fw": "fw"}, seconds=2)
+    ours = source(tree, {"fw": "fw"}, seconds=1.2)
     devices = {device.address: device for device in ours.read("x")}
     assert [address for address, device in devices.items() if device.problems] == [
         "0000:81:00.0",
@@ -553,7 +553,7 @@ def test_too_many_files_that_hang(tree, hang, caplog):
     for number in range(source_module._MAX_HUNG + 4):
         hang(f"{tree.folder('0000:81:00.0')}/fw{number}")
     names = {f"fw{number}": f"fw{number}" for number in range(source_module._MAX_HUNG + 4)}
-    ours = source(tree, names, seconds=1)
+    ours = source(tree, names, seconds=0.6)
     before = threading.active_count()
     for _ in range(4):
         began = time.monotonic()
@@ -593,12 +593,12 @@ def test_a_file_that_is_always_too_slow_is_told_once(tree, monkeypatch, caplog):
 
     def slow(path, *args, **kwargs):
         if str(path).endswith("0000:81:00.0/fw"):
-            time.sleep(1.5)
+            time.sleep(0.8)
         return real(path, *args, **kwargs)
 
     tree.write(f"{tree.folder('0000:81:00.0')}/fw", "1")
     monkeypatch.setattr(os, "open", slow)
-    ours = source(tree, {"fw": "fw"}, seconds=2)
+    ours = source(tree, {"fw": "fw"}, seconds=1.2)
     before = threading.active_count()
     for _ in range(3):
         ours.read("x")
