@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nova_devcompat.wire import record_packing
@@ -82,16 +83,21 @@ def dumps(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def paths(content: Any, path: Path = ()) -> Iterator[Path]:
-    """All places of a JSON value."""
-    yield path
-    items: Sequence[tuple[str | int, Any]] = ()
-    if isinstance(content, dict):
-        items = list(content.items())
-    elif isinstance(content, list):
-        items = list(enumerate(content))
-    for key, value in items:
-        yield from paths(value, (*path, key))
+def paths(content: Any) -> list[Path]:
+    """All places of a JSON value, each before those in it."""
+    found: list[Path] = []
+
+    def look(value: Any, path: Path) -> None:
+        found.append(path)
+        if isinstance(value, dict):
+            for key, one in value.items():
+                look(one, (*path, key))
+        elif isinstance(value, list):
+            for index, one in enumerate(value):
+                look(one, (*path, index))
+
+    look(content, ())
+    return found
 
 
 def spoil(rng: random.Random, content: Any, within: Path = ()) -> Any:
@@ -145,7 +151,7 @@ def spoil_text(rng: random.Random, text: str) -> str:
 
 def twice(rng: random.Random, text: str) -> str:
     """A JSON text in which a key is given twice."""
-    keys = [at for at in range(len(text)) if text.startswith('":', at)]
+    keys = [match.start() for match in re.finditer('":', text)]
     if not keys:
         return text
     end = rng.choice(keys)
