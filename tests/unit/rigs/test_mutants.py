@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import pathlib
 
 import pytest
@@ -140,6 +141,7 @@ def tree(tmp_path):
         "nova_devcompat/compat/kinds/sets.py": "class Sets:\n    def rule(self): return 1\n",
         "tests/__init__.py": "",
         "tests/budget.py": "",
+        "tests/entry_points.py": "",
         "tests/unit/__init__.py": "",
         "tests/unit/conftest.py": "",
         "tests/unit/providers.py": "",
@@ -160,6 +162,27 @@ def as_mutmut_does(folder: Folder) -> None:
         meta.parent.mkdir(parents=True, exist_ok=True)
         meta.write_text("{}")
     (folder.path / "mutants" / "mutmut-stats.json").write_text("{}")
+
+
+def imported(path: pathlib.Path) -> set[str]:
+    """The modules of ours that a file imports; names of what is in a module may be among them."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.partition(".")[0] in ("tests", "rigs")}
+
+
+def test_what_the_tests_import_is_copied(tmp_path):
+    folder = Folder(tmp_path, ROOT)
+    folder.update()
+    tests = list((tmp_path / "tests").rglob("*.py"))
+    assert len(tests) > 30
+    for name in set().union(*map(imported, tests)):
+        if (ROOT / f"{name.replace('.', '/')}.py").exists():
+            assert (tmp_path / f"{name.replace('.', '/')}.py").exists(), name
 
 
 def test_what_is_copied(tree):
