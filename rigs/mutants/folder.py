@@ -30,6 +30,7 @@ _COPIED = (
     "nova_devcompat",
     "tests/__init__.py",
     "tests/budget.py",
+    "tests/conftest.py",
     "tests/entry_points.py",
     "tests/unit/__init__.py",
     "tests/unit/conftest.py",

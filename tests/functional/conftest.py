@@ -8,11 +8,12 @@ that can have the same services follow one another; what is lent no services com
 order will do as well: ``--random-order SEED`` shows it.
 """
 
-import random
 import re
 import sys
 
 import pytest
+
+from tests.conftest import shuffle
 
 
 def pytest_addoption(parser):
@@ -24,19 +25,13 @@ def pytest_addoption(parser):
         help="run the I-th of N shares only. For eventlet, where pytest-xdist cannot share out: "
         "execnet, which it talks through, started its threads before Nova patches them.",
     )
-    parser.addoption(
-        "--random-order",
-        metavar="SEED",
-        help="run them in an order, and let the scheduler choose hosts, as only the seed decides",
-    )
 
 
 def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, *_services(item)))
-    if (seed := config.getoption("random_order")) is not None:
-        random.Random(seed).shuffle(items)
-        if "tests.functional.hosts" in sys.modules:
-            sys.modules["tests.functional.hosts"].SEED = seed
+    seed = shuffle(config, items)
+    if seed is not None and "tests.functional.hosts" in sys.modules:
+        sys.modules["tests.functional.hosts"].SEED = seed
     number, shares = config.getoption("share")
     others = [item for place, item in enumerate(items) if place % shares != number - 1]
     if others:

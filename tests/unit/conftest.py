@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""Profiles of hypothesis, one for each budget of tests: see tests/budget.py."""
+"""Profiles of hypothesis, one for each budget of tests: see tests/budget.py; and the order."""
 
 import gc
 import importlib.metadata
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests import budget, entry_points
+from tests.conftest import shuffle
 
 # An import of Nova's API must not have eventlet patch a process of pytest-xdist, which then hangs.
 # Can go when Nova 32 is no longer supported.
@@ -43,6 +44,10 @@ settings.register_profile(
     database=None,
 )
 settings.load_profile(budget.NAME)
+
+
+def pytest_collection_modifyitems(config, items):
+    shuffle(config, items)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -141,6 +141,7 @@ def tree(tmp_path):
         "nova_devcompat/compat/kinds/sets.py": "class Sets:\n    def rule(self): return 1\n",
         "tests/__init__.py": "",
         "tests/budget.py": "",
+        "tests/conftest.py": "",
         "tests/entry_points.py": "",
         "tests/unit/__init__.py": "",
         "tests/unit/conftest.py": "",
