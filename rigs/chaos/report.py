@@ -17,7 +17,12 @@ from rigs.chaos.operations import ACCEPTED, ERROR, REFUSED, VOID
 from rigs.cloud.layout import write
 
 OUTCOMES = (ACCEPTED, REFUSED, VOID, ERROR)
-_COLUMNS = (*OUTCOMES, *OURS, *NOVAS, "violations")
+#: Of findings: those that must not be, and those that Nova has by itself.
+VIOLATIONS, BY_NOVA = "violations", "Nova's"
+_COLUMNS = (*OUTCOMES, *OURS, *NOVAS, VIOLATIONS, BY_NOVA)
+#: Those that are there although nothing was counted: "unfit" is a guest that was moved to where it
+#: does not fit.
+_ALWAYS = (ACCEPTED, REFUSED, ERROR, "unfit", VIOLATIONS, BY_NOVA)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +77,7 @@ class Report:
         self.findings.append(found)
         for counts in (self.operations[found.operation or "(none)"], self.faults[found.fault]):
             counts[found.kind] += 1
-            counts["violations"] += found.violation
+            counts[VIOLATIONS if found.violation else BY_NOVA] += 1
 
     def told_apart(self, stock: Report) -> list[Found]:
         """Those violations that Nova shows by itself.
@@ -92,7 +97,8 @@ class Report:
             place = self.findings.index(one)
             self.findings[place] = dataclasses.replace(one, violation=False)
             for counts in (self.operations[one.operation or "(none)"], self.faults[one.fault]):
-                counts["violations"] -= 1
+                counts[VIOLATIONS] -= 1
+                counts[BY_NOVA] += 1
 
     def lines(self, other: Report | None = None) -> Iterator[str]:
         """The tables.
@@ -134,10 +140,9 @@ def _table(title: str, rows: Mapping[str, collections.Counter[str]]) -> Iterator
     total: collections.Counter[str] = collections.Counter()
     for counts in rows.values():
         total.update(counts)
-    always = (ACCEPTED, REFUSED, ERROR, "violations")
-    columns = [name for name in _COLUMNS if total[name] or name in always]
+    columns = [name for name in _COLUMNS if total[name] or name in _ALWAYS]
     width = max(len(title), *(len(name) for name in (*rows, "all")))
-    yield _line(title, ["count", *columns], width)
+    yield _line(title, ["tried", *columns], width)
     for name, counts in [*sorted(rows.items()), ("all", total)]:
         count = sum(counts[outcome] for outcome in OUTCOMES)
         yield _line(name, [count, *(counts[column] for column in columns)], width)

@@ -491,9 +491,12 @@ def test_a_report_counts_and_is_kept(tmp_path):
     lines = list(report.lines(again))
     (heading, *rows) = [line.split() for line in lines[lines.index("") + 1 :][:4]]
     table = {row[0]: dict(zip(heading[1:], map(int, row[1:]), strict=True)) for row in rows}
-    assert table["all"] | {"count": 2, "accepted": 1, "violations": 1} == table["all"]
-    assert table["kill-compute"]["allocation"] == 1
-    assert table["none"]["unfit"] == 1
+    whole = {"tried": 2, "accepted": 1, "refused": 0, "error": 1, "violations": 1, "Nova's": 1}
+    assert table["all"] | whole == table["all"]
+    assert table["kill-compute"] | {"allocation": 1, "violations": 0, "Nova's": 1} == table[
+        "kill-compute"
+    ]
+    assert table["none"] | {"unfit": 1, "violations": 1, "Nova's": 0} == table["none"]
 
 
 def test_what_stock_nova_shows_too_is_no_violation():
@@ -514,6 +517,7 @@ def test_what_stock_nova_shows_too_is_no_violation():
     assert [one.kind for one in report.violations] == list(checks.OURS)
     for counts in (report.operations["live"], report.faults["none"]):
         assert counts["violations"] == len(checks.OURS)
+        assert counts["Nova's"] == len(checks.NOVAS)
         assert counts["claim"] == 1
 
 
@@ -572,6 +576,64 @@ def test_whose_request_placement_has_cut_off(tmp_path):
     write(tmp_path / "log/nova-conductor.log", early)
     assert access.cut_off(one)
     assert not access.cut_off(other)
+
+
+#: What nova-compute says of a claim that fails for what placement answers, on its own.
+RESHAPE = "ERROR nova.compute.manager nova.exception.ReshapeFailed: Resource provider inventory\n"
+LOST = "WARNING nova.scheduler.client.report Placement API service is not responding.: reset\n"
+
+
+def of_run(folder: pathlib.Path) -> tuple[Access, run.Run]:
+    """A run on a cloud that is nothing but its logs: one of each service, from before."""
+    access = Access(Cloud(folder))
+    for service, line in (("nova-compute-cmp1", RESHAPE), ("nova-scheduler", LOST)):
+        write(folder / f"log/{service}.log", line)
+    access.mark_logs()
+    versions = dict.fromkeys(access.cells, MIDDLE)
+    return access, run.Run(access, slots=1, versions=versions, say=lambda line: None)
+
+
+def says(folder: pathlib.Path, service: str, line: str) -> None:
+    with open(folder / f"log/{service}.log", "a") as log:
+        log.write(line)
+
+
+@pytest.mark.parametrize(
+    ("service", "line", "ours"),
+    [
+        ("nova-compute-cmp1", RESHAPE, False),
+        ("nova-scheduler", LOST, False),
+        # Others than those that refuse can say it.
+        ("nova-conductor", RESHAPE, True),
+        ("nova-compute-cmp1", "DEBUG nova.compute.manager Starting instance...\n", True),
+    ],
+)
+def test_a_refusal_is_ours_unless_nova_failed_by_itself(tmp_path, service, line, ours):
+    """An unshelve that fails on its host leaves its guest as one that found no host."""
+    _, going = of_run(tmp_path)
+    shelved = Server(status=checks.OFFLOADED, task="", host="")
+    one = begun("unshelve", before=shelved, outcome="refused")
+    (finding,) = going._wrongly_refused(one, [one], GOOD)
+    assert (finding.kind, finding.guest) == ("refusal", "guest")
+    says(tmp_path, service, line)
+    assert len(going._wrongly_refused(one, [one], GOOD)) == ours
+
+
+def test_a_device_too_many_after_a_failed_claim_is_novas(tmp_path):
+    """That of the first host stays in the guest's list when it is sent on to a second."""
+    _, going = of_run(tmp_path)
+    (step, *_) = plan.draw(operations=1, seed=1, slots=1)
+    twice = Running(host="cmp1", states=[FIRMWARE, FIRMWARE, VGPU])
+    lost = checks.check(but(running={**GOOD.running, "guest": twice}), GUESTS, HOSTS, stock=True)
+    assert [one.kind for one in lost] == ["lost"]
+
+    def violations() -> list[bool]:
+        going._tell(step, "none", [], lost, 0.0)
+        return [one.violation for one in going.report.findings]
+
+    assert violations() == [True]
+    says(tmp_path, "nova-compute-cmp1", RESHAPE)
+    assert violations() == [True, False]
 
 
 def test_a_program_whose_sleep_is_another(tmp_path):
