@@ -120,6 +120,7 @@ class PretendedHosts(Hosts):
         """They need nothing."""
 
     def write(self, host: str) -> None:
+        write(self._cloud / "hosts/unfit", f"{self._cloud.settings.unfit}\n")
         # The cloud's, unless somebody gives this host another.
         catalog = catalog_path(self._cloud, host)
         if not os.path.lexists(catalog):
@@ -136,7 +137,6 @@ class PretendedHosts(Hosts):
             "playground": {
                 "hosts": str(cloud / "hosts"),
                 "guests": str(cloud / "guests"),
-                "unfit": cloud.settings.unfit,
             },
         }
 

@@ -18,8 +18,8 @@ what a cloud of several processes needs:
   something can happen meanwhile.
 * The devices of a guest remember the version that they were initialised with. A host whose device
   cannot take that state over fails the migration as hardware does: at the end, when the guest is
-  stopped and its state is copied. ``[playground] unfit`` can have the destination find out in its
-  pre-check, or let it pass.
+  stopped and its state is copied. The file ``unfit``, which all hosts share, can have the
+  destination find out in its ``pre-check``, or ``never``; it is read each time.
 
 Nothing of nova-devcompat is used here, so that what it decides is checked by something else.
 """
@@ -51,12 +51,6 @@ CONF.register_opts(
         cfg.StrOpt("hosts", help="Folder with a folder for each host, which has its inventory."),
         cfg.StrOpt("guests", help="Folder of the guests of all hosts."),
         cfg.FloatOpt("seconds", default=0.5, help="How long the transfer of a guest takes."),
-        cfg.StrOpt(
-            "unfit",
-            default="stop-and-copy",
-            choices=["stop-and-copy", "pre-check", "never"],
-            help="When it shows that a device does not fit.",
-        ),
     ],
     group="playground",
 )
@@ -338,7 +332,7 @@ class PlaygroundDriver(fake.FakeDriverWithoutFakeNodes):
             _path(instance, "incoming"),
             {"host": self._host, "power": power_state.RUNNING, "addresses": addresses},
         )
-        if CONF.playground.unfit == "pre-check":
+        if _unfit() == "pre-check":
             problem = self._problem(instance)
             if problem:
                 raise exception.MigrationPreCheckError(reason=problem)
@@ -370,7 +364,7 @@ class PlaygroundDriver(fake.FakeDriverWithoutFakeNodes):
         until = time.monotonic() + HELD
         while _path(instance, "hold").exists() and time.monotonic() < until:
             time.sleep(LOOK)
-        problem = "" if CONF.playground.unfit == "never" else self._problem(instance)
+        problem = "" if _unfit() == "never" else self._problem(instance)
         if problem:
             LOG.error("The guest did not survive stop-and-copy: %s", problem, instance=instance)
             recover_method(context, instance, dest, migrate_data, migration_status="failed")
@@ -438,6 +432,11 @@ def _pairs(
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """Devices with the addresses at the destination; both list functions before vGPUs."""
     yield from zip(devices, addresses, strict=False)
+
+
+def _unfit() -> str:
+    """When it shows that a device does not fit."""
+    return _text(pathlib.Path(CONF.playground.hosts, "unfit")).strip()
 
 
 def _path(instance: Any, what: str = "json") -> pathlib.Path:
