@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import os
 import pathlib
 import signal
@@ -95,8 +96,8 @@ def parts() -> list[Part]:
         ),
         Part(
             name="chaos",
-            what="10,000 random operations and faults on a cloud of processes",
-            command=("tools/cloud", "chaos", "--operations", "10000"),
+            what="10,000 random operations and faults on a cloud of processes, of the date's seed",
+            command=("tools/cloud", "chaos", "--operations", "10000", "--seed", _date()),
         ),
         Part(
             name="libvirt",
@@ -123,6 +124,11 @@ def parts() -> list[Part]:
             for one in reversed(releases.RELEASES)
         ),
     ]
+
+
+def _date() -> str:
+    """Today's, a number that is another each night and can be found again."""
+    return f"{datetime.date.today():%Y%m%d}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the nova-devcompat authors
 
-"""Brings the cloud up, or uses the one whose folder DEVCOMPAT_CLOUD names."""
+"""Brings the cloud up, or uses the one whose folder DEVCOMPAT_CLOUD names.
+
+With DEVCOMPAT_CLOUD_STAYS=1, one that was brought up is left running, as the last scenario had it.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +52,10 @@ def running() -> Iterator[playground.Cloud]:
         before = cloud.chosen() if cloud.runs() else None
         with cloud.files_kept():
             yield cloud
-        if before is None:
-            cloud.tool("down", "--kill")
-        else:
+        if before is not None:
             cloud.become(before)
+        elif os.environ.get("DEVCOMPAT_CLOUD_STAYS") != "1":
+            cloud.tool("down", "--kill")
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ import ast
 import collections
 import dataclasses
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
 import rigs.chaos
-from rigs.chaos import blame, checks, command, late, model, operations, plan, run
+from rigs.chaos import blame, checks, command, faults, late, model, operations, plan, run
 from rigs.chaos.access import Access
 from rigs.chaos.checks import Asked, Guest, Migration, Running, Server, Snapshot
 from rigs.chaos.model import FLAVORS, Versions
@@ -23,6 +24,7 @@ from rigs.chaos.report import Found, Report
 from rigs.cloud import commands
 from rigs.cloud.layout import Cloud, CloudError, write
 
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 OLD = Versions(firmware="28.37.1014", lowest="7.1", highest="12.1")
 MIDDLE = Versions(firmware="28.39.1002", lowest="7.1", highest="14.1")
 NEW = Versions(firmware="28.41.1000", lowest="13.1", highest="1A.1")
@@ -413,6 +415,36 @@ def test_steps_by_number():
             plan.chosen_steps(text, steps)
 
 
+def stalls(steps: list[plan.Step]) -> bool:
+    """Whether a guest is moved after its resize was reverted, which takes a minute to fail."""
+    last: dict[int, str] = {}
+    reverted: set[int] = set()
+    for one in (one for step in steps for one in step.operations):
+        if one.name in ("boot", "boot-named"):
+            reverted.discard(one.slot)
+        elif one.name == "revert" and last[one.slot] == "resize":
+            reverted.add(one.slot)
+        elif one.name in operations.PLACES and one.slot in reverted:
+            return True
+        last[one.slot] = one.name
+    return False
+
+
+def test_the_plan_of_each_day():
+    """A hundred operations, much of what there is, and little to wait for."""
+    (line,) = re.findall(r"^ +tools/cloud (chaos .*) \|\|", (ROOT / ".ci/run").read_text(), re.M)
+    steps = command.planned(commands._parser().parse_args(line.split()))
+    assert sum(len(step.operations) for step in steps) == 100
+    assert not stalls(steps)
+    assert stalls(plan.draw(operations=1000, seed=1, slots=10))
+    names = {one.name for step in steps for one in step.operations}
+    assert len(names) >= len(plan.OPERATIONS) - 2
+    drawn = [step.fault.name for step in steps]
+    assert len(set(drawn)) >= 8
+    # So many in which a refusal must have its reason.
+    assert sum(name in faults.SETTLED for name in drawn) >= 5
+
+
 # --- the command ---------------------------------------------------------------------------------
 
 
@@ -493,9 +525,10 @@ def test_a_report_counts_and_is_kept(tmp_path):
     table = {row[0]: dict(zip(heading[1:], map(int, row[1:]), strict=True)) for row in rows}
     whole = {"tried": 2, "accepted": 1, "refused": 0, "error": 1, "violations": 1, "Nova's": 1}
     assert table["all"] | whole == table["all"]
-    assert table["kill-compute"] | {"allocation": 1, "violations": 0, "Nova's": 1} == table[
-        "kill-compute"
-    ]
+    assert (
+        table["kill-compute"] | {"allocation": 1, "violations": 0, "Nova's": 1}
+        == table["kill-compute"]
+    )
     assert table["none"] | {"unfit": 1, "violations": 1, "Nova's": 0} == table["none"]
 
 
