@@ -105,8 +105,16 @@ def restarted_meanwhile(cloud: Cloud, server: str, host: str, *, kill: bool) -> 
     return cloud.live_migrate(server, "cmp2", during=during)
 
 
-@pytest.mark.parametrize("how", ["term", "kill"])
-@pytest.mark.parametrize("flavor", ["vf", "vgpu"])
+# Each device and each way by day, by night each device in each way.
+@pytest.mark.parametrize(
+    ("flavor", "how"),
+    [
+        ("vf", "term"),
+        ("vgpu", "kill"),
+        pytest.param("vf", "kill", marks=pytest.mark.slow),
+        pytest.param("vgpu", "term", marks=pytest.mark.slow),
+    ],
+)
 def test_the_destination_is_restarted_in_mid_flight(cloud: Cloud, flavor: str, how: str) -> None:
     """The record follows the guest although what admission remembered is lost."""
     server = cloud.boot("guest", flavor, "cmp1")
@@ -141,6 +149,8 @@ def test_the_source_is_restarted_in_mid_flight(cloud: Cloud) -> None:
     cloud.assert_placement({server: ("vf", "cmp2")})
 
 
+# By night, as chaos kills them; by day those that are restarted in mid-flight are looked at.
+@pytest.mark.slow
 def test_restarted_computes_publish_the_same(cloud: Cloud) -> None:
     server = cloud.boot("guest", "vf-vgpu", "cmp1")
     record = cloud.record(server)

@@ -62,6 +62,8 @@ def test_forward_and_back(cloud: Cloud, flavor: str) -> None:
     assert {one["verdict"] for one in after} == {"accept"}
 
 
+# By day both workers choose for four guests at once, and chaos has it choose for all.
+@pytest.mark.slow
 def test_the_scheduler_chooses_only_what_fits(cloud: Cloud) -> None:
     server = cloud.boot("guest", "vf-vgpu", "cmp1")
     for _ in range(4):
