@@ -25,13 +25,10 @@ from rigs.venvs import ROOT
 
 #: What is mutated.
 COMPAT = "nova_devcompat/compat"
-#: What the tests of it need of the tree.
+#: What the tests of it need of the tree; what lies beside the suites may be needed by any.
 _COPIED = (
     "nova_devcompat",
-    "tests/__init__.py",
-    "tests/budget.py",
-    "tests/conftest.py",
-    "tests/entry_points.py",
+    "tests/*.py",
     "tests/unit/__init__.py",
     "tests/unit/conftest.py",
     "tests/unit/providers.py",
@@ -211,8 +208,7 @@ class Folder:
 
     def _files(self) -> list[str]:
         found = []
-        for name in _COPIED:
-            top = self._root / name
+        for top in (top for name in _COPIED for top in self._root.glob(name)):
             paths = [path for path in top.rglob("*") if path.is_file()] if top.is_dir() else [top]
             found += [path.relative_to(self._root).as_posix() for path in paths]
         return [name for name in found if not name.endswith(".pyc") and name != _NOT_COPIED]
