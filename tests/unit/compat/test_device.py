@@ -55,6 +55,8 @@ def test_normalise_address(address, expected):
         ("mtty", "mtty", "mtty_mtty"),
         ("matrix", "matrix", "ap_matrix"),
         ("pci", "0000:81:00.0", "pci_0000_81_00_0"),
+        # Letters and digits of any kind stay; all else does not.
+        ("scsi", "Disk-9Z", "scsi_Disk_9Z"),
     ],
 )
 def test_node_device_name(subsystem, name, expected):

@@ -241,9 +241,10 @@ class TestArrived:
             two.moved("0000:83:00.1"),
         }
 
-    def test_several_alike_of_one_request(self):
-        """It does not matter which is which."""
-        one, two = need(address="s0"), need(address="s1")
+    @pytest.mark.parametrize("was", InMigration)
+    def test_several_alike_of_one_request(self, was):
+        """It does not matter which is which, nor what another migration did with them."""
+        one, two = need(address="s0"), need(address="s1", in_migration=was)
         there = findings(found(address="d0"), found(address="d1"))
         moved = merging.arrived(of(one, two), there).devices
         assert {part.address for part in moved} == {"d0", "d1"}

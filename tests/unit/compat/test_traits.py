@@ -58,19 +58,23 @@ def test_what_is_no_name_of_ours_is_ignored(name):
 
 
 def test_too_long():
-    assert len(encode(Atom("f", "a", "1" * 232))) == 255
+    longest = Atom("f", "a", "1" * 232)
+    assert len(encode(longest)) == 255
+    assert decode(encode(longest)) == longest
     atom = Atom("f", "a", "1" * 233)
     with pytest.raises(TraitTooLong, match="256 characters, placement takes 255") as caught:
         encode(atom)
     assert caught.value.atom is atom
     assert caught.value.length == 256
+    assert str(caught.value).endswith("or have the source shorten the value")
 
 
 @pytest.mark.parametrize(
     "name", ["", "A", "1a", "a_", "_a", "a__b", "a-b", "a b", "a\n", "\u00e4", "a.b"]
 )
 def test_bad_names(name):
-    message = re.escape(f"{name!r} is no name")
+    rule = "lower-case letters, digits and single underscores, a letter first, no underscore last"
+    message = f"^{re.escape(f'{name!r} is no name: {rule}')}$"
     with pytest.raises(ValueError, match=message):
         check_name(name)
     with pytest.raises(ValueError, match=message):
