@@ -50,6 +50,14 @@ def test_what_is_in_a_run():
         assert not is_in(run, other)
 
 
+def test_a_run_of_one_in_a_domain_with_a_letter():
+    """Domains are hexadecimal, and a run may end where it begins."""
+    run = "00a1:81:00.1-00a1:81:00.1"
+    assert check_run(run) == run
+    assert list(addresses_in(run)) == ["00a1:81:00.1"]
+    assert is_in("0010:81:00.1-0010:81:00.2", "0010:81:00.2")
+
+
 addresses = st.builds(
     "{:04x}:{:02x}:{:02x}.{}".format,
     st.sampled_from([0, 1, 0x10000]),
