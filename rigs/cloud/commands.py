@@ -10,38 +10,31 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 
 from rigs import interrupts
 from rigs.chaos import command as chaos
 from rigs.cloud import packages
-from rigs.cloud.configuration import Files
 from rigs.cloud.kinds import hosts_of
 from rigs.cloud.layout import (
-    ADDRESS,
     CONTROLLER,
     DEFAULT_COMPUTES,
     DEFAULT_PORT_BASE,
-    LISTENERS,
     ROOT,
     CannotInstall,
     Cloud,
     CloudError,
 )
 from rigs.cloud.packages import Debian
-from rigs.cloud.processes import Process, Service, Supervisor, locked, programs_locked
+from rigs.cloud.processes import Process, Service, Supervisor, locked
 from rigs.cloud.provision import Setup
 from rigs.cloud.services import Services
+from rigs.cloud.starting import ALL, Clock, bring_up, ensure_programs, start_all, variant
 
 #: What ``down --wipe`` leaves of a folder, beside programs.
 _KEPT = ("cloud.lock", "programs.lock", "libvirt")
-#: What ``--devcompat`` means when nothing follows it.
-ALL = "all"
 _EPILOG = """\
 The first 'up' fetches what it needs, which takes a few minutes; later ones take seconds. Then:
 
@@ -106,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    up = _command(commands, "up", _up, "make and start it, or whatever of it is missing")
+    up = _command(commands, "up", bring_up, "make and start it, or whatever of it is missing")
     up.add_argument(
         "--computes",
         metavar="N[,N...]",
@@ -204,175 +197,6 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
-class _Clock:
-    """Tells what is being done, and after how long."""
-
-    def __init__(self) -> None:
-        self._begin = time.monotonic()
-
-    def say(self, text: str) -> None:
-        print(f"{time.monotonic() - self._begin:5.0f} s  {text}", flush=True)
-
-
-def _up(cloud: Cloud, arguments: argparse.Namespace) -> int:
-    clock = _Clock()
-    with locked(cloud):
-        _choose(cloud, arguments)
-        debian = Debian(cloud)
-        _programs(cloud, debian, clock)
-        Files(cloud).write()
-        supervisor = Supervisor(cloud)
-        services = Services(cloud, debian)
-        setup = Setup(cloud, services, debian, supervisor)
-
-        clock.say("database, broker and cache")
-        setup.database_folder()
-        setup.broker_folder()
-        infrastructure = services.infrastructure()
-        _start_all(supervisor, infrastructure[:1])
-        supervisor.wait(infrastructure[:1])
-        # Erlang's start fits beside the tables.
-        _start_all(supervisor, infrastructure[1:])
-        clock.say("tables and cells")
-        setup.tables()
-        supervisor.wait(infrastructure[1:])
-
-        clock.say("keystone, glance, neutron, placement")
-        apis = services.apis()
-        _start_all(supervisor, apis)
-        supervisor.wait(apis[:1])
-        setup.identities()
-        supervisor.wait(apis[1:])
-
-        nova, computes = services.nova(), services.computes()
-        clock.say(f"nova, with {len(computes)} computes")
-        # Computes wait for a conductor by themselves.
-        _start_all(supervisor, nova, kill=arguments.kill)
-        for beneath in services.hosts():
-            _start_all(supervisor, beneath, kill=arguments.kill)
-            supervisor.wait(beneath)
-        _start_all(supervisor, computes, kill=arguments.kill)
-        supervisor.wait(nova)
-        setup.contents()
-        setup.hosts()
-        _stop_leftovers(supervisor, services)
-        setup.forget_hosts()
-    clock.say(
-        f"ready, with {_variant(cloud)}. For the openstack client: . {_short(cloud / 'openrc')}"
-    )
-    return 0
-
-
-def _variant(cloud: Cloud) -> str:
-    chosen = cloud.settings.devcompat
-    if chosen == []:
-        return "stock Nova"
-    where = "" if chosen is None else f" on {', '.join(chosen)}"
-    return f"nova-devcompat{where}, mode {cloud.settings.mode}"
-
-
-def _choose(cloud: Cloud, arguments: argparse.Namespace) -> None:
-    settings = cloud.settings
-    running = [process.name for process in Supervisor(cloud).known() if process.alive()]
-    if arguments.port_base and arguments.port_base != settings.port_base:
-        if running:
-            raise CloudError("It runs: 'tools/cloud down' before you change --port-base")
-        # URLs with ports are in databases.
-        if cloud.exists:
-            raise CloudError("'tools/cloud down --wipe' before you change --port-base")
-        settings.port_base = arguments.port_base
-    elif not cloud.exists:
-        settings.port_base = _free_ports(cloud.first_port)
-    if arguments.computes:
-        before = dict(cloud.hosts()) if cloud.exists else {}
-        settings.computes = arguments.computes
-        moved = [host for host, cell in cloud.hosts() if before.get(host, cell) != cell]
-        if moved:
-            raise CloudError(
-                f"{', '.join(moved)} would change the cell: 'tools/cloud down --wipe' first"
-            )
-    if arguments.stock:
-        settings.devcompat = []
-    elif arguments.devcompat == ALL:
-        settings.devcompat = None
-    elif arguments.devcompat:
-        hosts = [CONTROLLER, *(name for name, _ in cloud.hosts())]
-        settings.devcompat = arguments.devcompat.split(",")
-        if unknown := sorted(set(settings.devcompat) - set(hosts)):
-            raise CloudError(f"no host {', '.join(unknown)}; there are: {', '.join(hosts)}")
-    if arguments.backports is not None:
-        settings.backports = [name for name in arguments.backports.split(",") if name]
-        if unknown := sorted(set(settings.backports) - dict(cloud.hosts()).keys()):
-            raise CloudError(f"no host {', '.join(unknown)}, so none of --backports")
-    if arguments.mode:
-        settings.mode = arguments.mode
-    if arguments.unfit:
-        settings.unfit = arguments.unfit
-    cloud.save()
-
-
-def _free_ports(first: int) -> int:
-    """First of ports that nobody listens on.
-
-    :param first: where to look first
-    :raises CloudError: there are no such ports where we look
-    """
-    bases = range(first, first + 1000, 100)
-    for base in bases:
-        try:
-            for port in range(base, base + len(LISTENERS)):
-                with socket.socket() as listener:
-                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    listener.bind((ADDRESS, port))
-        except OSError:
-            continue
-        if base != first:
-            print(f"Ports from {first} on are taken: these are from {base} on.")
-        return base
-    raise CloudError(f"{len(LISTENERS)} ports in a row are not free from any of {list(bases)} on")
-
-
-def _programs(cloud: Cloud, debian: Debian, clock: _Clock) -> None:
-    hosts = hosts_of(cloud)
-    why_not = hosts.why_not()
-    if why_not:
-        raise CannotInstall(f"The hosts of this cloud cannot be had here: {why_not}")
-    clock.say(f"programs, in {cloud.programs}")
-    with programs_locked(cloud):
-        _both(debian.ensure, lambda: packages.ensure_venv(cloud))
-        hosts.install()
-
-
-def _both(first: Callable[[], None], second: Callable[[], None]) -> None:
-    """Run two things at the same time; raise what either raises."""
-    errors: list[CloudError] = []
-
-    def run() -> None:
-        try:
-            first()
-        except CloudError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    second()
-    thread.join()
-    if errors:
-        raise errors[0]
-
-
-def _start_all(supervisor: Supervisor, services: Sequence[Service], *, kill: bool = False) -> None:
-    started = supervisor.start(services, kill=kill)
-    if started:
-        print(f"         started {', '.join(started)}", flush=True)
-
-
-def _stop_leftovers(supervisor: Supervisor, services: Services) -> None:
-    """Computes that the cloud does not have any more."""
-    names = {service.name for service in services.all()}
-    supervisor.stop([process for process in supervisor.known() if process.name not in names])
-
-
 def _status(cloud: Cloud, arguments: argparse.Namespace) -> int:
     supervisor = Supervisor(cloud)
     processes = {process.name: process for process in supervisor.known()}
@@ -394,7 +218,7 @@ def _status(cloud: Cloud, arguments: argparse.Namespace) -> int:
         memory = process.memory()
         total += memory
         print(f"{name:<24}{process.pid:>9}{memory / 2**20:>6.0f} MiB{process.age():>8.0f} s")
-    print(f"{'all':<33}{total / 2**20:>6.0f} MiB    {_variant(cloud)}")
+    print(f"{'all':<33}{total / 2**20:>6.0f} MiB    {variant(cloud)}")
     return 1 if dead else 0
 
 
@@ -413,7 +237,7 @@ def _logs(cloud: Cloud, arguments: argparse.Namespace) -> int:
 
 
 def _down(cloud: Cloud, arguments: argparse.Namespace) -> int:
-    clock = _Clock()
+    clock = Clock()
     if not cloud.data.exists():
         print(f"No cloud in {cloud.data}")
         return 0
@@ -462,7 +286,7 @@ def _start(cloud: Cloud, arguments: argparse.Namespace) -> int:
     with locked(cloud):
         supervisor = Supervisor(cloud)
         services = _named(cloud, arguments.names)
-        _start_all(supervisor, services)
+        start_all(supervisor, services)
         supervisor.wait(services)
         debian = Debian(cloud)
         setup = Setup(cloud, Services(cloud, debian), debian, supervisor)
@@ -485,7 +309,7 @@ def _restart(cloud: Cloud, arguments: argparse.Namespace) -> int:
 
 def _install(cloud: Cloud, arguments: argparse.Namespace) -> int:
     with locked(cloud):
-        _programs(cloud, Debian(cloud), _Clock())
+        ensure_programs(cloud, Debian(cloud), Clock())
     return 0
 
 
@@ -527,7 +351,7 @@ def _chaos(cloud: Cloud, arguments: argparse.Namespace) -> int:
         changed = True
         # The hardware does not object, so that a guest shows where it should not be.
         chosen = {"devcompat": None if stock else ALL, "mode": "enforce", "unfit": "never"}
-        _up(cloud, argparse.Namespace(stock=stock, **chosen, **settled))
+        bring_up(cloud, argparse.Namespace(stock=stock, **chosen, **settled))
 
     try:
         return chaos.run(cloud, arguments, become)
@@ -536,7 +360,7 @@ def _chaos(cloud: Cloud, arguments: argparse.Namespace) -> int:
             cloud.settings = before
             cloud.save()
             nothing = {"stock": False, "devcompat": None, "mode": None, "unfit": None}
-            _up(cloud, argparse.Namespace(**nothing, **settled))
+            bring_up(cloud, argparse.Namespace(**nothing, **settled))
         elif changed:
             _down(cloud, argparse.Namespace(kill=True, wipe=False))
 
@@ -544,7 +368,3 @@ def _chaos(cloud: Cloud, arguments: argparse.Namespace) -> int:
 def _freeze(cloud: Cloud, arguments: argparse.Namespace) -> int:
     print(packages.freeze(cloud), end="")
     return 0
-
-
-def _short(path: pathlib.Path) -> str:
-    return os.path.relpath(path) if path.is_relative_to(pathlib.Path.cwd()) else str(path)
