@@ -25,6 +25,26 @@ PF_3 = "0000:84:00.0"
 MELLANOX = {"vendor_id": "15b3"}
 
 
+def port_of(neutron, vnic_type, vif_type="hw_veb"):
+    """Make a port; its ID.
+
+    :param neutron: Nova's fixture
+    """
+    whole = vnic_type == "direct-physical"
+    like = neutron.network_4_port_pf if whole else neutron.network_4_port_1
+    port = {
+        **like,
+        "id": uuidutils.generate_uuid(),
+        "mac_address": f"52:54:00:00:00:{len(neutron._ports):02x}",
+        "binding:vnic_type": vnic_type,
+        "binding:vif_type": "hostdev_physical" if whole else vif_type,
+    }
+    if whole:
+        port["network_id"] = neutron.network_1["id"]
+    neutron.create_port({"port": port})
+    return port["id"]
+
+
 class _Ports(DeviceCompatFleet):
     DEVICE_SPEC = [
         {**MELLANOX, "product_id": "101e", "physical_network": "physnet4"},
@@ -35,19 +55,7 @@ class _Ports(DeviceCompatFleet):
 
     def port(self, vnic_type, vif_type="hw_veb"):
         """Make a port; its ID."""
-        whole = vnic_type == "direct-physical"
-        like = self.neutron.network_4_port_pf if whole else self.neutron.network_4_port_1
-        port = {
-            **like,
-            "id": uuidutils.generate_uuid(),
-            "mac_address": f"52:54:00:00:00:{len(self.neutron._ports):02x}",
-            "binding:vnic_type": vnic_type,
-            "binding:vif_type": "hostdev_physical" if whole else vif_type,
-        }
-        if whole:
-            port["network_id"] = self.neutron.network_1["id"]
-        self.neutron.create_port({"port": port})
-        return port["id"]
+        return port_of(self.neutron, vnic_type, vif_type)
 
     def describe_interfaces(self):
         """Have fake domains say where interfaces are for the guest, as real ones do."""
