@@ -258,8 +258,10 @@ def _has(answer: Answer, name: str, having: Mapping[str, frozenset[str]]) -> boo
 def _without_room(node: Any, room: preview.Room) -> Iterator[Objection]:
     if node.uuid in room.left_out:
         yield Objection("left-out", "it lacks a trait or an aggregate that Nova asks for")
+    elif node.uuid in room.without_device:
+        yield Objection("no-free-device", "placement has no free device there for the guest")
     elif room.whole:
-        yield Objection("no-room", "placement has no room, or no free device, for the guest")
+        yield Objection("no-room", "placement has no room there for the guest")
     else:
         yield _ROOM_NOT_TOLD
 

@@ -25,6 +25,7 @@ from nova_devcompat.scheduler import prefilter, watch
 from nova_devcompat.scheduler.judge import ACCEPTED, Judged, RequestJudge
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.state import CONF, SchedulerState
+from nova_devcompat.stores.assigned import is_device_class
 from nova_devcompat.stores.placement import Placement
 
 #: What is joined to an instance that is asked about, beside what its record needs.
@@ -106,19 +107,24 @@ class Room:
     :param candidates: allocation candidates by host, that is by root provider
     :param left_out: hosts that have the resources, and lack a trait or an aggregate that Nova asks
         for
-    :param whole: whether a host that is in neither has no room: not if there were more candidates
-        than can be asked for
+    :param without_device: hosts that have all of the resources but free devices
+    :param whole: whether a host that is in none of these has no room: not if there were more
+        candidates than can be asked for
     :param free: units of resource classes, by provider, that are free on the hosts of candidates
     """
 
     candidates: watch.ByRoot
     left_out: frozenset[str] = frozenset()
+    without_device: frozenset[str] = frozenset()
     whole: bool = True
     free: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
 
 
 def room_for(context: Any, client: Any, spec: Any, hosts: int) -> Room | None:
-    """Ask placement where there is room. Two requests, four where CPUs are pinned.
+    """Ask placement where there is room.
+
+    Two requests, and a third where a host has not all that is asked for and devices are among
+    that; twice as many where CPUs are pinned.
 
     :param client: Nova's report client, or what asks it
     :param spec: of :func:`request_of`; Nova's request filters are applied to it
@@ -139,10 +145,17 @@ def room_for(context: Any, client: Any, spec: Any, hosts: int) -> Room | None:
     anywhere = _candidates(context, client, spec, most, change=_only_resources)
     if found is None or anywhere is None:
         return None
+    having = found.keys() | anywhere.keys()
+    but_devices: watch.ByRoot | None = {}
+    if len(having) < hosts:
+        but_devices = _candidates(context, client, spec, most, change=_no_devices)
+    if but_devices is None:
+        return None
     return Room(
         candidates=found,
         left_out=frozenset(anywhere.keys() - found.keys()),
-        whole=max(_count(found), _count(anywhere)) < most,
+        without_device=frozenset(but_devices.keys() - having),
+        whole=max(map(_count, (found, anywhere, but_devices))) < most,
         free=free,
     )
 
@@ -196,6 +209,28 @@ def _only_resources(resources: Any) -> None:
     group.forbidden_traits = set()
     group.aggregates = []
     group.forbidden_aggregates = set()
+
+
+def _no_devices(resources: Any) -> None:
+    """Ask for what is no device alone, whatever else Nova asks for."""
+    _only_resources(resources)
+    groups = resources._rg_by_id
+    for name, group in list(groups.items()):
+        left = {
+            resource_class: units
+            for resource_class, units in group.resources.items()
+            if not is_device_class(resource_class)
+        }
+        if len(left) == len(group.resources):
+            continue
+        # Not in place: groups may be the request's own.
+        del groups[name]
+        if left:
+            groups[name] = objects.RequestGroup(requester_id=name, resources=left)
+    subtrees = [[name for name in names if name in groups] for names in resources._same_subtree]
+    resources._same_subtree = [names for names in subtrees if names]
+    if resources.get_num_of_suffixed_groups() < 2:
+        resources.group_policy = None
 
 
 def _count(by_root: watch.ByRoot) -> int:

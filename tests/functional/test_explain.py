@@ -12,6 +12,7 @@ import random
 import re
 
 import fixtures
+from oslo_utils import uuidutils
 
 from nova_devcompat import wire
 from nova_devcompat.cli.main import main
@@ -165,6 +166,52 @@ class ExplainTest(ExplainFleet):
         self._wait_until_deleted(server)
         self.run_periodic(*silenced)
         return seen
+
+    def take_all(self, provider, resource_class):
+        """Others take all there is of a class on a provider; their names."""
+        (uuid,) = (one for one, name in self.provider_names().items() if name == provider)
+        url = f"/resource_providers/{uuid}/inventories"
+        inventory = self.placement.get(url).body["inventories"][resource_class]
+        units = int((inventory["total"] - inventory["reserved"]) * inventory["allocation_ratio"])
+        takers = []
+        while units:
+            takes = min(units, inventory["max_unit"])
+            units -= takes
+            takers.append(uuidutils.generate_uuid())
+            allocation = {
+                "allocations": {uuid: {"resources": {resource_class: takes}}},
+                "consumer_generation": None,
+                "project_id": takers[-1],
+                "user_id": takers[-1],
+            }
+            url = f"/allocations/{takers[-1]}"
+            answer = self.placement.put(url, allocation, version="1.28")
+            self.assertEqual(204, answer.status, answer.body)
+        return takers
+
+    def test_no_room_is_one_thing_and_no_free_device_another(self):
+        server = self.boot("home", VGPU)
+        takers = [
+            *self.take_all("one_pci_0000_81_00_0", "VGPU"),
+            *self.take_all("two", "VCPU"),
+            *self.take_all("bare_pci_0000_81_00_0", "VGPU"),
+            *self.take_all("bare", "VCPU"),
+        ]
+        with self.placement_log.during() as calls:
+            rows, _ = self.ask(server["id"], status=0)
+        self.assertEqual(3, len(calls.candidates))
+        found = {name: row["nova"].partition(":")[0] for name, row in rows.items()}
+        wanted = {"one": "no-free-device", "two": "no-room", "bare": "no-room"}
+        self.assertEqual(wanted | {"mute": "", "evil": ""}, found)
+        for name in wanted:
+            moved = self.live_migrate(server, name)
+            self.assertEqual(("home", []), (moved.host, moved.tried))
+        for who in takers:
+            self.placement.delete(f"/allocations/{who}")
+        with self.placement_log.during() as calls:
+            rows, _ = self.ask(server["id"], status=0)
+        self.assertEqual({""}, {row["nova"] for row in rows.values()})
+        self.assertEqual(2, len(calls.candidates))
 
     def permit_post_copy(self, host, permitted=True):
         self.flags(live_migration_permit_post_copy=permitted, group="libvirt")
