@@ -192,6 +192,36 @@ def test_what_a_guest_was_started_on(load):
     assert not {atom for atom in offer.atoms() if atom.attribute == "package_origin"}
 
 
+def test_an_ordering_of_its_own(load):
+    """For what has no rule that says how it is compared: on the host, and of the guest."""
+    catalog = load([entry(ordering="debian", offer={"fw": "2.4", "kernel": "<6.8~rc2"})])
+    for kernel, expected in (("6.8~rc1", "reject"), ("6.8", "accept")):
+        assert verdict(catalog, {"fw": "2.3"}, {"fw": "2.4", "kernel": kernel}).outcome.value == (
+            expected
+        )
+    listed = {**entry(ordering="debian"), "origin": {"driver": "<6.8~rc2"}}
+    del listed["need"]
+    rules = load([listed]).families["nic"].family.rules
+    assert rules["driver_origin"].ordering == "debian"
+
+
+def test_a_floor_says_only_whether_it_is_met(load):
+    """So a guest's record gets what it was started on, and a host is compared by its version."""
+    nic = FAMILIES["nic"]
+    families = {"nic": {**nic, "rules": {**nic["rules"], "fw": {"kind": "floor", "at": "2.0"}}}}
+    catalog = load([entry()], families=families)
+    assert "fw_origin" in catalog.families["nic"].family.rules
+    for guest, host, expected in (
+        ("2.3", "2.4", "reject"),
+        ("2.3", "2.4.2", "accept"),
+        ("2.4", "2.4", "accept"),
+    ):
+        found = verdict(
+            catalog, {"fw": guest, "fw_origin": guest}, {"fw": host, "fw_origin": host}
+        )
+        assert found.outcome.value == expected
+
+
 @pytest.mark.parametrize("key", ["need", "origin"])
 def test_attributes_without_a_rule_are_origins(load, key):
     keys = {"need": None, key: {"driver": "<5"}}
@@ -250,6 +280,9 @@ def test_shipped_and_own_lists(load):
         ({"until": {"offer": {"fw": ">=2"}}}, "every host that 'offer' is about has met this"),
         ({"until": {"date": "2027-01-01"}}, "unknown key 'date'; allowed: offer"),
         ({"ordering": "rpm"}, "rpm' is none of: numeric, rpm_evr, debian"),
+        ({"need": {"fw": "1" * 256}}, "need.fw: is longer than 255 characters; write a list"),
+        ({"need": {"fw": ["2.3", 2.4]}}, "2.4 was read as the number 2.4; put it in quotes"),
+        ({"need": {"abi": "7"}}, "need.abi: rule semver can hold no '7': "),
     ],
 )
 def test_mistakes_are_told_with_their_place(load, changes, told):

@@ -211,6 +211,9 @@ def test_what_is_of_the_host_is_no_device():
 
 # --- attributes ---------------------------------------------------------------------------------
 
+#: An entry of a list of what is known not to work; it is about no guest of these tests.
+BAD = {"i": "name", "m": "it stops", "l": "", "o": "numeric", "c": ["<1.0"]}
+
 ATTRIBUTES = {
     "no mapping": lambda rules: rules.update(version=[]),
     "an offer with an escape": lambda rules: rules["version"].update(o=EVIL),
@@ -232,7 +235,30 @@ ATTRIBUTES = {
     "an unknown without detail": lambda rules: rules["version"].update(u=["offer-missing"]),
     "an unknown of two lines": lambda rules: rules["version"].update(u=["offer-missing", EVIL]),
     "an unknown with a strange code": lambda rules: rules["version"].update(u=["A!", ""]),
+    "entries that are none": lambda rules: rules["version"].update(b={"name": BAD}),
+    "an entry in an order of a later release": lambda rules: rules["version"].update(
+        b=[BAD, {**BAD, "o": "calver"}]
+    ),
+    "an entry whose condition is none": lambda rules: rules["version"].update(
+        b=[BAD, {**BAD, "c": ["<"]}]
+    ),
+    "an entry without a condition": lambda rules: rules["version"].update(b=[{**BAD, "c": []}]),
+    "an entry without a name": lambda rules: rules["version"].update(b=[{**BAD, "i": ""}]),
 }
+
+
+def test_entries_of_known_bad_that_can_be_read():
+    content = document()
+    content["g"][0]["r"]["version"]["b"] = [BAD]
+    assert read(content).devices[0].accepts.judge(GPU).outcome is Outcome.ACCEPT
+    # As a host publishes it that knows the value: it is not among those that it accepts.
+    content["g"][0]["r"]["version"] |= {
+        "y": [],
+        "n": {f"{Code.KNOWN_BAD} host": ["1.2"]},
+        "b": [{**BAD, "c": ["<1.3"]}],
+    }
+    (reason,) = read(content).devices[0].accepts.judge(GPU).reasons
+    assert (reason.code, reason.attribute) == (Code.KNOWN_BAD, "version")
 
 
 @pytest.mark.parametrize("spoil", ATTRIBUTES.values(), ids=ATTRIBUTES)

@@ -3,6 +3,7 @@
 
 """Format 2 of the stats document: what is written is read, and nothing of what was changed is."""
 
+import copy
 import dataclasses
 import json
 import zlib
@@ -394,6 +395,19 @@ def test_a_family_that_cannot_be_told(family):
     assert boundary.families(found) == ["nic", "qemu"]
     assert list(found.unreadable) == [""]
     assert found.unreadable_providers == {boundary.ONE}
+
+
+def test_two_parts_of_one_host_family():
+    """Which of them the host is cannot be told, as in format 1."""
+    content = boundary.document()
+    other = copy.deepcopy(content["g"][2]) | {"d": {"another": []}}
+    other["r"]["machine"]["y"] = ["q2"]
+    for at in (2, 3):
+        turned = copy.deepcopy(content)
+        turned["g"].insert(at, other)
+        found = read(from_format_1(turned))
+        assert (found.unreadable, found.whole) == ({"qemu": "2 parts of the host"}, False)
+        assert boundary.families(found) == ["gpu", "nic"]
 
 
 @settings(max_examples=scaled(60))
