@@ -686,6 +686,32 @@ def test_answers_of_any_shape(records, started, ending):
 GOOD = collect(Library(gpus=two_gpus())).lines
 fake_nvml.uninstall()
 
+
+@pytest.mark.parametrize("odd", [None, {}, "\x1b[2J", [[]], -1, 1.5], ids=repr)
+def test_an_answer_of_another_shape_costs_what_it_tells(odd):
+    """Of each answer in turn: nothing else is lost, and nothing is told that is not so."""
+    healthy = {one.address: one for one in parse(Answers(lines=GOOD, ending=None)).devices}
+    lines = GOOD.splitlines()
+    changed = 0
+    for number, record in enumerate(map(json.loads, lines)):
+        if "value" not in record:
+            continue
+        turned = [*lines]
+        turned[number] = json.dumps({**record, "value": odd}).encode()
+        try:
+            devices = parse(Answers(lines=b"\n".join(turned), ending=None)).devices
+        except SourceError:
+            assert record["name"] == "count"
+            continue
+        for device in devices:
+            right = healthy[device.address].attributes
+            assert right.keys() - device.attributes.keys() <= device.problems.keys()
+            for attribute, value in device.attributes.items():
+                assert value == right[attribute] or attribute in device.problems
+            changed += device != healthy[device.address]
+    assert changed > 12
+
+
 WORDS = [
     *b'[ ] { } , : null true -1 0 1 2 3 4294967295 4294967296 1e400 NaN 9.5 "" "\\ud800"'.split(),
     *b'"name" "gpu" "value" "error" "code" "text" "end" "uuid" "\u0000"'.split(),
