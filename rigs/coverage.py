@@ -15,12 +15,14 @@ from rigs.suites import CORE_COVERAGE, Suite
 from rigs.venvs import ROOT
 
 PACKAGE = "nova_devcompat"
-#: For coverage.py, which must know what switches between threads.
+#: For coverage.py, which must know what switches between threads. Commands that tests start in
+#: processes of their own are measured, too.
 _CONFIGURATION = """\
 [run]
 branch = true
 source = {package}
 concurrency = {concurrency}
+patch = subprocess
 """
 
 
