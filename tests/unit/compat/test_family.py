@@ -398,6 +398,21 @@ def test_of_placement_only_what_is_enforced_is_asked(mode):
     assert asked == {"fw"}
 
 
+def test_what_another_wrote_hides_nothing():
+    """Atoms are judged each by itself, wherever those stand that nobody can read."""
+    atoms = [Atom("vf", "fw", value) for value in ("banana", "2.1.0", "apple", "3.0.0")]
+    evaluation = vf().accept_set(atoms).attributes["fw"]
+    assert evaluation.unreadable == {"banana", "apple"}
+    assert evaluation.accepted == {"2.1.0"}
+    assert set(evaluation.rejected) == {"3.0.0"}
+
+
+def test_a_need_of_what_is_used_has_no_slot_unless_it_is_given():
+    offer = gpu("1.2")
+    assert offer.freeze_used({"version": frozenset({"1.0"})}).slot == ""
+    assert offer.freeze_used({}, slot="rc:VGPU").slot == "rc:VGPU"
+
+
 # --- rules that hold for devices of any family --------------------------------------------------
 
 
@@ -411,6 +426,9 @@ def test_implied_rules():
     met, unmet = {"fw": "2.4", "migratable": "1"}, {"fw": "2.4", "migratable": "0"}
     assert family.fails(met) == family.fails({"migratable": "?"}) == {}
     assert set(family.fails(unmet)) == {"migratable"}
+    # Nothing that is told of one, or not, is about another.
+    for first in ({}, {"migratable": "?"}, {"migratable": "1"}):
+        assert set(family.fails({**first, "other": "0"})) == {"other"}
     stuck, free = family.offer(unmet).freeze(), family.offer(met).freeze()
     assert family.offer(met).judge(free).outcome is Outcome.ACCEPT
     for offer, need, code in (
