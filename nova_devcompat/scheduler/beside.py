@@ -39,7 +39,8 @@ UNTOLD = (
     "whether the CPU and the hypervisor of the destination take the guest",
     "storage and networks",
     minima.UNTOLD,
-    "how many devices of a kind a guest can have and still migrate",
+    "how many devices of a kind a guest can have and still migrate, beyond what packs say (qemu: "
+    "several_devices)",
 )
 
 
