@@ -33,6 +33,9 @@ FLOOR = 95
 LOOKED_AT = (
     *("ruling", "judging", "given", "accepts", "conditions", "rules", "policy", "pins"),
     *("verdict", "merging", "choice", "knownbad", "orderings", "builds", "record", "types"),
+    *("need", "traits", "device", "runs", "family", "attributes", "machines", "uses"),
+    *("kinds.floor", "kinds.ordered", "kinds.origin", "kinds.same", "kinds.sets"),
+    *("kinds.shapes", "kinds.text", "kinds.values", "kinds.versions"),
 )
 
 

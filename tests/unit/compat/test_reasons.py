@@ -145,6 +145,10 @@ def test_a_mask_without_bits_has_a_text():
     assert kinds.Superset(bits=True).canonical("0x0") == "0x0"
 
 
+def test_a_need_of_bits_is_a_mask_and_no_number_of_a_bit():
+    assert kinds.Superset(bits=True).parse_need("11").bits == 0b11
+
+
 @pytest.mark.parametrize(
     ("base", "why"),
     [
