@@ -245,6 +245,9 @@ class AcceptSet:
             accepts = self.attributes.get(attribute)
             if accepts is None or needed is None:
                 return False
+            # Whatever else is said of the values, what is known to go wrong is asked.
+            if accepts.bad:
+                return False
             if not (needed <= accepts.accepted or accepts.meets(needed)):
                 return False
         return True

@@ -96,12 +96,19 @@ def _read_attribute(entry: Mapping[str, Any], place: str) -> Evaluation:
     kind = checks.text_of(checks.member(entry, "k", place), f"{place}.k", empty=True)
     if "u" in entry:
         return Evaluation(kind=kind, unknown=_read_unknown(entry["u"], f"{place}.u"))
+    accepted = frozenset(checks.readable_texts_of(entry.get("y", []), f"{place}.y"))
+    rejected = _read_causes(entry.get("n", {}), f"{place}.n")
+    doubtful = _read_causes(entry.get("d", {}), f"{place}.d")
+    for key, values in (("n", rejected), ("d", doubtful)):
+        if both := accepted & values.keys():
+            why = f"{checks.shown(min(both))} is said to be accepted as well"
+            raise Malformed(f"{place}.{key}", why)
     return Evaluation(
         kind=kind,
         offered=checks.text_of(checks.member(entry, "o", place), f"{place}.o", empty=True),
-        accepted=frozenset(checks.readable_texts_of(entry.get("y", []), f"{place}.y")),
-        rejected=_read_causes(entry.get("n", {}), f"{place}.n"),
-        doubtful=_read_causes(entry.get("d", {}), f"{place}.d"),
+        accepted=accepted,
+        rejected=rejected,
+        doubtful=doubtful,
         open_world=checks.flag_of(entry.get("a", False), f"{place}.a"),
         frozen=frozenset(checks.texts_of(entry["z"], f"{place}.z")) if "z" in entry else None,
         bad=Bads(

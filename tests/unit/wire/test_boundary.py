@@ -229,6 +229,12 @@ ATTRIBUTES = {
     "somebody else to act": lambda rules: rules["version"].update(n={"too-old you": ["1.3"]}),
     "refused values in a text": lambda rules: rules["version"].update(n={"too-old host": "1.3"}),
     "accepted values in a text": lambda rules: rules["version"].update(y="1.2"),
+    "a value that is refused as well": lambda rules: rules["version"].update(
+        n={"too-old host": ["1.2"]}
+    ),
+    "a value that is doubted as well": lambda rules: rules["version"].update(
+        d={"not-the-same host": ["1.2"]}
+    ),
     "an accepted number": lambda rules: rules["version"].update(y=["1.2", 1.2]),
     "frozen values with an escape": lambda rules: rules["version"].update(z=[EVIL]),
     "an empty frozen value": lambda rules: rules["version"].update(z=[""]),
@@ -257,6 +263,10 @@ def test_entries_of_known_bad_that_can_be_read():
         "n": {f"{Code.KNOWN_BAD} host": ["1.2"]},
         "b": [{**BAD, "c": ["<1.3"]}],
     }
+    (reason,) = read(content).devices[0].accepts.judge(GPU).reasons
+    assert (reason.code, reason.attribute) == (Code.KNOWN_BAD, "version")
+    # Nor does it help that one names it as accepted.
+    content["g"][0]["r"]["version"] |= {"y": ["1.2"], "n": {}}
     (reason,) = read(content).devices[0].accepts.judge(GPU).reasons
     assert (reason.code, reason.attribute) == (Code.KNOWN_BAD, "version")
 
