@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from nova import servicegroup
 from nova.compute import vm_states
+from nova.objects import fields
 from nova.scheduler import filters, host_manager
 
 from nova_devcompat.compat.verdict import Reason
@@ -22,6 +23,7 @@ from nova_devcompat.kit.text import printable
 from nova_devcompat.scheduler import minima
 from nova_devcompat.scheduler.state import CONF
 from nova_devcompat.stores.assigned import asks_for_staying
+from nova_devcompat.stores.ports import flavor_requests
 from nova_devcompat.wire import HostDocument
 
 #: Our own filter, which is asked by itself.
@@ -82,6 +84,7 @@ class Nova:
     def against_guest(self, instance: Any, source: Any) -> Iterator[Objection]:
         """What stands against moving the guest anywhere.
 
+        :param instance: with its PCI requests and devices
         :param source: the service of its host, None for none
         """
         if instance.vm_state not in _MIGRATABLE:
@@ -90,6 +93,20 @@ class Nova:
             yield Objection("busy", f"the server is {instance.task_state}")
         if source is None or not self._services.service_is_up(source):
             yield Objection("source-down", f"nova-compute on {instance.host} is not up")
+        # One that was claimed and never allocated is not the guest's.
+        held = {
+            pci.request_id
+            for pci in instance.pci_devices
+            if pci.status == fields.PciDeviceStatus.ALLOCATED
+        }
+        if flavor_requests(instance.pci_requests) - held:
+            # It maps devices by the claims of the guest's host (nova/compute/manager.py,
+            # _flavor_based_pci_claim): none takes the place of one that it does not know of.
+            yield Objection(
+                "claim-lost",
+                "Nova has lost its claim of a PCI device that the flavor asks for, so no device "
+                "can take its place; a cold migration claims anew",
+            )
 
     def against_service(self, service: Any) -> Iterator[Objection]:
         """What stands against a host whatever the guest, as ComputeFilter has it.
