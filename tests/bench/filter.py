@@ -36,7 +36,7 @@ from nova_devcompat.compat.ruling import Guest  # noqa: E402
 from nova_devcompat.scheduler import filters, lookup  # noqa: E402
 from nova_devcompat.scheduler.judges import Judges  # noqa: E402
 from nova_devcompat.scheduler.prunings import Prunings  # noqa: E402
-from nova_devcompat.scheduler.state import SchedulerState  # noqa: E402
+from nova_devcompat.scheduler.state import SchedulerState, texts_of  # noqa: E402
 from tests.bench import hosts  # noqa: E402
 from tests.bench.hosts import Kind  # noqa: E402
 from tests.bench.measuring import Row, Size, Times  # noqa: E402
@@ -229,9 +229,34 @@ def _plain(spec, stock, count: int, rounds: int) -> dict[str, object]:
     }
 
 
+class _Fetching:
+    """Fetches what each host publishes, and lets it pass: no filter that looks can do less."""
+
+    def filter_all(self, states, spec):
+        return [host for host, _ in zip(states, texts_of(states), strict=True)]
+
+
+def floor(count: int, rounds: int) -> Row:
+    """What it takes to fetch what hosts publish, which is out of a processor's caches by then."""
+    spec, states = make_spec(), hosts.make(Kind(), count, 2)
+    taken = [host.allocation_candidates for host in states]
+    filters_ = _Fetching(), all_hosts_filter.AllHostsFilter()
+    pairs = [[timed(one, states, spec, taken)[0] for one in filters_] for _ in range(rounds + 1)]
+    ours, stock = (Times.of(column) for column in zip(*pairs[1:], strict=True))
+    return Row(
+        case="fetch what hosts publish, and no more",
+        unit="us a host",
+        ours=ours,
+        stock=stock,
+        beside="AllHostsFilter, which does nothing",
+    )
+
+
 def rows(size: Size) -> Iterator[Row]:
-    """Those of all cases, with documents of both formats."""
-    for row in run(size.of(2_000, 20), size.rounds(5)):
+    """Those of all cases, with documents of both formats, and what none can do without."""
+    count = size.of(2_000, 20)
+    yield floor(count, size.rounds(9))
+    for row in run(count, size.rounds(5)):
         for version in (2, 1):
             yield Row(
                 case=f"{row['case']}, format {version}",
