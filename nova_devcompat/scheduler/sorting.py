@@ -75,6 +75,7 @@ class Sorting:
             if risks and host.host in risks:
                 each(host)
                 continue
+            # Only texts of format 2 have another way, and to look for one takes longer.
             if key_of is KEY_1 and not (isinstance(text, str) and text.startswith(stats_2.BEGIN)):
                 each(host)
                 continue

@@ -82,10 +82,7 @@ class SchedulerState:
 
         :param host: Nova's HostState
         """
-        document = published(host.stats, self._reader)
-        if isinstance(document, Reason):
-            return request.silent(document, host.allocation_candidates)
-        return request.judge(document, host.allocation_candidates)
+        return self.judge(request, host.stats, host.allocation_candidates)
 
     def judge(self, request: RequestJudge, stats: Any, candidates: list[Candidate]) -> Judged:
         """The same for whoever has no HostState.
