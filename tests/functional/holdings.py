@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from nova import context as nova_context
 from nova import objects
 from nova.virt.libvirt import utils as libvirt_utils
+from oslo_utils import uuidutils
 
 from tests.functional import capture
 from tests.functional.guests import Server
@@ -29,6 +30,32 @@ class Holdings:
             names[provider]: allocation["resources"]
             for provider, allocation in self._get_allocations_by_server_uuid(consumer).items()
         }
+
+    def take_all(self, provider: str, resource_class: str) -> list[str]:
+        """Have others allocate all there is of a class on a provider.
+
+        :param provider: its name
+        :returns: their UUIDs, whose allocations the test deletes
+        """
+        (uuid,) = (one for one, name in self.provider_names().items() if name == provider)
+        url = f"/resource_providers/{uuid}/inventories"
+        inventory = self.placement.get(url).body["inventories"][resource_class]
+        units = int((inventory["total"] - inventory["reserved"]) * inventory["allocation_ratio"])
+        takers: list[str] = []
+        while units:
+            takes = min(units, inventory["max_unit"])
+            units -= takes
+            takers.append(uuidutils.generate_uuid())
+            allocation = {
+                "allocations": {uuid: {"resources": {resource_class: takes}}},
+                "consumer_generation": None,
+                "project_id": takers[-1],
+                "user_id": takers[-1],
+            }
+            url = f"/allocations/{takers[-1]}"
+            answer = self.placement.put(url, allocation, version="1.28")
+            self.assertEqual(204, answer.status, answer.body)
+        return takers
 
     def traits_of(self, provider: str) -> set[str]:
         """Traits of the provider of this name; a host's root provider has the host's name."""

@@ -12,7 +12,6 @@ import random
 import re
 
 import fixtures
-from oslo_utils import uuidutils
 
 from nova_devcompat import wire
 from nova_devcompat.cli.main import main
@@ -170,28 +169,6 @@ class ExplainTest(ExplainFleet):
         self._wait_until_deleted(server)
         self.run_periodic(*silenced)
         return seen
-
-    def take_all(self, provider, resource_class):
-        """Others take all there is of a class on a provider; their names."""
-        (uuid,) = (one for one, name in self.provider_names().items() if name == provider)
-        url = f"/resource_providers/{uuid}/inventories"
-        inventory = self.placement.get(url).body["inventories"][resource_class]
-        units = int((inventory["total"] - inventory["reserved"]) * inventory["allocation_ratio"])
-        takers = []
-        while units:
-            takes = min(units, inventory["max_unit"])
-            units -= takes
-            takers.append(uuidutils.generate_uuid())
-            allocation = {
-                "allocations": {uuid: {"resources": {resource_class: takes}}},
-                "consumer_generation": None,
-                "project_id": takers[-1],
-                "user_id": takers[-1],
-            }
-            url = f"/allocations/{takers[-1]}"
-            answer = self.placement.put(url, allocation, version="1.28")
-            self.assertEqual(204, answer.status, answer.body)
-        return takers
 
     def test_no_room_is_one_thing_and_no_free_device_another(self):
         server = self.boot("home", VGPU)

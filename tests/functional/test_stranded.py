@@ -16,7 +16,6 @@ import fixtures
 from keystoneauth1 import exceptions as ks_exc
 from nova import objects
 from nova.scheduler.client import report
-from oslo_utils.fixture import uuidsentinel as uuids
 from prometheus_client.parser import text_string_to_metric_families
 
 from nova_devcompat.cli.main import main
@@ -77,23 +76,6 @@ class StrandedTest(DeviceCompatFleet):
             )
         }, cell["aggregates"]
 
-    def fill(self, host):
-        """Have somebody else allocate all of a host's GPU."""
-        names = {name: uuid for uuid, name in self.provider_names().items()}
-        gpu_of_host = names[GPU_PROVIDER.format(host)]
-        url = f"/resource_providers/{gpu_of_host}/inventories"
-        total = self.placement.get(url).body["inventories"]["VGPU"]["total"]
-        self.placement.put(
-            f"/allocations/{uuids.somebody}",
-            {
-                "allocations": {gpu_of_host: {"resources": {"VGPU": total}}},
-                "project_id": uuids.project,
-                "user_id": uuids.user,
-                "consumer_generation": None,
-            },
-            version="1.28",
-        )
-
     def test_it_all(self):
         self.assertEqual([], self.ask(status=0))
         server = self.boot("a", VGPU)
@@ -130,7 +112,7 @@ class StrandedTest(DeviceCompatFleet):
         self.assert_moved("b", self.live_migrate(server))
         self.assert_moved("a", self.live_migrate(server))
 
-        self.fill("b")
+        takers = self.take_all(GPU_PROVIDER.format("b"), "VGPU")
         with self.placement_log.during() as calls:
             rows = {row["instance"]: row for row in self.ask("--guests", "--with-room", status=3)}
         self.assertEqual("only here", rows[server["id"]]["standing"])
@@ -145,7 +127,8 @@ class StrandedTest(DeviceCompatFleet):
             "--with-room",
         )
         self.assert_stays("a", self.live_migrate(server), server)
-        self.placement.delete(f"/allocations/{uuids.somebody}")
+        for who in takers:
+            self.placement.delete(f"/allocations/{who}")
 
         aggregate = self.api.post_aggregate(
             {"aggregate": {"name": "rack 1", "availability_zone": None}}
