@@ -190,12 +190,14 @@ class RequestJudge:
         That is what the document names, the accept-set behind each provider with the units that
         the need is after, and which provider answers which group.
         """
-        find = document.by_provider.get
         allocations = candidate["allocations"]
-        key: list[int | str | None] = [document.kin]
-        for provider, allocation in allocations.items():
-            key.append(id(find(provider)))
-            for resource_class in self._classes:
+        # How many providers there are is told by the first text in it, or else by its length.
+        key: list[int | str | None] = [
+            document.kin,
+            *map(id, map(document.by_provider.get, allocations)),
+        ]
+        for resource_class in self._classes:
+            for allocation in allocations.values():
                 key.append(allocation["resources"].get(resource_class, 0))
         if self._suffixes:
             order = list(allocations)

@@ -33,6 +33,7 @@ class Sorting:
         self._context = context
         self._looked_up = looked_up
         self._request = shared.request(looked_up)
+        self._judge = shared.judge_text
         self._risks = shared.host_risks()
         self._debug = LOG.isEnabledFor(logging.DEBUG)
         self.left: list[Any] = []
@@ -60,9 +61,17 @@ class Sorting:
         ways, risks = self._ways.ways, self._risks
         key_of, each = KEY_1, self._each
         begins, until = Begins(), stats_2.LENGTH.stop
-        for host, text in zip(hosts, state.texts_of(hosts), strict=True):
+        find, found = ways.get, False
+        for host, text in state.with_texts(hosts):
             try:
-                to, its_size = ways[key_of(text)]
+                # Where the host before had none, this one may have none either, and an exception
+                # for each takes longer than the look-up.
+                way = ways[key_of(text)] if found else find(key_of(text))
+            except (KeyError, TypeError):
+                way = None
+            found = way is not None
+            if way is not None:
+                to, its_size = way
                 size = len(text)
                 if (size == its_size or text[:until] == begins[size]) and not (
                     # One of which a risk is accepted is judged by itself.
@@ -70,20 +79,18 @@ class Sorting:
                 ):
                     to(host)
                     continue
-            except (KeyError, TypeError):
-                pass
             if risks and host.host in risks:
-                each(host)
+                each(host, text)
                 continue
             # Only texts of format 2 have another way, and to look for one takes longer.
             if key_of is KEY_1 and not (isinstance(text, str) and text.startswith(stats_2.BEGIN)):
-                each(host)
+                each(host, text)
                 continue
             way, another = self._ways.find(host, text)
             if another is not None:
                 key_of = another
             if way is None:
-                each(host)
+                each(host, text)
             else:
                 way.to(host)
 
@@ -91,12 +98,15 @@ class Sorting:
         """The ruling on a host, whatever risks are accepted of it."""
         return self._state.judge_host(self._request, host).ruling
 
-    def _each(self, host: Any) -> None:
-        """Judge a host by itself."""
+    def _each(self, host: Any, text: Any) -> None:
+        """Judge a host by itself.
+
+        :param text: that it published
+        """
         request = self._request
         if self._risks and host.host in self._risks:
             request = self._state.request(self._looked_up, self._risks[host.host])
-        judged = self._state.judge_host(request, host)
+        judged = self._judge(request, text, host.allocation_candidates)
         if judged is not ACCEPTED and judged.candidates != []:
             self._tell(host, judged)
             return
@@ -105,7 +115,6 @@ class Sorting:
         settled = request.settled
         if not settled or request is not self._request:
             return
-        text = host.stats.get(wire.STATS_KEY) if host.stats else None
         # Not where it was judged by something else: a document that cannot be read may begin as
         # those of other hosts do.
         if (

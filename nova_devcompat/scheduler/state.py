@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import nova.conf
@@ -29,7 +30,7 @@ from nova_devcompat.scheduler.judge import Judged, RequestJudge
 from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.prunings import Prunings
 from nova_devcompat.service import catalog_keeper, problem_at_start
-from nova_devcompat.stores.published import published
+from nova_devcompat.stores.published import document_in, published
 from nova_devcompat.stores.risks import HostRisks
 
 CONF = nova.conf.CONF
@@ -38,14 +39,25 @@ LOG = logging.getLogger(__name__)
 devcompat_conf.register_opts(CONF)
 
 
-def texts_of(hosts: Sequence[Any]) -> list[Any]:
-    """What stands where hosts publish, None where nothing does.
+#: So many hosts at a time have their texts fetched, which are still in a processor's cache then.
+_BLOCK = 128
 
-    Gathered before any is looked at: each is somewhere else in memory, and a loop that does
-    nothing but fetch them waits for several at a time.
+
+def with_texts(hosts: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """Each host with what stands where it publishes, None where nothing does.
+
+    Those of a block are fetched before any is looked at: each is somewhere else in memory, and a
+    loop that does nothing but fetch them waits for several at a time.
 
     :param hosts: Nova's HostStates
     """
+    blocks = (hosts[at : at + _BLOCK] for at in range(0, len(hosts), _BLOCK))
+    return itertools.chain.from_iterable(
+        zip(block, _texts_of(block), strict=True) for block in blocks
+    )
+
+
+def _texts_of(hosts: Sequence[Any]) -> list[Any]:
     key = wire.STATS_KEY
     try:
         return [host.stats[key] for host in hosts]
@@ -89,7 +101,17 @@ class SchedulerState:
 
         :param stats: the host's ``compute_nodes.stats``, None where there are none
         """
-        document = published(stats, self._reader)
+        text = stats.get(wire.STATS_KEY) if stats else None
+        return self.judge_text(request, text, candidates)
+
+    def judge_text(
+        self, request: RequestJudge, text: str | None, candidates: list[Candidate]
+    ) -> Judged:
+        """The same for whoever has fetched what the host published.
+
+        :param text: as :func:`with_texts` has it
+        """
+        document = document_in(text, self._reader)
         if isinstance(document, Reason):
             return request.silent(document, candidates)
         return request.judge(document, candidates)

@@ -68,7 +68,7 @@ class Ways:
     :param accepted: where a host goes of which all candidates are left
     :param rejected: where one goes of which none is
     :param told: what to do with a host of which something else is to be said
-    :param each: what to do with one that has to be judged by itself
+    :param each: what to do with one that has to be judged by itself, given with its text
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Ways:
         accepted: To,
         rejected: To,
         told: Callable[[Any, Judged], None],
-        each: To,
+        each: Callable[[Any, Any], None],
     ) -> None:
         self._request = request
         self._read = read
@@ -196,7 +196,7 @@ class Ways:
             if gone is None:
                 document = self._read(text)
                 if isinstance(document, wire.WireError) or not document.by_provider:
-                    self._each(host)  # it says what others say, and cannot be read
+                    self._each(host, text)  # it says what others say, and cannot be read
                     return
                 gone = prunings.add(bad, text[digest], document)
             apart = gone.isdisjoint

@@ -83,7 +83,7 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         # do all of its tokens in format 2, where those that the guest would be given do.
         by_head: dict[str, tuple[Group, int]] = {}
         head, add, says_length = wire.HEAD, groups.append, stats_2.LENGTH
-        for host, text in zip(hosts, state.texts_of(hosts), strict=True):
+        for host, text in state.with_texts(hosts):
             try:
                 group, size = by_head[text[head]]
                 known = len(text) == (size or int(text[says_length]))

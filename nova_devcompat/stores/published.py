@@ -21,7 +21,15 @@ def published(
     :param stats: of its compute node, None where there are none
     :param reader: remembers what it has read
     """
-    text = stats.get(wire.STATS_KEY) if stats else None
+    return document_in(stats.get(wire.STATS_KEY) if stats else None, reader)
+
+
+def document_in(text: str | None, reader: wire.StatsReader) -> wire.HostDocument | Reason:
+    """The document of a text, or why nothing is known of the host that has it.
+
+    :param text: what stands where hosts publish, None where nothing does
+    :param reader: remembers what it has read
+    """
     if text is None:
         return _SILENT
     document = reader.read(text)

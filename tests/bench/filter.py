@@ -36,7 +36,7 @@ from nova_devcompat.compat.ruling import Guest  # noqa: E402
 from nova_devcompat.scheduler import filters, lookup  # noqa: E402
 from nova_devcompat.scheduler.judges import Judges  # noqa: E402
 from nova_devcompat.scheduler.prunings import Prunings  # noqa: E402
-from nova_devcompat.scheduler.state import SchedulerState, texts_of  # noqa: E402
+from nova_devcompat.scheduler.state import SchedulerState, with_texts  # noqa: E402
 from tests.bench import hosts  # noqa: E402
 from tests.bench.hosts import Kind  # noqa: E402
 from tests.bench.measuring import Row, Size, Times  # noqa: E402
@@ -233,7 +233,7 @@ class _Fetching:
     """Fetches what each host publishes, and lets it pass: no filter that looks can do less."""
 
     def filter_all(self, states, spec):
-        return [host for host, _ in zip(states, texts_of(states), strict=True)]
+        return [host for host, _ in with_texts(states)]
 
 
 def floor(count: int, rounds: int) -> Row:

@@ -114,8 +114,8 @@ def no_events(monkeypatch):
 def test_alike_hosts_take_the_short_cut(monkeypatch):
     """Or else what follows would show nothing."""
     asked = []
-    original = _State.judge_host
-    monkeypatch.setattr(_State, "judge_host", lambda *args: asked.append(1) or original(*args))
+    original = _State.judge_text
+    monkeypatch.setattr(_State, "judge_text", lambda *args: asked.append(1) or original(*args))
     for guest in (_PLAIN_GUEST, Guest()):
         asked.clear()
         assert left_of([RIGHT] * 50, guest) == list(range(50)) * bool(left_of([RIGHT], guest))

@@ -52,9 +52,9 @@ class State(SchedulerState):
     def policies(self):
         return self._policies
 
-    def judge_host(self, request, host):
+    def judge_text(self, request, text, candidates):
         self.judged += 1
-        return super().judge_host(request, host)
+        return super().judge_text(request, text, candidates)
 
 
 def nic(mode):
