@@ -82,6 +82,7 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         # accept the same, the head of its document says it all, if the text is of that length; so
         # do all of its tokens in format 2, where those that the guest would be given do.
         by_head: dict[str, tuple[Group, int]] = {}
+        once: set[str] = set()
         head, add, says_length = wire.HEAD, groups.append, stats_2.LENGTH
         for host, text in state.with_texts(hosts):
             try:
@@ -90,7 +91,7 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
             except (KeyError, TypeError, ValueError):
                 known = False
             if not known:
-                group, head = self._group(host, text, mobility, by_head, head)
+                group, head = self._group(host, text, mobility, by_head, once, head)
             group.hosts += 1
             add(group)
         return groups
@@ -101,11 +102,14 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         text: Any,
         mobility: Mobility,
         by_head: dict[str, tuple[Group, int]],
+        once: set[str],
         head: slice,
     ) -> tuple[Group, slice]:
         """The group of a host, and where other texts may say that they are of it.
 
         :param by_head: groups, each with the size of texts, as ways have it
+        :param once: tokens that a host has: where another has them too, it is worth to find out
+            whether they say it all
         """
         all_tokens = told.tokens_in(text)
         if all_tokens is not None and text[all_tokens] in by_head:
@@ -117,8 +121,13 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
         if document.shape in mobility.by_shape and wire.says_its_length(text):
             by_head[text[wire.HEAD]] = group, len(text)
             return group, wire.HEAD
-        if all_tokens is not None and told.tells_all(document, text, host.allocation_candidates):
-            by_head[text[all_tokens]] = group, 0
+        if all_tokens is None:
+            return group, head
+        tokens = text[all_tokens]
+        if tokens not in once:
+            once.add(tokens)
+        elif told.tells_all(document, text, host.allocation_candidates):
+            by_head[tokens] = group, 0
             return group, all_tokens
         return group, head
 

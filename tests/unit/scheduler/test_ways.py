@@ -17,7 +17,7 @@ from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import Guest
-from nova_devcompat.scheduler import explain, filters, sorting, weights
+from nova_devcompat.scheduler import explain, filters, sorting, told, weights
 from nova_devcompat.scheduler.judge import RequestJudge
 from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.lookup import Lookup
@@ -199,7 +199,8 @@ def test_weights_are_the_same_in_both_formats(data, asked, policies, keeps):
         document = with_classes(document, candidates)
         for version in published:
             text = wire.dump_stats(document, version)
-            published[version] += [(text, candidates)] * data.draw(st.integers(1, 2))
+            # Of the third on, what the first two say is known.
+            published[version] += [(text, candidates)] * data.draw(st.integers(1, 4))
     for listed in published.values():
         assert weigh(guest, ours, listed) == weigh(guest, ours, listed, alone=True)
 
@@ -210,8 +211,20 @@ def test_hosts_that_are_alike_are_weighed_by_a_look_at_their_tokens(monkeypatch)
     monkeypatch.setattr(State, "document_of", lambda *args: asked.append(1) or original(*args))
     published = [host(number, "1.2", "1.2", cards="ab"[number % 2]) for number in range(40)]
     listed = weigh(Guest(record=VGPU), judging.every(ENFORCE), published)
-    assert len(asked) == 2
+    assert len(asked) == 4
     assert len(set(listed)) == 1 and listed[0][0] == ""
+
+
+def test_hosts_that_are_unlike_are_not_asked_whether_they_say_it_all(monkeypatch):
+    """Which takes as long as all else that is done for one, and is of use to no other."""
+    asked = []
+    original = told.tells_all
+    monkeypatch.setattr(told, "tells_all", lambda *args: asked.append(1) or original(*args))
+    versions = [f"1.{number}" for number in range(20)]
+    published = [host(number, one, one) for number, one in enumerate(versions)]
+    listed = weigh(Guest(record=VGPU), judging.every(ENFORCE), published)
+    assert len(set(listed)) > 1 and not asked
+    assert weigh(Guest(record=VGPU), judging.every(ENFORCE), [*published, *published]) and asked
 
 
 # --- which short cuts there are ------------------------------------------------------------------
