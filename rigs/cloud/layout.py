@@ -18,6 +18,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 #: Everything listens here and nowhere else.
 ADDRESS = "127.0.0.1"
 REGION = "RegionOne"
+#: Where services find the machine's programs: not where whoever typed the command does, or another
+#: shell would be a reason to restart them all.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: What listens, in the order of its port above the base.
 LISTENERS = (
     "mariadb",

@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from rigs import releases, venvs
-from rigs.cloud.layout import CannotInstall, Cloud, CloudError, write
+from rigs.cloud.layout import SYSTEM_PATH, CannotInstall, Cloud, CloudError, write
 
 #: What is run, and the package that has it.
 PROGRAMS = {
@@ -184,7 +184,7 @@ class Debian:
         folders = [str(self._root / folder) for folder in _FOLDERS]
         libraries = [str(path) for path in self._root.glob("usr/lib/*-linux-gnu*")]
         return {
-            "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]),
+            "PATH": os.pathsep.join([*folders, SYSTEM_PATH]),
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         }
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from rigs.cloud import waiting
 from rigs.cloud.kinds import hosts_of
-from rigs.cloud.layout import ADDRESS, CONTROLLER, ROOT, Cloud
+from rigs.cloud.layout import ADDRESS, CONTROLLER, ROOT, SYSTEM_PATH, Cloud
 from rigs.cloud.packages import Debian
 from rigs.cloud.processes import Service
 from rigs.cloud.rest import Client
@@ -181,7 +181,7 @@ class Services:
         """For OpenStack's programs, those that set up databases too."""
         cloud = self._cloud
         return {
-            "PATH": f"{cloud.venv / 'bin'}:{_inherited_path()}",
+            "PATH": f"{cloud.venv / 'bin'}:{SYSTEM_PATH}",
             "HOME": str(cloud / "home"),
             "PYTHONUNBUFFERED": "1",
             # glibc gives each thread an arena of its own, and most of it is never used.
@@ -257,7 +257,3 @@ def _sources(folder: pathlib.Path) -> list[pathlib.Path]:
 def _user() -> list[str]:
     """The servers refuse to be root unless they are told to."""
     return ["--user=root"] if os.geteuid() == 0 else []
-
-
-def _inherited_path() -> str:
-    return os.environ.get("PATH", os.defpath)
