@@ -282,8 +282,23 @@ def hosts_for(
     :param cells: by host
     :param others: operations of the same moment
     """
+    coming = [(one, _may_come_to(one, snapshot, versions, cells)) for one in others]
     held = list(snapshot.allocations.values())
-    held += [one.flavor.holds(host) for one in others for host in cells]
+    held += [one.flavor.holds(host) for one, hosts in coming for host in hosts]
+    return [
+        host
+        for host in _may_come_to(asked, snapshot, versions, cells)
+        if model.has_room(asked.flavor, host, held)
+    ]
+
+
+def _may_come_to(
+    asked: Asked,
+    snapshot: Snapshot,
+    versions: Mapping[str, Versions],
+    cells: Mapping[str, str],
+) -> list[str]:
+    """Hosts that would do, had they room."""
     running = snapshot.running.get(asked.guest)
     states = running.states if running and asked.live else ()
     return [
@@ -293,7 +308,6 @@ def hosts_for(
         and host != asked.current
         and (not asked.current or cell == cells[asked.current])
         and model.fits(states, [versions[host]])
-        and model.has_room(asked.flavor, host, held)
     ]
 
 

@@ -322,7 +322,27 @@ def test_hosts_that_would_do():
     # Any of them could come to hold the last functions.
     three = asked(guest="other", flavor=FLAVORS["chaos-three"])
     assert hosts(asked(), three, three) == ["cmp2"]
-    assert hosts(asked(), three, three, asked(guest="third"), asked(guest="fourth")) == []
+    many = (three, three, asked(guest="third"), asked(guest="fourth"))
+    assert hosts(asked(), *many) == []
+    # Those go elsewhere, whatever Nova chooses.
+    named = [dataclasses.replace(one, named="cmp3") for one in many]
+    assert hosts(asked(), *named) == ["cmp2"]
+    there = [dataclasses.replace(one, current="cmp2") for one in many]
+    assert hosts(asked(), *there) == ["cmp2"]
+    other = {**CELLS, "cmp4": "cell2"}
+    away = [dataclasses.replace(one, current="cmp4") for one in many]
+    versions = {**HOSTS, "cmp4": NEW}
+    assert checks.hosts_for(asked(), GOOD, versions, other, away) == ["cmp2"]
+
+
+def test_a_guest_that_does_not_fit_a_host_takes_no_room_there():
+    needs = {"unfit": Running(host="cmp1", states=[{"fw_version": "29.37.1000"}])}
+    snapshot = but(running={**GOOD.running, **needs})
+    other = asked(guest="unfit", flavor=FLAVORS["chaos-three"])
+    others = [other] * 4
+    assert checks.hosts_for(asked(), snapshot, HOSTS, CELLS, others) == ["cmp2"]
+    cold = [dataclasses.replace(other, live=False)] * 4
+    assert checks.hosts_for(asked(), snapshot, HOSTS, CELLS, cold) == []
 
 
 # --- what comes of operations --------------------------------------------------------------------
