@@ -28,6 +28,11 @@ from rigs.venvs import ROOT
 
 #: tests/budget.py reads it.
 LARGE = {"DEVCOMPAT_BUDGET": "night"}
+#: Random operations of a night, all of one plan, and in how many shares they are done: each is a
+#: part of its own, since a job of Zuul's may take three hours (.zuul.yaml).
+OPERATIONS, SHARES = 10_000, 5
+#: Minutes that each share's steps may take; rigs/chaos/command.py says what may come after them.
+MINUTES = 130
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,11 +99,7 @@ def parts() -> list[Part]:
             what="all scenarios on a cloud of processes, the slow ones too",
             command=("tools/cloud", "test"),
         ),
-        Part(
-            name="chaos",
-            what="10,000 random operations and faults on a cloud of processes, of the date's seed",
-            command=("tools/cloud", "chaos", "--operations", "10000", "--seed", _date()),
-        ),
+        *(_chaos(number) for number in range(1, SHARES + 1)),
         Part(
             name="libvirt",
             what="all scenarios on a cloud with real libvirt and QEMU, the slow ones too",
@@ -124,6 +125,21 @@ def parts() -> list[Part]:
             for one in reversed(releases.RELEASES)
         ),
     ]
+
+
+def _chaos(number: int) -> Part:
+    """A share of the random operations."""
+    return Part(
+        name=f"chaos-{number}",
+        what=f"share {number} of {SHARES} of {OPERATIONS:,} random operations and faults on a "
+        "cloud of processes, of the date's seed",
+        command=(
+            *("tools/cloud", "chaos", "--operations", str(OPERATIONS), "--seed", _date()),
+            # As in .ci/run: a step waits for the slowest of its operations, however few they are.
+            *("--slots", "10", "--at-once", "10"),
+            *("--share", f"{number}/{SHARES}", "--minutes", str(MINUTES)),
+        ),
+    )
 
 
 def _date() -> str:

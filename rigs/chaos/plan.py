@@ -197,5 +197,21 @@ def chosen_steps(text: str, plan: Sequence[Step]) -> list[Step]:
         wanted |= set(range(int(first), int(last if dash else first) + 1))
     known = {step.number for step in plan}
     if not wanted or wanted - known:
-        raise ValueError(f"steps {text!r}: there are 1 to {len(plan)}")
+        raise ValueError(f"steps {text!r}: there are {min(known)} to {max(known)}")
     return [step for step in plan if step.number in wanted]
+
+
+def share(text: str, plan: Sequence[Step]) -> list[Step]:
+    """The steps of the share that a text such as ``2/5`` names: the second fifth, in a row.
+
+    Steps keep their numbers, so that a share is a part of the same plan. It begins on an empty
+    cloud, where guests that it goes on with are booted anew; the first operation on one that the
+    plan has in another state than ACTIVE by then is passed over.
+
+    :raises ValueError: it is no such text, or there are fewer steps than shares
+    """
+    number, _, count = text.partition("/")
+    which, of = int(number), int(count)
+    if not 1 <= which <= of <= len(plan):
+        raise ValueError(f"share {text!r}: there are {len(plan)} steps to share")
+    return list(plan[len(plan) * (which - 1) // of : len(plan) * which // of])

@@ -59,7 +59,7 @@ class Run:
         versions: dict[str, Versions],
         say: Callable[[str], None] = print,
     ) -> None:
-        self.report = Report()
+        self.report = Report(stock=access.stock)
         self._access = access
         self._versions = versions
         self._slots: list[Guest | None] = [None] * slots
@@ -249,6 +249,7 @@ class Run:
         done = ", ".join(
             f"{one.operation.slot}:{one.operation.name} {one.outcome}" for one in begun
         )
+        self.report.took(fault, seconds)
         self._say(f"{step.number:>5} {seconds:5.1f} s  {fault:<22} {done}")
         broken = bool(found) and self._access.reshape_failed()
         for finding in found:

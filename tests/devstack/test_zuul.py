@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from rigs import nightly
+from rigs.chaos import command as chaos
 from tests.devstack.conftest import ROOT
 
 # What we take from elsewhere, as of August 2026, by the repository that defines it.
@@ -129,3 +130,21 @@ def test_every_part_of_the_night_is_run_once():
     assert {job for job in JOBS if job.startswith("nova-devcompat-nightly-")} == set(
         project["periodic"]["jobs"]
     )
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        job
+        for job in JOBS.values()
+        if any(part.startswith("chaos-") for part in job.get("vars", {}).get("nightly_parts", ()))
+    ],
+    ids=lambda job: job["name"],
+)
+def test_random_operations_end_before_their_job(job):
+    """With what is done again, and a quarter of an hour for programs, a cloud and its logs."""
+    (part,) = job["vars"]["nightly_parts"]
+    command = next(one.command for one in nightly.parts() if one.name == part)
+    minutes = float(command[command.index("--minutes") + 1])
+    seconds = JOBS[job["parent"]]["timeout"]
+    assert minutes * 60 * (1 + chaos.BEYOND) + 15 * 60 <= seconds

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ast
 import collections
+import contextlib
 import dataclasses
 import pathlib
 import re
 import subprocess
 import sys
+import time
+from unittest import mock
 
 import pytest
 
@@ -435,6 +438,34 @@ def test_steps_by_number():
             plan.chosen_steps(text, steps)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
+def test_shares_are_the_plan(count):
+    steps = plan.draw(operations=400, seed=3, slots=10, at_once=10)
+    shares = [plan.share(f"{number}/{count}", steps) for number in range(1, count + 1)]
+    assert [step for one in shares for step in one] == steps
+    sizes = [len(one) for one in shares]
+    assert max(sizes) - min(sizes) <= 1 and min(sizes)
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1/0", "1", "1/41", "x/y", "-1/2", ""])
+def test_what_is_no_share(text):
+    with pytest.raises(ValueError):
+        plan.share(text, plan.draw(operations=400, seed=3, slots=10, at_once=10))
+
+
+def test_steps_of_a_share():
+    """They have the numbers that they have in the whole plan."""
+    parse = commands._parser().parse_args
+    line = ["chaos", "--seed", "7", "--operations", "40", "--share", "2/2"]
+    whole = command.planned(parse(line[:-2]))
+    share = command.planned(parse(line))
+    assert share == whole[len(whole) // 2 :]
+    last = whole[-1].number
+    assert command.planned(parse([*line, "--only-steps", str(last)])) == whole[-1:]
+    with pytest.raises(CloudError, match=f"there are {share[0].number} to {last}"):
+        command.planned(parse([*line, "--only-steps", "1"]))
+
+
 def stalls(steps: list[plan.Step]) -> bool:
     """Whether a guest is moved after its resize was reverted, which takes a minute to fail."""
     last: dict[int, str] = {}
@@ -474,7 +505,8 @@ def test_it_lists_its_plan_and_says_how_to_replay(tmp_path, capsys):
     listed = capsys.readouterr().out.splitlines()
     assert len(listed) == len(plan.draw(operations=40, seed=7, slots=8))
     parser = commands._parser()
-    arguments = parser.parse_args([*line[2:-1], "--only-steps", "3-4", "--stock"])
+    more = ["--only-steps", "9-10", "--share", "2/2", "--minutes", "2.5", "--as-many", "--stock"]
+    arguments = parser.parse_args([*line[2:-1], *more])
     words = command.replay(arguments).split()
     assert words[0] == "tools/cloud"
     again = parser.parse_args(words[1:])
@@ -482,7 +514,11 @@ def test_it_lists_its_plan_and_says_how_to_replay(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--faults", "x"], ["--operations", "0"], ["--only-steps", "a"], ["--slots", "0"]]
+    "wrong",
+    [
+        *(["--faults", "x"], ["--operations", "0"], ["--only-steps", "a"], ["--slots", "0"]),
+        ["--share", "3/2"],
+    ],
 )
 def test_what_stands_for_no_plan(wrong):
     arguments = commands._parser().parse_args(["chaos", *wrong])
@@ -532,6 +568,7 @@ def test_a_report_counts_and_is_kept(tmp_path):
     report = Report()
     report.count("live", "none", "accepted")
     report.count("live", "kill-compute", "error")
+    report.took("none", 3.25)
     killed = dataclasses.replace(found("allocation", violation=False), fault="kill-compute")
     report.found(killed)
     report.found(found("unfit", operation=""))
@@ -584,14 +621,16 @@ def test_doubtful_steps_are_done_again_without_us(tmp_path, monkeypatch, capsys)
     shows = {1: [found("claim", 2)], 2: [], 3: [found("allocation", 5), found("claim", 2)]}
     done: list[list[int]] = []
     became: list[bool] = []
+    later = time.monotonic() + 60
 
-    def go(cloud, arguments, chosen, *, stock):
+    def go(cloud, arguments, chosen, end, *, stock):
         assert stock
+        assert end == later
         done.append([step.number for step in chosen])
         return Report(findings=shows[len(done)])
 
     def by_itself() -> list[str]:
-        stock = command._by_itself(None, arguments, steps, report, became.append)
+        stock = command._by_itself(None, arguments, steps, report, became.append, later)
         return [one.kind for one in report.told_apart(stock)]
 
     monkeypatch.setattr(command, "_go", go)
@@ -611,6 +650,103 @@ def test_doubtful_steps_are_done_again_without_us(tmp_path, monkeypatch, capsys)
     arguments.replays = 3
     assert by_itself() == []
     assert (done, became) == ([], [])
+
+    # Nor when the time is over.
+    later = time.monotonic() - 1
+    report = Report(findings=[found("claim", 2)])
+    assert by_itself() == []
+    assert (done, became) == ([], [])
+
+
+class Nothing(contextlib.AbstractContextManager):
+    """A cloud in which nothing is, and a run that does nothing in it, a step for so long."""
+
+    seconds = 0.0
+
+    def __init__(self, of, *, stock=False, **options):
+        self.stock, self.cells = stock or getattr(of, "stock", False), {}
+        self.report = Report(stock=self.stock)
+
+    def __exit__(self, *error):
+        return None
+
+    prepare = clear = publish = lambda self: None
+
+    def commands(self):
+        return self
+
+    def step(self, step):
+        self.report.took(step.fault.name, 30.0)
+        for one in step.operations:
+            self.report.count(one.name, step.fault.name, "accepted")
+        time.sleep(self.seconds)
+
+
+@pytest.fixture
+def nothing(monkeypatch):
+    monkeypatch.setattr(command, "Access", Nothing)
+    monkeypatch.setattr(command, "Run", Nothing)
+
+
+def chaos(folder: pathlib.Path, *more: str) -> int:
+    line = ["chaos", "--seed", "7", "--operations", "400", "--slots", "10", "--at-once", "10"]
+    arguments = commands._parser().parse_args([*line, *more])
+    cloud = Cloud(folder)
+    for host, _ in cloud.hosts():
+        write(folder / f"hosts/{host}/inventory.yaml", "")
+    return command.run(cloud, arguments, lambda stock: None)
+
+
+def test_a_run_ends_when_its_time_is_over(nothing, tmp_path, monkeypatch, capsys):
+    """After the step that goes on, and it is no pass unless that is asked for."""
+    assert chaos(tmp_path) == 0
+    assert "CUT SHORT" not in capsys.readouterr().out
+    monkeypatch.setattr(Nothing, "seconds", 0.02)
+    minutes = ("--minutes", str(0.2 / 60))
+    assert chaos(tmp_path, *minutes) == command.CUT_SHORT
+    told = capsys.readouterr().out
+    (done,) = re.findall(r"^CUT SHORT after (\d+) of 400 operations$", told, re.M)
+    assert 10 <= int(done) < 400
+    assert f"The time is over before step {int(done) // 10 + 1}\n" in told
+    assert chaos(tmp_path, *minutes, "--as-many") == 0
+    assert "CUT SHORT" in capsys.readouterr().out
+    assert chaos(tmp_path, "--minutes", "5") == 0
+
+
+def test_a_cut_run_with_a_violation_has_failed_for_that(nothing, tmp_path, monkeypatch, capsys):
+    def step(self, step):
+        self.report.found(found("unfit", step.number))
+
+    monkeypatch.setattr(Nothing, "step", step)
+    assert chaos(tmp_path, "--share", "2/2", "--minutes", "1", "--as-many") == 1
+    told = capsys.readouterr().out
+    assert re.findall(r"--only-steps (\S+)$", told, re.M) == [",".join(map(str, range(21, 31)))]
+
+
+def test_reports_of_shares_are_added_up(nothing, tmp_path, capsys):
+    for number in (1, 2, 3):
+        assert chaos(tmp_path, "--share", f"{number}/3") == 0
+    assert chaos(tmp_path, "--share", "1/3", "--stock") == 0
+    capsys.readouterr()
+    assert chaos(tmp_path, "--add-up", *map(str, (tmp_path / "reports").iterdir())) == 0
+    ours, stock = capsys.readouterr().out.split("Without nova-devcompat:\n")
+    assert ours.startswith("With nova-devcompat:\n")
+    assert ours.endswith("\n400 of 400 operations\n\n")
+    whole = Report()
+    for step in plan.draw(operations=400, seed=7, slots=10, at_once=10):
+        Nothing.step(mock.Mock(report=whole, seconds=0), step)
+    table = "\n".join(whole.lines())
+    assert table in ours
+    (steps,) = re.findall(r"^all +(\d+) +1200\.0 +30\.0 +30\.0$", ours, re.M)
+    assert int(steps) == 40
+    assert stock.endswith("\n130 of 130 operations\n\n")
+    with pytest.raises(CloudError, match=r"none\.json is no report"):
+        chaos(tmp_path, "--add-up", str(tmp_path / "none.json"))
+
+
+def test_a_report_of_another_version_is_none(tmp_path):
+    write(tmp_path / "old.json", '{"operations": {}, "faults": {}, "findings": []}')
+    assert Report.load(tmp_path / "old.json") is None
 
 
 def test_whose_request_placement_has_cut_off(tmp_path):

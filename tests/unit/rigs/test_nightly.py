@@ -16,6 +16,9 @@ import time
 import pytest
 
 from rigs import nightly, releases, run_tests, suites
+from rigs.chaos import command as chaos
+from rigs.chaos import plan
+from rigs.cloud import commands as cloud_commands
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PARTS = nightly.parts()
@@ -91,6 +94,19 @@ def test_all_releases_are_tested():
         assert any(f"tools/nova-suite.sh --nova {release.name}" in text for text in commands)
         if release.name != releases.DEFAULT:
             assert any(f"tools/test.sh --nova {release.name}" in text for text in commands)
+
+
+def test_the_shares_of_random_operations_are_the_whole_of_one_plan():
+    """Each of them, as long as the time reaches, is a part of a night's 10,000."""
+    commands = [part.command[1:] for part in PARTS if part.name.startswith("chaos-")]
+    chosen = [cloud_commands._parser().parse_args(line) for line in commands]
+    steps = [chaos.planned(one) for one in chosen]
+    assert sum(len(step.operations) for share in steps for step in share) == 10_000
+    numbers = [step.number for share in steps for step in share]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert {step.fault.name for share in steps for step in share} == set(plan.FAULTS)
+    # What is cut short is no pass.
+    assert all(one.minutes == nightly.MINUTES and not one.as_many for one in chosen)
 
 
 def test_a_list_and_a_choice(capsys):
