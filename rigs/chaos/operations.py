@@ -24,6 +24,11 @@ MOVES = (*LIVE, "cold", "cold-named", "resize")
 PLACES = (*MOVES, "boot", "boot-named", "unshelve")
 #: Where a migration has done what was asked.
 _DONE = ("completed", "finished", "confirmed", "done")
+#: Statuses of migrations that go on.
+GOING = {
+    *("accepted", "queued", "pre-migrating", "preparing", "running", "migrating"),
+    *("post-migrating", "confirming", "reverting"),
+}
 _NAMED = ("live-named", "live-forced", "cold-named", "boot-named")
 _ACTIONS: dict[str, Any] = {
     "cold": {"migrate": None},
@@ -161,7 +166,8 @@ def outcome(begun: Begun, snapshot: Snapshot, known: Collection[str]) -> str:
 def _of_move(begun: Begun, server: Server, snapshot: Snapshot, known: Collection[str]) -> str:
     assert begun.guest is not None
     last = newest(snapshot, begun.guest.uuid, known)
-    if last is None or server.status == "ERROR":
+    if last is None or server.status == "ERROR" or last.status in GOING:
+        # One that goes on for ever, or for longer than is waited for, was not refused.
         return ERROR
     return ACCEPTED if last.status in _DONE else REFUSED
 

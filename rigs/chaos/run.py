@@ -33,13 +33,9 @@ _NO_MORE = 10.0
 _PAUSE = 0.4
 #: What a guest is after a resize was confirmed or reverted.
 _BACK = ("ACTIVE", "SHUTOFF")
-#: A migration goes on without a task of its server for so long, in seconds.
+#: A migration goes on without a task of its server for so long, in seconds, where it may have been
+#: left as it is for ever; else for as long as anything.
 _GOES_ON = 20.0
-#: Statuses of migrations that go on.
-_GOING = {
-    *("accepted", "queued", "pre-migrating", "preparing", "running", "migrating"),
-    *("post-migrating", "confirming", "reverting"),
-}
 
 
 class Run:
@@ -100,7 +96,8 @@ class Run:
         while True:
             snapshot = self._access.snapshot()
             waited = time.monotonic() - began
-            quiet = 0 if _busy(snapshot, mine, known, waited) else quiet + 1
+            goes_on = limit == _ENDS or waited < _GOES_ON
+            quiet = 0 if _busy(snapshot, mine, known, goes_on=goes_on) else quiet + 1
             if quiet > 1 or waited > limit:
                 return snapshot
             time.sleep(_PAUSE)
@@ -364,15 +361,20 @@ def _final(found: Sequence[Finding]) -> bool:
 
 
 def _busy(
-    snapshot: Snapshot, guests: Collection[str], known: Collection[str], waited: float
+    snapshot: Snapshot, guests: Collection[str], known: Collection[str], *, goes_on: bool
 ) -> bool:
+    """Whether anything is being done.
+
+    :param known: migrations of before
+    :param goes_on: whether others count whose servers are busy with nothing
+    """
     if any(uuid in snapshot.building for uuid in guests):
         return True
     servers = [snapshot.servers[uuid] for uuid in guests if uuid in snapshot.servers]
     if any(one.task or one.status in ("BUILD", "SHELVED") for one in servers):
         return True
-    return waited < _GOES_ON and any(
-        one.status in _GOING and one.server in guests and one.uuid not in known
+    return goes_on and any(
+        one.status in operations.GOING and one.server in guests and one.uuid not in known
         for one in snapshot.migrations
     )
 

@@ -368,6 +368,8 @@ def moved(status: str, *, uuid: str = "new") -> Snapshot:
     [
         (begun("live"), moved("completed"), "accepted"),
         (begun("live"), moved("error"), "refused"),
+        # On a machine that is busy it can take long.
+        (begun("live"), moved("running"), "error"),
         # That of an operation before.
         (begun("live"), moved("completed", uuid="before"), "error"),
         (begun("live"), but(servers=server(status="ERROR")), "error"),
@@ -532,6 +534,16 @@ def test_a_guest_that_was_never_scheduled_is_not_active():
     assert not run._active(but(servers=server(status="ERROR")), guest)
     never = dataclasses.replace(without("servers", "guest"), building={"guest"})
     assert not run._active(never, guest)
+
+
+def test_a_migration_is_waited_for():
+    """Without a task of its server too, unless it may have been left as it is for ever."""
+    going = moved("post-migrating")
+    assert run._busy(going, {"guest"}, {"moving"}, goes_on=True)
+    assert not run._busy(going, {"guest"}, {"moving"}, goes_on=False)
+    assert not run._busy(going, {"guest"}, {"moving", "new"}, goes_on=True)
+    assert not run._busy(moved("completed"), {"guest"}, {"moving"}, goes_on=True)
+    assert run._busy(but(servers=server(task="migrating")), {"guest"}, {"moving"}, goes_on=False)
 
 
 @pytest.mark.parametrize("kind", [*checks.OURS, *checks.NOVAS])
