@@ -35,6 +35,9 @@ FORCED = "2.67"
 CYCLE = 90.0
 #: What Nova says where a connection to placement was lost, whichever service asked.
 _LOST = "Placement API service is not responding"
+#: What a nova-compute says of what placement did not do for it: it put no view of PCI devices into
+#: it, or deleted no allocation since others changed the provider's at that moment.
+_ALLOCATING = ("nova.exception.ReshapeFailed", "nova.exception.AllocationDeleteFailed")
 #: Of a line that is about a request, its id.
 _REQUEST = re.compile(r"req-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: The API's word by the database's.
@@ -154,10 +157,15 @@ class Access:
         """Whether placement has not answered the scheduler since then, which is no refusal."""
         return any(_LOST in line for line in self._logged_by("nova-scheduler"))
 
-    def reshape_failed(self) -> bool:
-        """Whether Nova could not put its view of PCI devices into placement since then."""
-        words = "nova.exception.ReshapeFailed"
-        return any(words in line for line in self._logged_by("nova-compute"))
+    def allocating_failed(self) -> bool:
+        """Whether Nova could not have placement allocate, or forget, what it wanted since then.
+
+        It ends what it was at then and leaves it as it is (nova/compute/manager.py,
+        ``_delete_allocation_after_move``, for one).
+        """
+        return any(
+            words in line for line in self._logged_by("nova-compute") for words in _ALLOCATING
+        )
 
     def cut_off(self, server: str) -> bool:
         """Whether placement's answer to a request about a server was lost since then.

@@ -10,9 +10,10 @@ from rigs.chaos.faults import GENTLE
 from rigs.chaos.operations import MOVES
 
 #: What Nova 34 does not always do well by itself, as runs without nova-devcompat show. Where
-#: placement refuses the allocations that it reshapes (ReshapeFailed), any operation can fail; the
-#: claim that fails so leaves its devices in the guest's list (nova/compute/resource_tracker.py,
-#: instance_claim), and a guest that is sent on to another host has those of both.
+#: placement refuses the allocations that it reshapes (ReshapeFailed), or to delete some while
+#: others change (AllocationDeleteFailed), any operation can fail. The claim that fails so leaves
+#: its devices in the guest's list (nova/compute/resource_tracker.py, instance_claim), and a guest
+#: that is sent on to another host has those of both.
 FRAIL = ("revert",)
 #: A cycle of the resource tracker in the middle of these frees what is claimed on the host that
 #: the guest comes to (nova/pci/manager.py, clean_usage).

@@ -781,6 +781,7 @@ def test_whose_request_placement_has_cut_off(tmp_path):
 
 #: What nova-compute says of a claim that fails for what placement answers, on its own.
 RESHAPE = "ERROR nova.compute.manager nova.exception.ReshapeFailed: Resource provider inventory\n"
+DELETE = "ERROR nova.compute.manager nova.exception.AllocationDeleteFailed: Failed to delete\n"
 LOST = "WARNING nova.scheduler.client.report Placement API service is not responding.: reset\n"
 
 
@@ -803,6 +804,7 @@ def says(folder: pathlib.Path, service: str, line: str) -> None:
     ("service", "line", "ours"),
     [
         ("nova-compute-cmp1", RESHAPE, False),
+        ("nova-compute-cmp1", DELETE, False),
         ("nova-scheduler", LOST, False),
         # Others than those that refuse can say it.
         ("nova-conductor", RESHAPE, True),
