@@ -114,6 +114,7 @@ class Page(Command):
             catalog,
             catalog.policies(default_policy(CONF), stages.now()),
             with_room=parsed_args.with_room,
+            imagined=bool(parsed_args.catalog),
             progress=read_of_cell,
         )
         head = Head(

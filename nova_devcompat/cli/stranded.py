@@ -75,6 +75,7 @@ class Stranded(Question):
             catalog.policies(default_policy(CONF), stages.now()),
             wanted,
             with_room=parsed_args.with_room,
+            imagined=bool(parsed_args.catalog),
             assumed=self.assumptions(parsed_args, catalog),
             progress=read_of_cell,
             track=self.track,

@@ -10,9 +10,17 @@ from collections.abc import Sequence
 from nova_devcompat.fleet.counting import shown
 from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Finding, Standing
+from nova_devcompat.fleet.untold import OTHER_CATALOG, OTHER_SETTINGS
 
 #: What is said of hosts that are let pass, and of none of which the last word is known.
 ONLY_THEY_CAN_TELL = "only the hosts themselves can tell"
+
+#: What to do where a reason is not one of a device, the hosts to be named in it.
+_REMEDIES = {
+    NO_FREE_DEVICE: "free a device on {host}",
+    OTHER_CATALOG: "give {host} the catalog that is here",
+    OTHER_SETTINGS: "give {host} the mode and the on_unknown that are here",
+}
 
 
 def cause_of(finding: Finding) -> str:
@@ -31,10 +39,12 @@ def remedy_of(finding: Finding) -> str:
     """What to do about it."""
     if not finding.reasons:
         return "add a host"
-    if finding.reasons == (NO_FREE_DEVICE,):
-        return f"free a device on {_names(finding.nearest)}"
     hosts = _names(finding.nearest)
-    return " and ".join(dict.fromkeys(reason.remedy(hosts) for reason in finding.reasons))
+    remedies = (
+        _REMEDIES[reason].format(host=hosts) if reason in _REMEDIES else reason.remedy(hosts)
+        for reason in finding.reasons
+    )
+    return " and ".join(dict.fromkeys(remedies))
 
 
 def _names(places: Sequence[Place]) -> str:

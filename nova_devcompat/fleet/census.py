@@ -128,6 +128,7 @@ def findings(
     wanted: Which,
     *,
     with_room: bool = False,
+    imagined: bool = False,
     assumed: Assumptions | None = None,
     progress: Callable[[str, int, int], None] = lambda cell, hosts, guests: None,
     track: Track = untracked,
@@ -136,6 +137,7 @@ def findings(
 
     :param with_room: whether devices must be free; placement is asked once for each class and
         number of units that guests ask for, in each cell
+    :param imagined: whether the catalog is not the one that is decided by
     :param assumed: what hosts are taken to be
     :param progress: told of each cell how many hosts and guests were read
     :param track: follows what is judged
@@ -143,7 +145,7 @@ def findings(
     :raises ValueError: a host publishes nothing that is assumed of it
     """
     for cell in cloud.cells.select():
-        outlook = Outlook(catalog, policies)
+        outlook = Outlook(catalog, policies, imagined=imagined)
         outlook.read(cloud.survey(cell))
         for place, why in outlook.unreadable:
             if assumed is None or place.host not in assumed:

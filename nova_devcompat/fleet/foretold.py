@@ -3,10 +3,8 @@
 
 """What nova-compute will say of a guest, as far as that can be told before it is asked.
 
-It decides by the rules and the policies that the filter has, so it says what the filter says,
-unless it knows better: it reads its devices anew, and the guest has been given some of them. So
-its word is known where the filter's would be the same had nothing been let pass for want of
-knowledge, and whichever of the devices the guest were given.
+It decides by the rules and the policies that the filter has, so it says what the filter says, but
+for what :mod:`nova_devcompat.fleet.untold` tells, and for the record, which it may find stale.
 """
 
 from __future__ import annotations
@@ -15,27 +13,16 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nova_devcompat.compat.policy import Policies, unlike
+from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compat.risks import Risk, of_entries
 from nova_devcompat.compat.ruling import Doubt
-from nova_devcompat.compat.verdict import HIDDEN, Actor, Reason
+from nova_devcompat.compat.verdict import HIDDEN, Reason
 from nova_devcompat.fleet.answers import Says
+from nova_devcompat.fleet.untold import Untold
 from nova_devcompat.scheduler.judge import Judged, RequestJudge
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.preview import Node
 from nova_devcompat.scheduler.state import SchedulerState
-
-#: Why it may decide otherwise than the filter does on the same facts.
-OTHER_CATALOG = Reason(
-    code="other-catalog",
-    actor=Actor.OPERATOR,
-    detail="it decides by another catalog than the one here",
-)
-OTHER_SETTINGS = Reason(
-    code="other-settings",
-    actor=Actor.OPERATOR,
-    detail="it has other policies (mode, on_unknown) than there are here",
-)
 
 
 class Word(NamedTuple):
@@ -70,8 +57,7 @@ class Foretold:
             self._found = dataclasses.replace(found, guest=guest, plain=False)
         self._doubts_record = doubt is not None
         self._policies: Policies = state.policies()
-        self._strict = self._policies.as_strict()
-        self._strictest = self._strict.as_enforced()
+        self._untold_of = Untold(self._policies)
         # By the accepted risks of a host, which few have, and by what is asked.
         self._judges: dict[tuple[object, ...], RequestJudge] = {}
 
@@ -100,28 +86,18 @@ class Foretold:
     def _untold(
         self, node: Node, candidates: Sequence[Any], risks: tuple[Risk, ...]
     ) -> tuple[Reason, ...]:
-        """Why it may refuse what the filter does not."""
-        if self._state.other_catalog(node.stats):
-            return (OTHER_CATALOG,)
-        strict = self._judge(of_entries(risks), self._strict, whichever=True, doubting=True)
-        doubted = self._against(strict, node, candidates)
-        if doubted:
-            # What a rule cannot compare, the host cannot either, and lets it pass as the filter.
-            hidden = [reason for reason in doubted if reason.code in HIDDEN]
-            whichever = self._judge(risks, self._policies, whichever=True)
-            hidden += self._against(whichever, node, candidates)
-            if hidden:
-                return tuple(dict.fromkeys(hidden))
-        if self._has_other_settings(node):
-            strictest = self._judge((), self._strictest, whichever=True, doubting=True)
-            if self._against(strictest, node, candidates):
-                return (OTHER_SETTINGS,)
-        return ()
+        """Why it may refuse what the filter does not, whichever of the devices it gives."""
 
-    def _has_other_settings(self, node: Node) -> bool:
-        said = self._state.document_of(node)
-        told = None if isinstance(said, Reason) else said.policies
-        return told is not None and bool(unlike(self._policies.told, told))
+        def against(policies: Policies, doubting: bool) -> tuple[Reason, ...]:
+            allowed = of_entries(risks) if doubting else risks
+            judge = self._judge(allowed, policies, whichever=True, doubting=doubting)
+            return self._against(judge, node, candidates)
+
+        return self._untold_of.of(
+            self._state.document_of(node),
+            against,
+            other_catalog=bool(self._state.other_catalog(node.stats)),
+        )
 
     def _judge(
         self,

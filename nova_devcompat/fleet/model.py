@@ -19,7 +19,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.policy import Policies, Ruling
 from nova_devcompat.compat.risks import Risk, of_entries
 from nova_devcompat.compat.ruling import Doubt, Given, Guest, JudgeBy, any_of, judge_part, rule
-from nova_devcompat.compat.verdict import HIDDEN, Code, Reason, Verdict
+from nova_devcompat.compat.verdict import Code, Reason, Verdict
 from nova_devcompat.stores.provided import Provided
 from nova_devcompat.wire import HostDocument, PublishedDevice
 
@@ -167,6 +167,7 @@ class Host:
         *,
         pci: bool = False,
         judge: JudgeBy = AcceptSet.judge,
+        doubting: bool = False,
     ) -> Ruling:
         """Whether it would take a guest; whether there is room is not looked at.
 
@@ -174,33 +175,13 @@ class Host:
 
         :param pci: whether the guest asks for devices that placement need not know
         :param judge: what holds a need against an accept-set
+        :param doubting: whether no risk is accepted that anything is UNKNOWN
         """
         given = self._given(guest, policies, pci)
-        if self.risks:
-            guest = dataclasses.replace(guest, risks=(*guest.risks, *self.risks))
+        if self.risks or doubting:
+            risks = (*guest.risks, *self.risks)
+            guest = dataclasses.replace(guest, risks=of_entries(risks) if doubting else risks)
         return rule(guest, given, policies, judge)
-
-    def untold(
-        self,
-        guest: Guest,
-        strict: Policies,
-        *,
-        pci: bool = False,
-        judge: JudgeBy = AcceptSet.judge,
-    ) -> tuple[Reason, ...]:
-        """Why it may yet refuse a guest that :meth:`rule` lets pass: what of it is not known here,
-        and is let pass for that. Its nova-compute reads its devices anew when the guest arrives.
-
-        :param strict: policies under which nothing that is UNKNOWN is let pass
-        """
-        risks = of_entries((*guest.risks, *self.risks))
-        ruling = rule(
-            dataclasses.replace(guest, risks=risks),
-            self._given(guest, strict, pci),
-            strict,
-            judge,
-        )
-        return tuple(reason for reason in ruling.refused if reason.code in HIDDEN)
 
     def _given(self, guest: Guest, policies: Policies, pci: bool) -> Given:
         if isinstance(self.said, Reason):
@@ -224,8 +205,12 @@ class Host:
         """The same for hosts that take the same guests."""
         if isinstance(self.said, Reason):
             return self.said, self.risks
+        told = self.said.policies
         return (
             self.risks,
+            # What it decides by, where that is not what is decided by here.
+            self.said.catalog,
+            None if told is None else frozenset(told.items()),
             frozenset(map(id, self.accepts)),
             frozenset(map(id, self.said.by_family.values())),
             frozenset(self.said.unreadable.items()),

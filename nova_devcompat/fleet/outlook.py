@@ -23,6 +23,7 @@ from nova_devcompat.fleet.assume import Assumptions
 from nova_devcompat.fleet.kinds import Needs
 from nova_devcompat.fleet.model import Alike, Fleet, Host, Place, RunningGuest
 from nova_devcompat.fleet.nearness import Distance, distance
+from nova_devcompat.fleet.untold import Untold
 from nova_devcompat.kit.progress import Track, untracked
 from nova_devcompat.wire import HostDocument
 
@@ -118,12 +119,15 @@ class _Verdict:
 class Outlook:
     """The guests and the hosts of one cell.
 
-    :param catalog: whose rules read flavors' pins
+    :param catalog: that is here; its rules read flavors' pins
     :param policies: of one moment
+    :param imagined: whether catalog and policies are not those that are decided by here, so that
+        hosts are taken to have the same
     """
 
-    def __init__(self, catalog: Catalog, policies: Policies) -> None:
-        self._judge_by(policies)
+    def __init__(self, catalog: Catalog, policies: Policies, *, imagined: bool = False) -> None:
+        self._digest = catalog.digest
+        self._judge_by(policies, imagined=imagined)
         self._needs = Needs(catalog)
         self._kinds: dict[tuple[Guest, bool, Asks], Kind] = {}
         self._hosts: dict[Place, Host] = {}
@@ -132,11 +136,9 @@ class Outlook:
         #: How many guests there are.
         self.guests = 0
 
-    def _judge_by(self, policies: Policies) -> None:
+    def _judge_by(self, policies: Policies, *, imagined: bool) -> None:
         self._policies = policies
-        self._strict = policies.as_strict()
-        # Whether anything that is UNKNOWN is let pass, accepted risks aside.
-        self._is_lenient = self._strict.told != policies.told
+        self._untold = Untold(policies, imagined=imagined)
 
     def read(self, entries: Iterable[Host | RunningGuest]) -> None:
         """Take hosts and guests, in any order."""
@@ -205,9 +207,9 @@ class Outlook:
         return Fleet(hosts=list(self._hosts.values())).alike
 
     def under(self, policies: Policies) -> Outlook:
-        """The same hosts and guests under other policies."""
+        """The same hosts and guests under other policies, which hosts are taken to have too."""
         other = copy.copy(self)
-        other._judge_by(policies)
+        other._judge_by(policies, imagined=True)
         other._free = {}
         return other
 
@@ -282,9 +284,21 @@ class Outlook:
 
     def untold(self, kind: Kind, host: Host) -> tuple[Reason, ...]:
         """Why a host that lets guests of a kind pass may yet refuse them."""
-        if not (self._is_lenient or kind.guest.risks or host.risks):
-            return ()  # nothing was let pass
-        return host.untold(kind.guest, self._strict, pci=kind.pci, judge=self._needs.judge)
+
+        def against(policies: Policies, doubting: bool) -> tuple[Reason, ...]:
+            if not doubting:
+                return ()  # it lets them pass
+            judge = self._needs.judge
+            ruling = host.rule(kind.guest, policies, pci=kind.pci, judge=judge, doubting=True)
+            return ruling.refused
+
+        digest = "" if host.document is None else host.document.catalog
+        return self._untold.of(
+            host.said,
+            against,
+            other_catalog=digest not in ("", self._digest),
+            let_pass=bool(self._untold.is_lenient or kind.guest.risks or host.risks),
+        )
 
     def _full(self, kind: Kind, hosts: Alike, room: Room) -> set[Place]:
         """Those of hosts that take a guest which have none of these devices free."""

@@ -42,12 +42,14 @@ def of(
     policies: Policies,
     *,
     with_room: bool = False,
+    imagined: bool = False,
     progress: Callable[[str, int, int], None] = lambda cell, hosts, guests: None,
 ) -> Panorama:
     """All cells. What cannot be asked is left out, and that is said.
 
     :param with_room: whether devices must be free for a guest not to be stranded; placement is
         asked once for each class and number of units that guests ask for, in each cell
+    :param imagined: whether the catalog is not the one that is decided by
     :param progress: told of each cell how many hosts and guests were read
     :raises Refused: the API database does not answer
     """
@@ -55,7 +57,7 @@ def of(
     incomplete: list[str] = []
     for cell in cloud.cells.select():
         before, cloud.cells.incomplete = cloud.cells.incomplete, False
-        outlook = Outlook(catalog, policies)
+        outlook = Outlook(catalog, policies, imagined=imagined)
         outlook.read(cloud.survey(cell))
         if cloud.cells.incomplete:
             incomplete.append(f"of cell {label_of(cell)} not all hosts and guests could be read")

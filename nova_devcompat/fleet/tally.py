@@ -23,6 +23,7 @@ from nova_devcompat.compat.verdict import Code, Reason
 from nova_devcompat.fleet.model import Host, Place, RunningGuest
 from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Finding, Kind, Outlook
 from nova_devcompat.fleet.room import Room
+from nova_devcompat.fleet.untold import OTHER_CATALOG, OTHER_SETTINGS
 
 #: What stands for names that neither the catalog nor this release has.
 OTHER = "other"
@@ -31,7 +32,8 @@ NONE = "none"
 
 #: The codes that this release gives.
 CODES = frozenset(
-    {value for name, value in vars(Code).items() if name.isupper()} | {NO_FREE_DEVICE.code}
+    {value for name, value in vars(Code).items() if name.isupper()}
+    | {reason.code for reason in (NO_FREE_DEVICE, OTHER_CATALOG, OTHER_SETTINGS)}
 )
 
 

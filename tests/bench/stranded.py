@@ -37,7 +37,7 @@ FAMILIES = {
     "nic": Family(name="nic", rules={"fw_version": Semver()}),
 }
 CATALOG = Catalog(
-    digest="",
+    digest="0123456789ab",
     families={
         name: CatalogFamily(family=family, match={"x": "y"}, source="static")
         for name, family in FAMILIES.items()

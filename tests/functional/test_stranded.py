@@ -155,6 +155,35 @@ class StrandedTest(DeviceCompatFleet):
 
         self.assert_what_is_missing_is_said(server)
 
+    def test_hosts_that_have_another_catalog(self):
+        """What they say of a guest may be another thing; explain tells of them alike."""
+        self.set_devices("c", gpu("1.2"))
+        self.settle()
+        server = self.boot("a", VGPU)
+        self.assertEqual([], self.ask(status=0))
+        before = self.catalog_file.read_text()
+        # Of a family that no device of theirs is of.
+        other = {"match": {"vendor_id": "ffff"}, "source": "static", "rules": {"x": "equal"}}
+        self.set_families({**self.FAMILIES, "other": other})
+        (row,) = self.ask(status=3)
+        self.assertEqual("unknown", row["standing"])
+        self.assertEqual("give b or c the catalog that is here", row["remedy"])
+        self.assertIn("other-catalog", row["cause"])
+        self.assert_metrics(
+            {
+                ("stranded_guests", "enforce", "unknown"): 1,
+                ("stranded_guests_by_reason", "none", "enforce", "other-catalog", "unknown"): 1,
+            }
+        )
+        self.assertEqual(("a", "not known"), self.page()[0][server["id"]])
+        # What is only asked about is taken to be theirs too.
+        imagined = self.catalog_file.with_name("imagined.yaml")
+        imagined.write_text(before.replace("semver", "equal"))
+        self.assertEqual([], self.ask("--catalog", str(imagined), status=0))
+        # They read it in their next cycle.
+        self.settle()
+        self.assertEqual([], self.ask(status=0))
+
     def assert_what_is_missing_is_said(self, server):
         with mock.patch.object(
             report.SchedulerReportClient, "get", side_effect=ks_exc.ConnectTimeout("slow")

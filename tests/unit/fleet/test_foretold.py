@@ -11,6 +11,7 @@ import types
 import pytest
 
 from nova_devcompat import wire
+from nova_devcompat.catalog.model import Catalog, CatalogFamily
 from nova_devcompat.compat.family import Family
 from nova_devcompat.compat.kinds import Semver, Undecided
 from nova_devcompat.compat.need import DeviceNeed, Need
@@ -18,12 +19,15 @@ from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
 from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import NO_RECORD, Guest
 from nova_devcompat.compat.traits import Atom
-from nova_devcompat.compat.verdict import Code
+from nova_devcompat.compat.verdict import Code, Reason
 from nova_devcompat.fleet.answers import Says
 from nova_devcompat.fleet.foretold import Foretold
+from nova_devcompat.fleet.model import Host, Place, RunningGuest
+from nova_devcompat.fleet.outlook import Outlook
 from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.lookup import Lookup
 from nova_devcompat.scheduler.state import SchedulerState
+from nova_devcompat.stores.published import published as published_by
 
 STRICT, LENIENT = Policy(), Policy(on_unknown=OnUnknown.ACCEPT)
 REPORT = Policy(mode=Mode.REPORT)
@@ -52,10 +56,11 @@ class _State(SchedulerState):
         return {"a": self._risks} if self._risks else {}
 
     def other_catalog(self, stats):
-        return "" if "other" not in stats else "another"
+        document = published_by(stats, self._reader)
+        return "" if isinstance(document, Reason) else document.catalog
 
 
-def text(*devices, atoms=ATOMS, policies=None):
+def text(*devices, atoms=ATOMS, policies=None, catalog=""):
     """What a host publishes with GPUs of some versions and firmwares."""
     published = [
         wire.PublishedDevice(
@@ -64,7 +69,7 @@ def text(*devices, atoms=ATOMS, policies=None):
         )
         for number, (version, firmware) in enumerate(devices)
     ]
-    document = wire.HostDocument(catalog="", devices=tuple(published), policies=policies)
+    document = wire.HostDocument(catalog=catalog, devices=tuple(published), policies=policies)
     return wire.fit_stats(document, sorted(ATOMS)).text
 
 
@@ -140,6 +145,46 @@ def test_it_may_decide_otherwise():
     assert ask(LENIENT, text(("1.2", "b"), policies={"": "enforce accept"})) == SURE
     reported = text(("1.0", "a"), policies=strict)
     assert ask(REPORT, reported) == (Says.UNKNOWN, {"other-settings"})
+
+
+def test_another_catalog_may_decide_otherwise():
+    other = text(("1.2", "a"), catalog="another")
+    assert ask(STRICT, other) == (Says.UNKNOWN, {"other-catalog"})
+    assert ask(STRICT, text(("1.0", "a"), catalog="another")) == (Says.REJECT, set())
+
+
+#: What hosts publish, each with one device or none, so that nobody has to choose one.
+SAID = (
+    *(None, GARBLED, LIKE_IT, NEWER, text(), text(("1.0", "a")), text(("1.2", "b"))),
+    *(text(("1.2", None)), text((None, "a")), text(("1.2", "a"), atoms=frozenset())),
+    *(text(("1.2", "a"), catalog="x"), text(("1.2", "b"), policies={"": "enforce reject"})),
+    *(text(("1.0", "a"), policies={"": "report reject"}), text((None, "a"), catalog="x")),
+)
+
+
+@pytest.mark.parametrize("published", SAID)
+@pytest.mark.parametrize("policy", [STRICT, LENIENT, REPORT])
+@pytest.mark.parametrize("record", [Need(devices=(NEED,)), NO_RECORD])
+@pytest.mark.parametrize("risks", [(), GPU_UNKNOWN])
+@pytest.mark.parametrize("of_host", [(), GPU_UNKNOWN])
+def test_stranded_and_explain_say_alike_what_only_the_host_can_tell(
+    published, policy, record, risks, of_host
+):
+    stats = {} if published is None else {wire.STATS_KEY: published}
+    place = Place("a", "a")
+    host = Host(place=place, said=published_by(stats, wire.StatsReader()), risks=of_host)
+    guest = RunningGuest(uuid="a-guest", place=place, record=record, risks=risks)
+    family = CatalogFamily(family=GPU, match={"x": "y"}, source="static")
+    catalog = Catalog(digest="", families={"gpu": family})
+    outlook = Outlook(catalog, _State(policy).policies())
+    outlook.read([host, guest])
+    (kind,) = outlook.kinds
+    says, codes = ask(policy, published, risks=risks, of_host=of_host, record=record)
+    if outlook.rule(kind, host).accepts:
+        told = {reason.code for reason in outlook.untold(kind, host)}
+        assert (says, codes) == (Says.UNKNOWN if told else Says.ACCEPT, told)
+    else:
+        assert says is not Says.ACCEPT and not codes
 
 
 def test_the_record_may_be_doubted_there():

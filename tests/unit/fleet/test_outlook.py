@@ -22,10 +22,12 @@ from nova_devcompat.fleet.model import Place
 from nova_devcompat.fleet.outlook import NO_FREE_DEVICE, Outlook, Standing
 from nova_devcompat.fleet.room import MOST_QUESTIONS, Room, asks_of
 from nova_devcompat.fleet.stranded import Stranded
+from nova_devcompat.fleet.untold import OTHER_CATALOG, OTHER_SETTINGS
 from tests.budget import scaled
 from tests.unit.fleet.test_stranded import (
     ENFORCE,
     GUESTS,
+    LENIENT,
     POLICIES,
     SAID,
     by_the_filter,
@@ -189,6 +191,47 @@ def test_hosts_of_which_too_little_is_known():
     # Where nothing is acted on, nothing is refused.
     reported = every(Policy(mode=Mode.REPORT))
     assert standings([guest], here, silent, silent, policies=reported) == []
+
+
+def test_hosts_that_decide_otherwise():
+    """By another catalog, or by policies under which they would refuse, they may."""
+    lenient = every(LENIENT)
+    strict = {"": "enforce reject"}
+    need = running(part("gpu", "1.2"))
+    here, alike = document(("gpu", "1.2")), document(("gpu", "1.2"), policies=lenient.told)
+    elsewhere = dataclasses.replace(here, catalog="another")
+    (one,) = standings([need], here, elsewhere)
+    assert (one.standing, one.other) == (Standing.UNKNOWN, Place("h1", "h1"))
+    assert one.reasons == (OTHER_CATALOG,)
+    assert census.remedy_of(one) == "give h1 the catalog that is here"
+    # What it refuses by any catalog's rules is refused, and one that decides alike will do.
+    (one,) = standings([need], here, dataclasses.replace(document(("gpu", "1.0")), catalog="x"))
+    assert one.standing is Standing.ONLY_HERE
+    assert standings([need], here, elsewhere, alike) == []
+
+    # The record is missing, which those here let pass.
+    doubted = running(record=NO_RECORD)
+    other = document(("gpu", "1.2"), policies=strict)
+    (one,) = standings([doubted], here, other, policies=lenient)
+    assert (one.standing, one.reasons) == (Standing.UNKNOWN, (OTHER_SETTINGS,))
+    assert census.remedy_of(one) == "give h1 the mode and the on_unknown that are here"
+    assert standings([doubted], here, other, alike, policies=lenient) == []
+    # They make no difference to what is compared.
+    (one,) = standings([need], here, other, policies=lenient)
+    assert one.standing is Standing.ONE_LEFT
+
+
+def test_policies_that_are_imagined_are_those_of_all_hosts():
+    doubted, need = running(record=NO_RECORD), running(part("gpu", "1.2"))
+    here = document(("gpu", "1.2"))
+    other = dataclasses.replace(here, catalog="another", policies={"": "enforce reject"})
+    cloud = fleet([doubted, need], here, other)
+    imagined = Outlook(catalog(), every(LENIENT), imagined=True)
+    imagined.read([*cloud.guests, *cloud.hosts])
+    found = outlook([doubted, need], here, other, policies=every(LENIENT))
+    assert {one.standing for one in found.findings()} == {Standing.UNKNOWN}
+    for one in (imagined, found.under(every(LENIENT))):
+        assert {finding.standing for finding in one.findings()} == {Standing.ONE_LEFT}
 
 
 # --- free devices --------------------------------------------------------------------------------
