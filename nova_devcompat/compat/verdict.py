@@ -46,6 +46,7 @@ class Code:
     OTHER_FAMILY = "other-family"
     NO_DEVICE = "no-device"
     NOT_ASKED_FOR = "not-asked-for"
+    CLAIM_LOST = "claim-lost"
 
     # UNKNOWN: they could not be.
     OFFER_MISSING = "offer-missing"
@@ -117,6 +118,7 @@ _EXPLANATIONS = {
     Code.OTHER_FAMILY: "a device of another family",
     Code.NO_DEVICE: "the host has no such device",
     Code.NOT_ASKED_FOR: "the flavor pins it and asks for no such device",
+    Code.CLAIM_LOST: "Nova has lost its claim of a PCI device that the flavor asks for",
     Code.OFFER_MISSING: "the host does not say",
     Code.OFFER_UNREADABLE: "the host's value cannot be read",
     Code.NEED_MISSING: "the guest's record says nothing of it",
@@ -150,6 +152,7 @@ _REMEDIES = {
     Code.OTHER_FAMILY: "choose a host that has such a device",
     Code.NO_DEVICE: "choose a host that has such a device",
     Code.NOT_ASKED_FOR: "mend the flavor",
+    Code.CLAIM_LOST: "migrate the guest cold, which claims anew",
     Code.PIN_UNREADABLE: "mend the flavor",
     Code.OFFER_MISSING: "mend the source or the inventory of {host}",
     Code.OFFER_UNREADABLE: "mend the source or the inventory of {host}",

@@ -327,6 +327,9 @@ class Admission(Shared):
 
     def _act(self, context: Any, instance: Any, ruling: Ruling, refuse: refusals.Refuse) -> None:
         """Refuse, or report what would have been refused."""
+        if refuse is refusals.refuse_migration:
+            with never_failing("look for claims that Nova has lost", instance=instance):
+                ruling = refusals.with_lost_claims(ruling, instance)
         if ruling.reported:
             self._devcompat_reports.add(context, instance, ruling.reported)
         if ruling.accepts:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -13,12 +14,18 @@ from oslo_log import log as logging
 
 from nova_devcompat.compat import words
 from nova_devcompat.compat.policy import Ruling
+from nova_devcompat.compat.verdict import Actor, Code, Reason
 from nova_devcompat.stores import events
+from nova_devcompat.stores.ports import lost_claims
 
 LOG = logging.getLogger(__name__)
 
 #: Logs why an instance is refused, has whoever else should know told, and raises what Nova wants.
 Refuse = Callable[[Any, str, Callable[[], None]], NoReturn]
+
+_CLAIM_LOST = Reason(code=Code.CLAIM_LOST, actor=Actor.GUEST)
+# What it comes to where devices are compared.
+_OF_LOST_CLAIMS = frozenset({Code.NO_DEVICE, Code.NEED_MISSING})
 
 
 def tell_waived(context: Any, instance: Any, ruling: Ruling, host: str) -> None:
@@ -38,6 +45,31 @@ def tell_waived(context: Any, instance: Any, ruling: Ruling, host: str) -> None:
         lines=lines,
         host=host,
         result="Success",
+    )
+
+
+def with_lost_claims(ruling: Ruling, instance: Any) -> Ruling:
+    """The ruling on a live migration, with why the guest's device has no other here or no need, if
+    that is because Nova has lost its claim of it.
+
+    Nova maps devices by the claims of the guest's host (nova/compute/manager.py,
+    _flavor_based_pci_claim): none takes the place of one that it does not know of, and what it
+    claims here all the same is one of which the record says nothing. Nobody is asked for it: where
+    the caller's copy of the instance does not have its devices, nothing is said.
+
+    :param instance: as the caller has it
+    """
+    told = {reason.code for reason in (*ruling.refused, *ruling.reported)}
+    if told.isdisjoint(_OF_LOST_CLAIMS):
+        return ruling
+    if not all(map(instance.obj_attr_is_set, ("pci_requests", "pci_devices"))):
+        return ruling
+    if not lost_claims(instance):
+        return ruling
+    return dataclasses.replace(
+        ruling,
+        refused=ruling.refused and (_CLAIM_LOST, *ruling.refused),
+        reported=ruling.reported and (_CLAIM_LOST, *ruling.reported),
     )
 
 

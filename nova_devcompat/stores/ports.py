@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nova.objects import fields
 from nova.objects.instance_pci_requests import InstancePCIRequest
 
 from nova_devcompat.compat.need import InMigration
@@ -81,6 +82,22 @@ def flavor_requests(pci_requests: Any) -> frozenset[str | None]:
         for request in (pci_requests.requests if pci_requests else ())
         if request.source != InstancePCIRequest.NEUTRON_PORT
     )
+
+
+def lost_claims(instance: Instance) -> frozenset[str | None]:
+    """The IDs of the PCI requests of its flavor for which Nova knows no device of a guest.
+
+    One that was claimed and never allocated is not the guest's. Of a guest that runs, Nova has
+    lost the claims (``PciDevTracker.clean_usage``, ``PciDevTracker.claim_instance``).
+
+    :param instance: with its PCI requests and devices
+    """
+    held = {
+        pci.request_id
+        for pci in instance.pci_devices or ()
+        if pci.status == fields.PciDeviceStatus.ALLOCATED
+    }
+    return flavor_requests(instance.pci_requests) - held
 
 
 def asks_flavor(pci_requests: Any) -> bool:

@@ -208,7 +208,9 @@ class ExplainTest(ExplainFleet):
         self.assertEqual("accept", rows["two"]["verdict"])
         moved = self.live_migrate(server, "two")
         self.assertEqual("one", moved.host)
-        self.assertIn("no-device", self.refusals(server)["two"])
+        told = self.refusals(server)["two"]
+        self.assertIn("no-device", told)
+        self.assertRegex(told, r"Nova has lost its claim .*\[claim-lost; migrate the guest cold")
 
     def permit_post_copy(self, host, permitted=True):
         self.flags(live_migration_permit_post_copy=permitted, group="libvirt")
