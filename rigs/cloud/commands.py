@@ -34,7 +34,7 @@ from rigs.cloud.services import Services
 from rigs.cloud.starting import ALL, Clock, bring_up, ensure_programs, start_all, variant
 
 #: What ``down --wipe`` leaves of a folder, beside programs.
-_KEPT = ("cloud.lock", "programs.lock", "libvirt")
+_KEPT = ("cloud.lock", "programs.lock", "libvirt", "machines")
 _EPILOG = """\
 The first 'up' fetches what it needs, which takes a few minutes; later ones take seconds. Then:
 
@@ -50,7 +50,8 @@ What a host has stands in .cloud/hosts/HOST/inventory.yaml: change a version whi
 
 With --libvirt, a command is about another cloud, in .cloud/libvirt: two hosts, each with a real
 libvirtd and QEMU of Debian's in namespaces of its own. It needs root, and can run beside the
-first.
+first. With --machines it is about a third, in .cloud/machines, whose two hosts are virtual
+machines that have mediated devices.
 """
 
 
@@ -62,14 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     # What follows "test" is pytest's, options too, which argparse would take for its own.
     here = given.index("test") + 1 if "test" in given else len(given)
-    here += given[here : here + 1] == ["--libvirt"]
+    here += given[here : here + 1] in (["--libvirt"], ["--machines"])
     arguments = _parser().parse_args(given[:here], argparse.Namespace(rest=given[here:]))
     # For this process alone: what it starts finds its modules by itself.
     os.environ.pop("PYTHONPATH", None)
     # A run that is ended half-way leaves a cloud that 'up' completes and 'down' stops.
     interrupts.catch_sigterm()
     try:
-        cloud = Cloud(arguments.data.resolve(), libvirt=arguments.libvirt)
+        cloud = Cloud(
+            arguments.data.resolve(), libvirt=arguments.libvirt, machines=arguments.machines
+        )
         status: int = arguments.run(cloud, arguments)
         return status
     except CloudError as error:
@@ -165,7 +168,8 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "test",
         _test,
-        "run tests/e2e, or tests/libvirt with --libvirt first; what follows is for pytest",
+        "run tests/e2e, tests/libvirt with --libvirt first, or tests/machines with --machines; "
+        "what follows is for pytest",
     )
     text = "random operations and faults, checked by a model of the pretended hardware"
     chaos.add_arguments(_command(commands, "chaos", _chaos, text))
@@ -184,8 +188,12 @@ def _command(
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.set_defaults(run=run)
-    command.add_argument(
+    kind = command.add_mutually_exclusive_group()
+    kind.add_argument(
         "--libvirt", action="store_true", help="the cloud whose hosts have a real libvirt and QEMU"
+    )
+    kind.add_argument(
+        "--machines", action="store_true", help="the cloud whose hosts are virtual machines"
     )
     return command
 
@@ -317,8 +325,7 @@ def _test(cloud: Cloud, arguments: argparse.Namespace) -> int:
     _install(cloud, arguments)
     python = cloud.program("python")
     # Of the other suites nothing could be imported here.
-    folder = "tests/libvirt" if cloud.libvirt else "tests/e2e"
-    options = ["-o", f"testpaths={folder}", "-o", "faulthandler_timeout=1800"]
+    options = ["-o", f"testpaths={hosts_of(cloud).tests}", "-o", "faulthandler_timeout=1800"]
     command = [python, "-m", "pytest", *options, *arguments.rest]
     return subprocess.run(
         command, cwd=ROOT, env={**os.environ, "DEVCOMPAT_CLOUD": str(cloud.programs)}
@@ -340,7 +347,7 @@ def _on(cloud: Cloud, arguments: argparse.Namespace) -> int:
 
 def _chaos(cloud: Cloud, arguments: argparse.Namespace) -> int:
     if cloud.libvirt:
-        raise CloudError("chaos knows what pretended hosts do, so leave out --libvirt")
+        raise CloudError("chaos knows what pretended hosts do: no --libvirt, no --machines")
     ran = cloud.exists and _status(cloud, argparse.Namespace(quiet=True)) == 0
     before = dataclasses.replace(cloud.settings)
     settled = {"computes": None, "port_base": None, "kill": True, "backports": None}

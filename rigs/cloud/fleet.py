@@ -112,6 +112,7 @@ class PretendedHosts(Hosts):
     }
     size: ClassVar[Mapping[str, int]] = {"ram": 512, "vcpus": 1, "disk": 1}
     image = b"\0" * 1024
+    tests = "tests/e2e"
 
     def why_not(self) -> str:
         return ""

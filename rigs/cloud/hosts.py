@@ -25,6 +25,8 @@ class Hosts(abc.ABC):
     :cvar flavors: extra specs by name
     :cvar size: of each flavor: memory in MiB, processors, disk in GiB
     :cvar image: what guests are started from, a raw disk
+    :cvar tests: the folder of scenarios on them, in the tree
+    :cvar start: seconds in which a nova-compute takes requests
     """
 
     driver: ClassVar[str]
@@ -32,6 +34,8 @@ class Hosts(abc.ABC):
     flavors: ClassVar[Mapping[str, Mapping[str, str]]]
     size: ClassVar[Mapping[str, int]]
     image: ClassVar[bytes]
+    tests: ClassVar[str]
+    start: ClassVar[int] = 120
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud

@@ -44,9 +44,11 @@ SCHEDULERS = 2
 SERVICE_DOWN_TIME = 120
 #: Computes in cell1, cell2, ...
 DEFAULT_COMPUTES = (4, 2)
-#: The same, with libvirt; and its ports, so that both clouds of a folder can run at a time.
+#: The same, with libvirt or on virtual machines; and their ports, so that all clouds of a folder
+#: can run at a time.
 LIBVIRT_COMPUTES = (2,)
 LIBVIRT_PORT_BASE = DEFAULT_PORT_BASE + 1000
+MACHINES_PORT_BASE = DEFAULT_PORT_BASE + 2000
 
 
 class CloudError(Exception):
@@ -88,15 +90,20 @@ class Settings:
 class Cloud:
     """A cloud's folder and settings.
 
-    :param folder: of the programs, and of the cloud unless it is the one with libvirt, which has
-        ``libvirt`` in it; it need not exist
+    :param folder: of the programs, and of the cloud unless it is one with libvirt, which has
+        ``libvirt`` or ``machines`` in it; it need not exist
     :param libvirt: whether its hosts have a real libvirt and QEMU
+    :param machines: whether they have, and are virtual machines
     """
 
-    def __init__(self, folder: pathlib.Path, *, libvirt: bool = False) -> None:
+    def __init__(
+        self, folder: pathlib.Path, *, libvirt: bool = False, machines: bool = False
+    ) -> None:
         self.programs = folder
-        self.libvirt = libvirt
-        self.data = folder / "libvirt" if libvirt else folder
+        self.libvirt = libvirt or machines
+        self.machines = machines
+        name = "machines" if machines else "libvirt" if libvirt else ""
+        self.data = folder / name
         self.settings = self._read()
 
     def __truediv__(self, path: str) -> pathlib.Path:
@@ -120,6 +127,8 @@ class Cloud:
     @property
     def first_port(self) -> int:
         """Where the ports begin unless others are chosen or those are taken."""
+        if self.machines:
+            return MACHINES_PORT_BASE
         return LIBVIRT_PORT_BASE if self.libvirt else DEFAULT_PORT_BASE
 
     @property

@@ -88,11 +88,15 @@ class Debian:
         self._run("install", "--yes", "--no-install-recommends", "--download-only", *missing)
         for package in sorted(self._apt.glob("cache/archives/*.deb")):
             subprocess.run(["dpkg-deb", "--extract", package, self._root], check=True)
-        # Packages that still have the old place of libraries.
-        if (self._root / "lib").is_dir():
-            shutil.copytree(
-                self._root / "lib", self._root / "usr/lib", symlinks=True, dirs_exist_ok=True
-            )
+        # Packages that still have the old places.
+        for folder in ("bin", "lib", "sbin"):
+            if (self._root / folder).is_dir():
+                shutil.copytree(
+                    self._root / folder,
+                    self._root / "usr" / folder,
+                    symlinks=True,
+                    dirs_exist_ok=True,
+                )
         shutil.rmtree(self._apt)
         self._unpacked()
         write(self._complete, "")

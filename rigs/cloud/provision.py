@@ -29,8 +29,6 @@ ENDPOINTS = (
 )
 #: What each worker of Nova's services logs when it takes requests.
 READY = "Join ServiceGroup membership"
-#: Seconds in which they must.
-START = 120
 IMAGE = "playground"
 
 
@@ -313,7 +311,7 @@ class Setup:
             waiting.until(
                 f"{name} to take requests",
                 functools.partial(self._takes_requests, name),
-                limit=START,
+                limit=self._hosts.start,
                 alive=lambda: self._supervisor.check_alive(reporting),
                 pause=0.1,
             )
@@ -328,7 +326,7 @@ class Setup:
 
     def _takes_requests(self, name: str) -> bool:
         process = self._supervisor.find(name)
-        if process is not None and process.age() > START:
+        if process is not None and process.age() > self._hosts.start:
             return True  # and its log may be another by now
         workers = SCHEDULERS if name == "nova-scheduler" else 1
         return self._supervisor.logged(name, READY) >= workers

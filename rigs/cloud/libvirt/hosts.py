@@ -84,6 +84,7 @@ known_bad:
     #: A disk of the image's size: it is copied by each migration.
     size: ClassVar[Mapping[str, int]] = {"ram": 64, "vcpus": 1, "disk": 0}
     image = guest.disk()
+    tests = "tests/libvirt"
 
     # --- programs --------------------------------------------------------------------------------
 
@@ -250,13 +251,21 @@ known_bad:
         )
 
     def on(self, host: str, service: Service) -> Service:
+        return self._after(self.enter(host), service)
+
+    def _after(self, enter: Sequence[str], service: Service) -> Service:
+        """A service that what runs a command elsewhere is put before."""
         path = service.environ["PATH"]
         return dataclasses.replace(
             service,
-            command=[*self.enter(host), *service.command],
+            command=[*enter, *service.command],
             environ={**service.environ, "PATH": f"{path}:/usr/sbin:/sbin"},
         )
 
     def enter(self, host: str) -> list[str]:
         """What runs a command on a host, to be put before it."""
+        return self._namespaces(host)
+
+    def _namespaces(self, host: str) -> list[str]:
+        """What runs a command in the namespaces of a host."""
         return [sys.executable, str(NAMESPACES), "enter", str(self._pid_file(host))]
