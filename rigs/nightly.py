@@ -105,6 +105,11 @@ def parts() -> list[Part]:
             what="all scenarios on a cloud with real libvirt and QEMU, the slow ones too",
             command=("tools/cloud", "test", "--libvirt"),
         ),
+        Part(
+            name="machines",
+            what="guests with a real mediated device, on hosts that are virtual machines",
+            command=("tools/cloud", "test", "--machines"),
+        ),
         *(
             Part(
                 name=f"nova-{one.name}",

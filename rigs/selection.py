@@ -21,6 +21,7 @@ FOLDERS = (*DEFAULT_FOLDERS, "tests/page", "tests/packaging", "tests/devstack")
 ELSEWHERE = {
     "tests/e2e": "tools/cloud test {path}",
     "tests/libvirt": "tools/cloud test --libvirt {path}",
+    "tests/machines": "tools/cloud test --machines {path}",
     "tests/bench": "python -m tests.bench",
 }
 #: So many names of what there is are enough.

@@ -27,7 +27,7 @@ ELSEWHERE = {
     "tempest-multinode-full-py3": "openstack/tempest",
 }
 TEMPLATES = {"openstack-python3-jobs": "openstack/openstack-zuul-jobs"}
-NODESETS = {"ubuntu-noble": "opendev/base-jobs"}
+NODESETS = {"debian-bookworm": "opendev/base-jobs", "ubuntu-noble": "opendev/base-jobs"}
 # Environments that tox makes from [testenv] without a section of their own.
 PYTHONS = re.compile(r"py3\d*")
 

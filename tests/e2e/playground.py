@@ -17,7 +17,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import openstack
 import pytest
@@ -121,7 +121,10 @@ class Cloud:
     """See the module.
 
     :param data: the cloud's folder
+    :cvar patience: how many times as long as elsewhere this cloud may take for everything
     """
+
+    patience: ClassVar[int] = 1
 
     def __init__(self, data: pathlib.Path) -> None:
         self.data = data
@@ -286,7 +289,7 @@ class Cloud:
             shown = self.show(number)
             return shown["status"] in ("ACTIVE", "ERROR")
 
-        until(f"server {name} to be active", ended)
+        until(f"server {name} to be active", ended, 90 * self.patience)
         assert shown["status"] == "ACTIVE", shown.get("fault")
         return number
 
@@ -302,7 +305,9 @@ class Cloud:
             self.let_go(server)
             self.api.compute.delete_server(server, force=True, ignore_missing=True)
         for server in servers:
-            until(f"server {server} to go", lambda s=server: not self._exists(s))
+            until(
+                f"server {server} to go", lambda s=server: not self._exists(s), 90 * self.patience
+            )
             until(f"allocations of {server} to go", lambda s=server: not self.allocations(s))
 
     def _exists(self, server: str) -> bool:
@@ -335,7 +340,7 @@ class Cloud:
         until(
             f"{list(action)} of {server} to end",
             lambda: not self.show(server)["OS-EXT-STS:task_state"],
-            limit=180,
+            limit=180 * self.patience,
         )
 
     def remembered(self, server: str) -> dict[str, Mapping[str, Any]]:
@@ -396,8 +401,16 @@ class Cloud:
             until("the transfer to run", lambda: newest().get("status") in {"running", *ENDED})
             assert record["status"] == "running", record
             during(record["dest_compute"])
-        until("the migration to end", lambda: newest().get("status") in ENDED, limit=180)
-        until("the server's task to end", lambda: not self.show(server)["OS-EXT-STS:task_state"])
+        until(
+            "the migration to end",
+            lambda: newest().get("status") in ENDED,
+            limit=180 * self.patience,
+        )
+        until(
+            "the server's task to end",
+            lambda: not self.show(server)["OS-EXT-STS:task_state"],
+            limit=90 * self.patience,
+        )
         skipped = [
             re.search(r"Skipping host: (\S+) because", line).group(1)
             for line in logs.lines("nova-conductor", request, "Skipping host:")

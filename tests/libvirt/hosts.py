@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 import pytest
@@ -29,15 +29,18 @@ class Cloud(playground.Cloud):
     """See the module.
 
     :param folder: that ``tools/cloud`` keeps everything in
+    :cvar kind: the option of ``tools/cloud``, and the folder in that one
     """
 
+    kind: ClassVar[str] = "libvirt"
+
     def __init__(self, folder: pathlib.Path) -> None:
-        super().__init__(folder / "libvirt")
+        super().__init__(folder / self.kind)
         self._folder = folder
 
     def _tool(self, *arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
         command, *rest = arguments
-        line = [str(ROOT / "tools/cloud"), "--data", str(self._folder), command, "--libvirt"]
+        line = [str(ROOT / "tools/cloud"), "--data", str(self._folder), command, f"--{self.kind}"]
         return subprocess.run(
             [*line, *rest],
             stdout=subprocess.PIPE,
@@ -48,11 +51,13 @@ class Cloud(playground.Cloud):
 
     def try_up(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Bring it up, or say why not."""
-        return self._tool("up", "--kill", *options, timeout=1200.0)
+        return self._tool("up", "--kill", *options, timeout=1200.0 * self.patience)
 
     def up(self) -> None:
         done = self.try_up()
         print(done.stdout)
+        if done.returncode == os.EX_UNAVAILABLE:
+            pytest.exit(f"NOT RUN: {done.stdout}", returncode=done.returncode)
         if done.returncode:
             pytest.exit(f"tools/cloud up failed:\n{done.stdout}", returncode=playground.NOT_RUN)
 

@@ -195,6 +195,7 @@ def test_a_path_from_where_one_is(tmp_path, monkeypatch):
             "tests/libvirt",
             "a command of its own: tools/cloud test --libvirt tests/libvirt",
         ),
+        ("tests/machines", "a command of its own: tools/cloud test --machines tests/machines"),
         ("tests/bench", "a command of its own: python -m tests.bench"),
         ("rigs", "rigs has no tests; they are in tests/unit, tests/functional,"),
         ("/", "/ is not in "),
