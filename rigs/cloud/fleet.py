@@ -79,7 +79,7 @@ def inventory(host: str) -> str:
     firmware, lowest, highest = VERSIONS[(int(host.removeprefix("cmp")) - 1) % len(VERSIONS)]
     vgpu_range = json.dumps({"min": lowest, "max": highest})
     return f"""\
-# What {host} has. Change it as you like, and the host will have it within 10 seconds; it is
+# What {host} has. Change it as you like, and the host will have it within 30 seconds; it is
 # written again only if it is gone.
 meta:
   schema_version: '1.0'

@@ -35,9 +35,9 @@ PF, GPU = "0000:81:00.0", "0000:41:00.0"
 NOT_RUN = pytest.ExitCode.INTERNAL_ERROR
 #: Statuses of a migration that has come to an end.
 ENDED = {"completed", "error", "failed", "cancelled"}
-#: Seconds until hosts publish what they accept: compute cycles every 10, twice, and a loaded
+#: Seconds until hosts publish what they accept: compute cycles every 30, twice, and a loaded
 #: machine.
-CYCLE = 60.0
+CYCLE = 120.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from tests.e2e.playground import ENDED, ROOT, Cloud, until
+from tests.e2e.playground import CYCLE, ENDED, ROOT, Cloud, until
 
 EXAMPLES = ROOT / "doc/source/_examples"
 _PROMPT = re.compile(r"((?:controller|cmp\d+)[#$]) (.+)")
@@ -49,11 +49,12 @@ def check(cloud: Cloud, name: str) -> None:
         if command.startswith(_ACTS):
             _wait_for_migrations(cloud)
         elif not _recording():
-            # A log line, or what hosts publish, may come a moment later.
-            for _ in range(20):
-                if _masked(output, places) == _masked(expected, places):
+            # A log line may come a moment later, and what hosts publish with their next cycle.
+            end = time.monotonic() + CYCLE
+            while _masked(output, places) != _masked(expected, places):
+                if time.monotonic() > end:
                     break
-                time.sleep(1)
+                time.sleep(0.5)
                 output = _run(cloud, host, command)
             same = _masked(output, places) == _masked(expected, places)
             assert same, f"{path}: {shown}{output}"
