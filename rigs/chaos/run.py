@@ -90,11 +90,7 @@ class Run:
         return {guest.uuid: guest for guest in self._slots if guest is not None}
 
     def _ended(self, known: Collection[str], *, gentle: bool = True) -> Snapshot:
-        """Wait until nothing is being done any more, or for as long as it may be.
-
-        :param known: migrations of before
-        :param gentle: whether no service was interrupted
-        """
+        """Wait until nothing is being done any more, or for as long as it may be: see _busy."""
         began, quiet = time.monotonic(), 0
         mine = set(self._guests())
         while True:
@@ -370,7 +366,7 @@ def _busy(
     """Whether anything is being done.
 
     :param known: migrations of before
-    :param goes_on: whether others count whose servers are busy with nothing
+    :param goes_on: whether others count whose servers have no task
     """
     if any(uuid in snapshot.building for uuid in guests):
         return True
