@@ -61,24 +61,28 @@ class Sorting:
         ways, risks = self._ways.ways, self._risks
         key_of, each = KEY_1, self._each
         begins, until = Begins(), stats_2.LENGTH.stop
-        find, found = ways.get, False
+        found = False
         for host, text in state.with_texts(hosts):
-            try:
+            if not found:
                 # Where the host before had none, this one may have none either, and an exception
-                # for each takes longer than the look-up.
-                way = ways[key_of(text)] if found else find(key_of(text))
-            except (KeyError, TypeError):
-                way = None
-            found = way is not None
-            if way is not None:
-                to, its_size = way
-                size = len(text)
-                if (size == its_size or text[:until] == begins[size]) and not (
-                    # One of which a risk is accepted is judged by itself.
-                    risks and host.host in risks
-                ):
-                    to(host)
-                    continue
+                # for each takes longer than to look.
+                try:
+                    found = key_of(text) in ways
+                except TypeError:
+                    pass
+            if found:
+                try:
+                    to, its_size = ways[key_of(text)]
+                    size = len(text)
+                except (KeyError, TypeError):
+                    found = False
+                else:
+                    if (size == its_size or text[:until] == begins[size]) and not (
+                        # One of which a risk is accepted is judged by itself.
+                        risks and host.host in risks
+                    ):
+                        to(host)
+                        continue
             if risks and host.host in risks:
                 each(host, text)
                 continue
