@@ -148,7 +148,12 @@ def test_project_urls_name_files_that_exist():
 def test_every_python_of_the_metadata_is_one_that_tools_choose():
     classified = re.findall(r"Python :: (3\.\d+)", setup_cfg()["metadata"]["classifiers"])
     script = (ROOT / "tools" / "lib" / "python.sh").read_text()
-    assert "|".join(rf"{version}\ *" for version in classified) + ")" in script
+    tried = re.search(r"names=\((.*)\)", script)[1].split()
+    assert {f"python{version}" for version in classified} <= set(tried)
+    # Before others those that Nova names, too.
+    (line,) = re.findall(r"\n +(3\.11\\ .*)\)\n", script)
+    preferred = re.findall(r"3\.\d+", line)
+    assert preferred == classified[: len(preferred)] and preferred[-1] == "3.13"
     assert f"{classified[0]} to {classified[-1]}" in (PAGES / "support.rst").read_text()
 
 
