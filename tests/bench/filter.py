@@ -245,15 +245,15 @@ class _Fetching:
         return [host for host, _ in with_texts(states)]
 
 
-def floor(count: int, rounds: int) -> Row:
+def floor(devices: int, count: int, rounds: int) -> Row:
     """What it takes to fetch what hosts publish, which is out of a processor's caches by then."""
-    spec, states = make_spec(), hosts.make(Kind(), count, 2)
+    spec, states = make_spec(), hosts.make(Kind(devices=devices), count, 2)
     taken = [host.allocation_candidates for host in states]
     filters_ = _Fetching(), all_hosts_filter.AllHostsFilter()
     pairs = [[timed(one, states, spec, taken)[0] for one in filters_] for _ in range(rounds + 1)]
     ours, stock = (Times.of(column) for column in zip(*pairs[1:], strict=True))
     return Row(
-        case="fetch what hosts publish, and no more",
+        case=f"fetch what hosts publish, and no more, {devices} candidates",
         unit="us a host",
         ours=ours,
         stock=stock,
@@ -264,7 +264,8 @@ def floor(count: int, rounds: int) -> Row:
 def rows(size: Size) -> Iterator[Row]:
     """Those of all cases, with documents of both formats, and what none can do without."""
     counts = {2: size.of(10_000, 20), 1: size.of(2_000, 20)}
-    yield floor(counts[2], size.rounds(9))
+    for devices in (2, 8):
+        yield floor(devices, counts[2], size.rounds(9))
     for row in _measured(counts, size):
         for version, count in counts.items():
             yield Row(
