@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from nova import servicegroup
 from nova.compute import vm_states
-from nova.objects import fields
 from nova.scheduler import filters, host_manager
 
 from nova_devcompat.compat.verdict import Reason
@@ -23,7 +22,7 @@ from nova_devcompat.kit.text import printable
 from nova_devcompat.scheduler import minima
 from nova_devcompat.scheduler.state import CONF
 from nova_devcompat.stores.assigned import asks_for_staying
-from nova_devcompat.stores.ports import flavor_requests
+from nova_devcompat.stores.ports import lost_claims
 from nova_devcompat.wire import HostDocument
 
 #: Our own filter, which is asked by itself.
@@ -93,13 +92,7 @@ class Nova:
             yield Objection("busy", f"the server is {instance.task_state}")
         if source is None or not self._services.service_is_up(source):
             yield Objection("source-down", f"nova-compute on {instance.host} is not up")
-        # One that was claimed and never allocated is not the guest's.
-        held = {
-            pci.request_id
-            for pci in instance.pci_devices
-            if pci.status == fields.PciDeviceStatus.ALLOCATED
-        }
-        if flavor_requests(instance.pci_requests) - held:
+        if lost_claims(instance):
             # It maps devices by the claims of the guest's host (nova/compute/manager.py,
             # _flavor_based_pci_claim): none takes the place of one that it does not know of.
             yield Objection(
