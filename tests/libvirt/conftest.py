@@ -11,26 +11,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.playground import ROOT, until
-from tests.libvirt.hosts import Cloud, processes_in
+from tests.e2e.playground import ROOT
+from tests.libvirt.hosts import Cloud
 
 
 @pytest.fixture(scope="session")
 def running() -> Iterator[Cloud]:
     """The cloud, which comes up with the first scenario and goes if it was not there before."""
     cloud = Cloud(pathlib.Path(os.environ.get("DEVCOMPAT_CLOUD") or ROOT / ".cloud"))
-    with cloud.reserved():
-        before = cloud.runs()
-        try:
-            cloud.up()
-            yield cloud
-        finally:
-            if not before:
-                spaces = cloud.namespaces()
-                cloud.tool("down", "--kill")
-                # Nor a mount then: those go with the last process that sees them.
-                until("the hosts' processes to end", lambda: not processes_in(spaces), limit=10)
-                assert str(cloud.data) not in pathlib.Path("/proc/self/mounts").read_text()
+    with cloud.brought_up(again=True):
+        yield cloud
 
 
 @pytest.fixture

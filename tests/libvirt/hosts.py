@@ -61,6 +61,28 @@ class Cloud(playground.Cloud):
         if done.returncode:
             pytest.exit(f"tools/cloud up failed:\n{done.stdout}", returncode=playground.NOT_RUN)
 
+    @contextlib.contextmanager
+    def brought_up(self, *, again: bool) -> Iterator[None]:
+        """It runs, and is reserved; in the end it goes if it was not there before.
+
+        :param again: whether one that runs is brought up, too
+        """
+        with self.reserved():
+            before = self.runs()
+            try:
+                if again or not before:
+                    self.up()
+                yield
+            finally:
+                if not before:
+                    spaces = self.namespaces()
+                    self.tool("down", "--kill")
+                    # Nor a mount then: those go with the last process that sees them.
+                    until(
+                        "the hosts' processes to end", lambda: not processes_in(spaces), limit=10
+                    )
+                    assert str(self.data) not in pathlib.Path("/proc/self/mounts").read_text()
+
     # --- on hosts -------------------------------------------------------------------------------
 
     def enter(self, host: str) -> Sequence[str]:

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.playground import ROOT, until
-from tests.libvirt.hosts import processes_in
+from tests.e2e.playground import ROOT
 from tests.machines.hosts import Cloud
 
 
@@ -20,19 +19,8 @@ from tests.machines.hosts import Cloud
 def running() -> Iterator[Cloud]:
     """The cloud, which comes up with the first scenario and goes if it was not there before."""
     cloud = Cloud(pathlib.Path(os.environ.get("DEVCOMPAT_CLOUD") or ROOT / ".cloud"))
-    with cloud.reserved():
-        before = cloud.runs()
-        try:
-            if not before:
-                cloud.up()
-            yield cloud
-        finally:
-            if not before:
-                spaces = cloud.namespaces()
-                cloud.tool("down", "--kill")
-                # The machines are among them, with all that runs in them.
-                until("the hosts' processes to end", lambda: not processes_in(spaces), limit=10)
-                assert str(cloud.data) not in pathlib.Path("/proc/self/mounts").read_text()
+    with cloud.brought_up(again=False):
+        yield cloud
 
 
 @pytest.fixture
