@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from rigs.cloud import waiting
 from rigs.cloud.hosts import Hosts, Sections, Value
-from rigs.cloud.layout import ROOT, CannotInstall, write
+from rigs.cloud.layout import ROOT, SYSTEM_PATH, CannotInstall, write
 from rigs.cloud.libvirt import guest, settings, ssh
 from rigs.cloud.libvirt.backports import Backports
 from rigs.cloud.libvirt.namespaces import held
@@ -230,7 +230,7 @@ known_bad:
             Service(
                 name=f"libvirtd-{host}",
                 command=["libvirtd", "--listen"],
-                environ={"PATH": os.environ.get("PATH", os.defpath)},
+                environ={"PATH": SYSTEM_PATH},
                 reads=[etc / "libvirtd.conf", etc / "qemu.conf"],
                 ready=waiting.port(settings.PORT, address),
             ),
@@ -244,7 +244,7 @@ known_bad:
                 name=f"sshd-{host}",
                 # By its whole path, or it refuses to start.
                 command=["/usr/sbin/sshd", "-D", "-e", "-f", str(config)],
-                environ={"PATH": os.environ.get("PATH", os.defpath)},
+                environ={"PATH": SYSTEM_PATH},
                 reads=[config],
                 ready=waiting.port(ssh.PORT, address),
             ),
