@@ -14,7 +14,7 @@ from nova_devcompat import wire
 from nova_devcompat.scheduler import explain, state
 from nova_devcompat.scheduler.judge import ACCEPTED, Judged
 from nova_devcompat.scheduler.lookup import Lookup
-from nova_devcompat.scheduler.ways import KEY_1, Begins, Way, Ways
+from nova_devcompat.scheduler.ways import Ways
 from nova_devcompat.wire import stats, stats_2
 
 LOG = logging.getLogger(__name__)
@@ -58,45 +58,38 @@ class Sorting:
 
         What is done here is done for each of up to 10,000 hosts (tests/bench/filter.py).
         """
-        ways, risks = self._ways.ways, self._risks
-        key_of, each = KEY_1, self._each
-        begins, until = Begins(), stats_2.LENGTH.stop
-        found = False
-        for host, text in state.with_texts(hosts):
-            if not found:
-                # Where the host before had none, this one may have none either, and an exception
-                # for each takes longer than to look.
-                try:
-                    found = key_of(text) in ways
-                except TypeError:
-                    pass
-            if found:
-                try:
-                    to, its_size = ways[key_of(text)]
-                    size = len(text)
-                except (KeyError, TypeError):
-                    found = False
-                else:
-                    if (size == its_size or text[:until] == begins[size]) and not (
-                        # One of which a risk is accepted is judged by itself.
-                        risks and host.host in risks
-                    ):
+        by_head, risks, head, begin = self._ways.by_head, self._risks, wire.HEAD, stats_2.BEGIN
+        for block, texts in state.blocks(hosts):
+            told = self._ways.by_tokens(texts)
+            if told is None:
+                for host, text in zip(block, texts, strict=True):
+                    try:
+                        to = by_head[len(text)][text[head]]
+                    except TypeError:
+                        to = None  # it publishes nothing, or no text
+                    if to is not None and not (risks and host.host in risks):
                         to(host)
-                        continue
-            if risks and host.host in risks:
-                each(host, text)
+                    # Only a text of format 2 has another way, and to look for one takes longer.
+                    elif isinstance(text, str) and text.startswith(begin):
+                        self._apart(host, text)
+                    else:
+                        self._each(host, text)
                 continue
-            # Only texts of format 2 have another way, and to look for one takes longer.
-            if key_of is KEY_1 and not (isinstance(text, str) and text.startswith(stats_2.BEGIN)):
-                each(host, text)
-                continue
-            way, another = self._ways.find(host, text)
-            if another is not None:
-                key_of = another
-            if way is None:
-                each(host, text)
-            else:
-                way.to(host)
+            for host, text, to, whole in zip(block, texts, *told, strict=True):
+                if to is not None and whole and not (risks and host.host in risks):
+                    to(host)
+                else:
+                    self._apart(host, text)
+
+    def _apart(self, host: Any, text: Any) -> None:
+        """Put a host where it goes of which nothing is known yet, in format 2."""
+        # One of which a risk is accepted is judged by itself.
+        if not (self._risks and host.host in self._risks):
+            to = self._ways.find(host, text)
+            if to is not None:
+                to(host)
+                return
+        self._each(host, text)
 
     def ruling(self, host: Any) -> Any:
         """The ruling on a host, whatever risks are accepted of it."""
@@ -126,7 +119,7 @@ class Sorting:
             and settled.get(text[stats.SHAPE]) is judged
             and wire.says_its_length(text)
         ):
-            self._ways.ways[KEY_1(text)] = Way(to, len(text))
+            self._ways.add(text, to)
 
     def _tell(self, host: Any, judged: Judged) -> None:
         """Keep a host that lost candidates, or of which something is to be said."""

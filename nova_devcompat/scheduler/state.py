@@ -43,17 +43,25 @@ devcompat_conf.register_opts(CONF)
 _BLOCK = 128
 
 
-def with_texts(hosts: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """Each host with what stands where it publishes, None where nothing does.
+def blocks(hosts: Sequence[Any]) -> Iterator[tuple[Sequence[Any], list[Any]]]:
+    """Some hosts at a time, with what stands where each publishes, None where nothing does.
 
-    Those of a block are fetched before any is looked at: each is somewhere else in memory, and a
-    loop that does nothing but fetch them waits for several at a time.
+    The texts of a block are fetched before any is looked at: each is somewhere else in memory, and
+    a loop that does nothing but fetch them waits for several at a time. The first block is one
+    host, of which may be learned how to look at others.
 
     :param hosts: Nova's HostStates
     """
-    blocks = (hosts[at : at + _BLOCK] for at in range(0, len(hosts), _BLOCK))
+    ends = (*range(1, len(hosts), _BLOCK), len(hosts))
+    for start, end in itertools.pairwise((0, *ends)):
+        block = hosts[start:end]
+        yield block, _texts_of(block)
+
+
+def with_texts(hosts: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """The same, host by host."""
     return itertools.chain.from_iterable(
-        zip(block, _texts_of(block), strict=True) for block in blocks
+        zip(block, texts, strict=True) for block, texts in blocks(hosts)
     )
 
 
@@ -62,7 +70,15 @@ def _texts_of(hosts: Sequence[Any]) -> list[Any]:
     try:
         return [host.stats[key] for host in hosts]
     except (KeyError, TypeError):
-        return [host.stats.get(key) if host.stats else None for host in hosts]
+        return [text_of(host) for host in hosts]
+
+
+def text_of(host: Any) -> Any:
+    """What stands where a host publishes, None where nothing does.
+
+    :param host: Nova's HostState
+    """
+    return host.stats.get(wire.STATS_KEY) if host.stats else None
 
 
 class SchedulerState:

@@ -12,9 +12,10 @@ the text or two, so the others cost little more than to fetch their texts.
 
 from __future__ import annotations
 
+import collections
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 from nova_devcompat import wire
 from nova_devcompat.compat.policy import Ruling
@@ -31,26 +32,18 @@ from nova_devcompat.wire import stats, stats_2
 
 #: Puts a host where it goes.
 To = Callable[[Any], None]
-#: What of a text decides; raises TypeError for what is no text.
-KeyOf = Callable[[Any], Hashable]
-
-KEY_1: KeyOf = operator.itemgetter(stats.HEAD)
+#: What of a text decides.
+KeyOf = Callable[[str], Hashable]
 
 
-class Way(NamedTuple):
-    """Where hosts go whose documents say the same of what decides.
+class _Known(dict[str, To | None]):
+    """Ways by the head of texts, None for those that are not known."""
 
-    :param to: puts a host there
-    :param size: of the text in format 1, where it is among what decides; 0 in format 2, where a
-        text that does not begin as one of its length does (:class:`Begins`) was cut off or changed
-        on its way and is read whole
-    """
-
-    to: To
-    size: int = 0
+    def __missing__(self, head: str) -> None:
+        return None
 
 
-class Begins(dict[int, str]):
+class _Begins(dict[int, str]):
     """How texts of format 2 begin, by their length: each made once."""
 
     def __missing__(self, size: int) -> str:
@@ -91,47 +84,77 @@ class Ways:
         self._each = each
         self._asks: Asks | None = None
         self._names: list[str] = []
-        #: By what decides.
-        self.ways: dict[Hashable, Way] = {}
+        #: By the length of a text in format 1, which is among what decides, and its head.
+        self.by_head: Mapping[int, _Known] = collections.defaultdict(_Known)
+        # By what decides in format 2, and what that is; None as long as no host has shown it.
+        self._by_tokens: dict[Hashable, To] = {}
+        self._key_of: KeyOf | None = None
+        self._begins = _Begins()
         # The same where a look at more than slices is needed.
-        self._found: dict[Hashable, Way | None] = {}
+        self._found: dict[Hashable, To | None] = {}
 
-    def find(self, host: Any, text: Any) -> tuple[Way | None, KeyOf | None]:
-        """The way of a host that has none in :attr:`ways` under the last key.
+    def by_tokens(self, texts: Sequence[Any]) -> tuple[Iterable[To | None], Iterable[bool]] | None:
+        """Where hosts go that publish in format 2; None as long as no host has shown how to tell.
 
-        :returns: None where it has to be judged by itself; and what makes the keys of hosts that
-            are like it, None for nothing new
+        All steps are loops of Python's own, in a fraction of the time that bytecode takes.
+
+        :param texts: whatever stands where the hosts publish
+        :returns: the way of each host, looked up when it is asked for, None where that is not
+            known; and whether its text is as long as it says. One that is not was cut off or
+            changed on its way and has to be read whole
+        """
+        if self._key_of is None:
+            return None
+        if set(map(type, texts)) != {str}:
+            texts = [text if isinstance(text, str) else "" for text in texts]
+        begins = map(self._begins.__getitem__, map(len, texts))
+        return (
+            map(self._by_tokens.get, map(self._key_of, texts)),
+            map(str.startswith, texts, begins),
+        )
+
+    def add(self, text: str, to: To) -> None:
+        """Keep the way of a host that was judged by itself.
+
+        :param text: in format 1, of which the head says all that decides
+        """
+        self.by_head[len(text)][text[stats.HEAD]] = to
+
+    def find(self, host: Any, text: Any) -> To | None:
+        """The way of a host that is not known yet; None where it has to be judged by itself.
+
+        What is found is known from then on, and so is what to look at in the texts of others.
         """
         if not is_as_long_as_it_says(text):
-            return None, None
+            return None
         if self._asks is None:
             self._asks = self._request.asks(host.allocation_candidates)
             if self._asks is None:
-                return None, None
+                return None
             self._names = sorted({*self._asks.units, *self._asks.families})
         spots = [spot_of(text, name) for name in self._names]
         if None in spots and any(
             spot is None and name in self._asks.units
             for spot, name in zip(spots, self._names, strict=True)
         ):
-            return None, None  # it does not say what its devices of the class are
+            return None  # it does not say what its devices of the class are
         absent = None in spots
         if absent or not self._asks.units:
             spots.append(stats_2.CONTEXT)
         key_of = operator.itemgetter(*(spot for spot in spots if spot is not None))
+        if not absent:
+            self._key_of = key_of
         key = (key_of(text), tuple(spot is None for spot in spots))
         if key not in self._found:
             document = self._read(text)
             if isinstance(document, wire.WireError) or not may_speak_for_others(
                 document, text, host.allocation_candidates, self._asks.units, self._asks.families
             ):
-                return None, None  # which is no matter of others that say the same
-            to = self._to(document, host.allocation_candidates)
-            way = None if to is None else Way(to)
-            self._found[key] = way
-            if way is not None and not absent:
-                self.ways[key_of(text)] = way
-        return self._found[key], None if absent else key_of
+                return None  # which is no matter of others that say the same
+            to = self._found[key] = self._to(document, host.allocation_candidates)
+            if to is not None and not absent:
+                self._by_tokens[key_of(text)] = to
+        return self._found[key]
 
     def _to(self, document: wire.HostDocument, candidates: Sequence[Candidate]) -> To | None:
         assert self._asks is not None

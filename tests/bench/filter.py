@@ -70,7 +70,8 @@ class _State(SchedulerState):
 CASES: dict[str, tuple[Kind, float | None]] = {
     "1 family, alike, 1 candidate": (Kind(devices=1), 0.5),
     "1 family, alike, 2 candidates": (Kind(), 0.5),
-    "1 family, alike, 8 candidates": (Kind(devices=8), 0.5),
+    # Eight candidates are among what a host may have for 1.0, whatever its families.
+    "1 family, alike, 8 candidates": (Kind(devices=8), 1.0),
     "1 family, PCI not in placement": (Kind(vf=True, tracked=False), 0.5),
     "3 families, 1 candidate": (Kind(families=3, devices=1), 1.0),
     "3 families, 2 candidates": (Kind(families=3), 1.0),

@@ -26,6 +26,7 @@ from nova_devcompat.scheduler.prunings import Prunings
 from nova_devcompat.scheduler.state import SchedulerState
 from nova_devcompat.scheduler.verdicts import Verdicts
 from nova_devcompat.stores import events
+from nova_devcompat.wire import stats_2
 from tests.budget import scaled
 from tests.unit.providers import uuid_of
 from tests.unit.scheduler import test_judge as judging
@@ -308,6 +309,18 @@ def test_unlike_devices_are_pruned_by_their_providers():
     for name, candidates in left.items():
         (one,) = candidates
         assert uuid_of(f"h{int(name[1:])}p1") in one["allocations"]
+
+
+def test_one_that_cannot_be_read_is_pruned_by_none_of_them():
+    """Though it says what unlike ones say, and is as long as it says."""
+    published = [host(number, "1.0", "1.4") for number in range(3)]
+    text, candidates = published[1]
+    other = "A" if text[stats_2.DIGEST][0] != "A" else "B"
+    digest = f"{other}{text[stats_2.DIGEST][1:]}"
+    published[1] = text.replace(text[stats_2.DIGEST], digest), candidates
+    (left, rejected, _), asked = judged_of(published)
+    assert (sorted(left), sorted(rejected), asked) == (["h00", "h02"], ["h01"], 1)
+    assert "unreadable" in rejected["h01"]
 
 
 def test_what_one_host_says_spoils_no_other():
