@@ -23,6 +23,10 @@ from rigs.venvs import ROOT
 
 #: Seconds between two looks at whether a suite has ended.
 _PULSE = 0.1
+#: Linux has files here in memory. A container may have little of it, and run no programs there.
+MEMORY = pathlib.Path("/dev/shm")
+#: Bytes that are free there if all is well, and the size of a small file.
+_ROOM, _FILE = 32 << 20, 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,6 +144,8 @@ class Runner:
         environ["COVERAGE_FILE"] = str(self.coverage_data(suite))
         # A test that hangs ends with a traceback (nova.test and oslotest read this).
         environ.setdefault("OS_TEST_TIMEOUT", "300")
+        if suite.files and "TMPDIR" not in environ and roomy(MEMORY):
+            environ["TMPDIR"] = str(MEMORY)
         return environ
 
     def _ended(self, run: _Run) -> SuiteOutcome:
@@ -162,6 +168,17 @@ class Runner:
 
     def _junit(self, suite: Suite) -> pathlib.Path:
         return self._results / f"{suite.name}.xml"
+
+
+def roomy(folder: pathlib.Path) -> bool:
+    """Whether files of tests can be in a folder: programs, too, and many at a time."""
+    try:
+        facts = os.statvfs(folder)
+    except OSError:
+        return False
+    free = min(facts.f_bavail * facts.f_frsize, facts.f_favail * _FILE)
+    usable = os.access(folder, os.W_OK | os.X_OK) and not facts.f_flag & os.ST_NOEXEC
+    return usable and free >= _ROOM
 
 
 def _why_skipped(path: pathlib.Path, counts: junit.Counts) -> str:

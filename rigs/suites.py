@@ -39,6 +39,7 @@ class Suite:
     :ivar waits: whether its tests wait now and then, so that one process more finds room
     :ivar distribution: how they are, as pytest-xdist calls it
     :ivar many: whether they are too many for a line each
+    :ivar files: whether they write so many files that they would wait for a disk
     :ivar environment: which of our virtual environments it runs in
     """
 
@@ -51,6 +52,7 @@ class Suite:
     waits: bool = False
     distribution: str = "worksteal"
     many: bool = False
+    files: bool = False
     environment: str = "test"
 
     def only(self, tests: Sequence[Selected]) -> Suite:
@@ -104,6 +106,7 @@ def unit_suite() -> Suite:
         arguments=(f"--ignore={CORE_TESTS}",),
         shared=True,
         many=True,
+        files=True,
     )
 
 

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 
-from rigs import releases, run_tests, suites, venvs
+from rigs import releases, run_tests, runner, suites, venvs
 from rigs.junit import Counts
 from rigs.runner import SuiteOutcome
 from rigs.suites import Suite
@@ -255,3 +257,44 @@ def test_failed_tests_are_told_from_all_else(status, counts, expected):
     bad = SuiteOutcome(suite=suites.unit_suite(), status=status, seconds=1, counts=counts)
     good = SuiteOutcome(suite=suites.real_suite(), status=0, seconds=1, counts=Counts(passed=1))
     assert run_tests.summarise([bad, good], 1, selected=False) == expected
+
+
+# --- where files are -----------------------------------------------------------------------------
+
+
+def temporary(suite: Suite, tmp_path: pathlib.Path) -> list[str]:
+    """What a suite's process is told of where temporary files are."""
+    python, told = tmp_path / "python", tmp_path / "told"
+    python.write_text(f"#!/bin/sh\nenv > {told}\n")
+    python.chmod(0o700)
+    runner.Runner({"test": python}, tmp_path, cache="x").run([suite])
+    lines = told.read_text().splitlines()
+    told.unlink()
+    return [line for line in lines if line.startswith("TMPDIR=")]
+
+
+def test_many_files_are_in_memory(tmp_path, monkeypatch):
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(runner, "MEMORY", tmp_path)
+    assert temporary(suites.unit_suite(), tmp_path) == [f"TMPDIR={tmp_path}"]
+    assert temporary(suites.core_suite(), tmp_path) == []
+    monkeypatch.setattr(runner, "MEMORY", tmp_path / "none")
+    assert temporary(suites.unit_suite(), tmp_path) == []
+    monkeypatch.setattr(runner, "MEMORY", tmp_path)
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    assert temporary(suites.unit_suite(), tmp_path) == ["TMPDIR=/elsewhere"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "whether"),
+    [
+        ({}, True),
+        ({"f_bavail": (32 << 20) // 4096 - 1}, False),
+        ({"f_favail": 8_000}, False),
+        ({"f_flag": os.ST_NOEXEC | os.ST_NOSUID}, False),
+    ],
+)
+def test_what_memory_must_have(tmp_path, monkeypatch, changed, whether):
+    facts = {"f_frsize": 4096, "f_bavail": 10_000, "f_favail": 10_000, "f_flag": os.ST_NOSUID}
+    monkeypatch.setattr(os, "statvfs", lambda _: types.SimpleNamespace(**facts | changed))
+    assert runner.roomy(tmp_path) is whether
