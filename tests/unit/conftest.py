@@ -21,6 +21,9 @@ os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "true"
 # for it takes a tenth of the time: it is left until there are tens of MB of it.
 gc.set_threshold(1_000_000, 50, 1000)
 
+#: Of values of so many characters or bytes pytest makes a test's name.
+_LONGEST_NAME = 1_000
+
 settings.register_profile(
     "usual",
     derandomize=True,
@@ -50,6 +53,16 @@ def pytest_collection_modifyitems(config, items):
     # Its tests take the longest: no process is to be left alone with one of them at the end.
     items.sort(key=lambda item: item.path.name != "test_fuzz.py")
     shuffle(config, items)
+
+
+def pytest_make_parametrize_id(val):
+    """A name for what is too long to be one.
+
+    pytest-xdist sends the names of tests to and fro, and a value may have millions of characters.
+    """
+    if not isinstance(val, str | bytes) or len(val) <= _LONGEST_NAME:
+        return None
+    return f"{val[:40]!a} and so on, {len(val)} in all"
 
 
 def pytest_sessionfinish():
