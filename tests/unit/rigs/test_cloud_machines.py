@@ -273,7 +273,7 @@ def test_a_command_that_is_not_there(served):
 
 def test_a_signal_is_passed_on(served):
     path, _ = served
-    script = "trap 'echo told; exit 5' TERM; echo ready; sleep 3600 & wait"
+    script = "trap 'kill $!; echo told; exit 5' TERM; sleep 3600 & echo ready; wait"
     asked = subprocess.Popen(
         entering(path, "sh", "-c", script),
         stdin=subprocess.DEVNULL,
@@ -286,6 +286,18 @@ def test_a_signal_is_passed_on(served):
     assert asked.stdout.read() == "told\n"
     by = subprocess.run(entering(path, "sh", "-c", "kill -KILL $$"), stdin=subprocess.DEVNULL)
     assert by.returncode == 128 + signal.SIGKILL
+
+
+def test_a_command_need_not_end_what_it_started(served):
+    path, _ = served
+    script = "sleep 3600 2>&- & echo $!"
+    asked = entering(path, "sh", "-c", script)
+    done = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+    started = int(done.stdout)
+    try:
+        assert done.returncode == 0 and alive(started)
+    finally:
+        os.kill(started, signal.SIGKILL)
 
 
 def test_a_command_ends_with_who_asked_for_it(served):
