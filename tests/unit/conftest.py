@@ -21,8 +21,6 @@ os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "true"
 # for it takes a tenth of the time: it is left until there are tens of MB of it.
 gc.set_threshold(1_000_000, 50, 1000)
 
-#: The folders of most tests that wait, for processes or for what hangs.
-_WAIT = ("sources", "rigs")
 #: Of values of so many characters or bytes pytest makes a test's name.
 _LONGEST_NAME = 1_000
 
@@ -52,11 +50,8 @@ settings.load_profile(budget.NAME)
 
 
 def pytest_collection_modifyitems(config, items):
-    # At night its tests take the longest: no process is to be left alone with one of them at the
-    # end. Nor with one that waits for what hangs, while the pure core's tests still run beside.
-    items.sort(
-        key=lambda item: (item.path.name != "test_fuzz.py", item.path.parent.name not in _WAIT)
-    )
+    # Its tests take the longest: no process is to be left alone with one of them at the end.
+    items.sort(key=lambda item: item.path.name != "test_fuzz.py")
     shuffle(config, items)
 
 
