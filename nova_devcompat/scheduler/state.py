@@ -70,15 +70,7 @@ def _texts_of(hosts: Sequence[Any]) -> list[Any]:
     try:
         return [host.stats[key] for host in hosts]
     except (KeyError, TypeError):
-        return [text_of(host) for host in hosts]
-
-
-def text_of(host: Any) -> Any:
-    """What stands where a host publishes, None where nothing does.
-
-    :param host: Nova's HostState
-    """
-    return host.stats.get(wire.STATS_KEY) if host.stats else None
+        return [host.stats.get(key) if host.stats else None for host in hosts]
 
 
 class SchedulerState:

@@ -142,8 +142,6 @@ class Ways:
         if absent or not self._asks.units:
             spots.append(stats_2.CONTEXT)
         key_of = operator.itemgetter(*(spot for spot in spots if spot is not None))
-        if not absent:
-            self._key_of = key_of
         key = (key_of(text), tuple(spot is None for spot in spots))
         if key not in self._found:
             document = self._read(text)
@@ -154,6 +152,8 @@ class Ways:
             to = self._found[key] = self._to(document, host.allocation_candidates)
             if to is not None and not absent:
                 self._by_tokens[key_of(text)] = to
+        if not absent:
+            self._key_of = key_of
         return self._found[key]
 
     def _to(self, document: wire.HostDocument, candidates: Sequence[Candidate]) -> To | None:

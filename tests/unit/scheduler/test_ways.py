@@ -17,7 +17,8 @@ from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import Guest
-from nova_devcompat.scheduler import explain, filters, sorting, told, weights
+from nova_devcompat.scheduler import explain, filters, sorting, told, ways, weights
+from nova_devcompat.scheduler import state as state_module
 from nova_devcompat.scheduler.judge import RequestJudge
 from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.lookup import Lookup
@@ -321,6 +322,28 @@ def test_one_that_cannot_be_read_is_pruned_by_none_of_them():
     (left, rejected, _), asked = judged_of(published)
     assert (sorted(left), sorted(rejected), asked) == (["h00", "h02"], ["h01"], 1)
     assert "unreadable" in rejected["h01"]
+
+
+def test_one_that_cannot_be_read_does_not_say_where_to_look_in_others(monkeypatch):
+    """Though it has its token elsewhere; the texts of many are looked at alike."""
+    asked = []
+    original = ways.Ways.find
+    monkeypatch.setattr(ways.Ways, "find", lambda *args: asked.append(1) or original(*args))
+    text, candidates = host(0, "1.2", cards="a")
+    name = ";VGPU="
+    assert text.count(name) == 1
+    shifted = text.replace(name, f"{name}{'x' * 22};ZZZ=")
+    shifted = shifted.replace(name, f";AAA={'x' * 22}{name}")
+    shifted = shifted.replace(stats_2.begin_of(len(text)), stats_2.begin_of(len(shifted)))
+    monkeypatch.setattr(state_module, "_BLOCK", 8)
+    published = [(text, candidates)] * 30
+    (_, _, _), judged = judged_of(published)
+    assert (len(asked), judged) == (1, 0)
+    published[5] = shifted, candidates
+    asked.clear()
+    (left, rejected, _), judged = judged_of(published)
+    assert (len(left), sorted(rejected), judged) == (29, ["h05"], 1)
+    assert len(asked) == 2
 
 
 def test_what_one_host_says_spoils_no_other():
