@@ -24,7 +24,8 @@ from rigs.venvs import ROOT
 #: Seconds between two looks at whether a suite has ended.
 _PULSE = 0.1
 #: Linux has files here in memory. A container may have little of it, and run no programs there.
-MEMORY = pathlib.Path("/dev/shm")
+#: pytest makes a folder of its own in it.
+MEMORY = pathlib.Path("/dev/shm")  # nosec B108
 #: Bytes that are free there if all is well, and the size of a small file.
 _ROOM, _FILE = 32 << 20, 4096
 

