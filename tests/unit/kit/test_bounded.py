@@ -11,6 +11,7 @@ import weakref
 import pytest
 
 from nova_devcompat.kit.bounded import Bounded, CallError, NoAnswer
+from tests.unit.threads import Begun
 
 
 @pytest.fixture
@@ -59,13 +60,13 @@ def test_while_one_hangs_others_fail_at_once_without_a_thread(gate):
     with pytest.raises(NoAnswer):
         bounded.call(gate.wait)
     bounded.seconds = 60
-    threads = threading.active_count()
+    begun = Begun()
     began = time.monotonic()
     for _ in range(100):
         with pytest.raises(NoAnswer, match=r"^x gives no answer$"):
             bounded.call(lambda: 1)
     assert time.monotonic() - began < 5
-    assert threading.active_count() == threads
+    assert not begun.alive()
     gate.set()
     deadline = time.monotonic() + 5
     while bounded.stuck and time.monotonic() < deadline:
@@ -120,7 +121,7 @@ def test_a_call_that_does_not_get_its_turn():
 
 def test_many_threads_and_one_that_hangs(gate):
     bounded = Bounded("x", 0.2)
-    before = threading.active_count()
+    begun = Begun()
     errors = []
 
     def ask():
@@ -137,7 +138,7 @@ def test_many_threads_and_one_that_hangs(gate):
         thread.join(10)
     assert len(errors) == 10
     assert time.monotonic() - began < 5
-    assert threading.active_count() == before + 1
+    assert begun.alive() == 1
 
 
 def test_no_thread_to_be_had(monkeypatch):

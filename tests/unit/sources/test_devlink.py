@@ -41,6 +41,7 @@ from tests.unit.sources import devlink_messages as messages
 from tests.unit.sources import sysfs_trees
 from tests.unit.sources.devlink_messages import Kernel
 from tests.unit.sources.fuzzing import fuzz, mutate, shapes
+from tests.unit.threads import Begun
 
 FIRST, SECOND = "0000:81:00.0", "0000:85:00.0"
 
@@ -59,6 +60,13 @@ def kernel():
 
 @pytest.fixture
 def source(kernel, tree):
+    """One that waits as long as a busy machine may take."""
+    return DevlinkSource(SourceOptions(), connect=kernel.connect, root=tree.root, seconds=30)
+
+
+@pytest.fixture
+def hurried(kernel, tree):
+    """One for what never answers."""
     return DevlinkSource(SourceOptions(), connect=kernel.connect, root=tree.root, seconds=1.6)
 
 
@@ -356,18 +364,18 @@ def test_a_driver_that_says_nothing_is_not_passed_over_in_a_dump(source, kernel,
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_device_that_is_flashed(source, kernel, caplog):
-    read(source)
-    before = threading.active_count()
+def test_a_device_that_is_flashed(hurried, kernel, caplog):
+    read(hurried)
+    begun = Begun()
     kernel.locked.add(f"pci/{FIRST}")
     with caplog.at_level(logging.INFO):
         began = time.monotonic()
-        devices = read(source)
+        devices = read(hurried)
         assert time.monotonic() - began < 4
         problems = devices[FIRST].problems
         for _ in range(3):
             began = time.monotonic()
-            devices = read(source)
+            devices = read(hurried)
             assert time.monotonic() - began < 0.9
             # Who logs what changes logs nothing.
             assert devices[FIRST].problems == problems
@@ -375,35 +383,35 @@ def test_a_device_that_is_flashed(source, kernel, caplog):
     assert not devices[SECOND].problems
     assert devices[FIRST].attributes["vendor_id"] == "15b3"
     assert "gives no answer" in devices[FIRST].problems["fw_version"]
-    assert threading.active_count() == before + 2
+    assert begun.alive() == 2
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     caplog.clear()
     kernel.locked.clear()
     kernel.unlocked.set()
-    wait_for(lambda: threading.active_count() == before)
+    wait_for(lambda: not begun.alive())
     with caplog.at_level(logging.INFO):
-        devices = read(source)
+        devices = read(hurried)
     assert devices[FIRST].attributes["fw_version"] == "22.39.1002"
     assert [record.levelname for record in caplog.records] == ["INFO", "INFO"]
     assert kernel.opened == kernel.closed
 
 
-def test_a_device_that_hangs_from_the_start(source, kernel):
+def test_a_device_that_hangs_from_the_start(hurried, kernel):
     kernel.locked.add(f"pci/{FIRST}")
     began = time.monotonic()
     with pytest.raises(TimedOut, match="'devlink' gives no answer"):
-        read(source)
+        read(hurried)
     assert time.monotonic() - began < 4
     with pytest.raises(SourceError, match="'devlink' gives no answer"):
-        read(source)
+        read(hurried)
 
 
-def test_a_device_that_goes_while_another_hangs(source, kernel):
+def test_a_device_that_goes_while_another_hangs(hurried, kernel):
     kernel.devices["pci/0000:91:00.0"] = messages.mlx5()
-    read(source)
+    read(hurried)
     kernel.locked.add(f"pci/{FIRST}")
     del kernel.devices["pci/0000:91:00.0"]
-    assert list(read(source)) == [FIRST, SECOND]
+    assert list(read(hurried)) == [FIRST, SECOND]
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.ENOMEM])
@@ -425,12 +433,12 @@ def test_there_is_no_socket(tree, code):
             call()
 
 
-def test_nothing_is_answered(source, kernel, monkeypatch):
+def test_nothing_is_answered(hurried, kernel, monkeypatch):
     monkeypatch.setattr(messages.Socket, "send", lambda self, data: len(data))
-    before = threading.active_count()
+    begun = Begun()
     with pytest.raises(TimedOut, match="devlink gives no answer"):
-        read(source)
-    assert threading.active_count() == before
+        read(hurried)
+    assert not begun.alive()
     assert kernel.opened == kernel.closed
 
 
@@ -443,12 +451,12 @@ def test_a_socket_that_never_answers(tree):
         return ours
 
     ours = DevlinkSource(SourceOptions(), connect=connect, root=tree.root, seconds=0.8)
-    before = threading.active_count()
+    begun = Begun()
     began = time.monotonic()
     with pytest.raises(TimedOut):
         ours.read("x")
     assert time.monotonic() - began < 2
-    wait_for(lambda: threading.active_count() == before)
+    wait_for(lambda: not begun.alive())
     for end in ends:
         end.close()
 
@@ -523,10 +531,10 @@ def test_no_pyroute2(source, monkeypatch):
             call()
 
 
-def test_sysfs_hangs(source, monkeypatch):
+def test_sysfs_hangs(hurried, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(source._identities, "read", lambda addresses: gate.wait(20))
-    device = read(source)[FIRST]
+    monkeypatch.setattr(hurried._identities, "read", lambda addresses: gate.wait(20))
+    device = read(hurried)[FIRST]
     assert device.attributes["fw_version"] == "22.39.1002"
     assert "gives no answer" in device.problems["product_id"]
     gate.set()

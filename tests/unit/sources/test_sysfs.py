@@ -26,6 +26,7 @@ from nova_devcompat.sources.sysfs.files import CannotRead, Reader, decode, expan
 from tests.budget import scaled
 from tests.unit.sources import sysfs_trees
 from tests.unit.sources.fuzzing import fuzz, mutate, shapes
+from tests.unit.threads import Begun
 
 
 @pytest.fixture
@@ -511,7 +512,7 @@ def wait_for(condition):
 def test_a_file_that_hangs_costs_one_attribute(tree, hang, caplog):
     pipe = hang(f"{tree.folder('0000:81:00.0')}/fw")
     ours = source(tree, {"fw": "fw"}, seconds=1.2)
-    before = threading.active_count()
+    begun = Begun()
     began = time.monotonic()
     with caplog.at_level(logging.INFO):
         devices = {device.address: device for device in ours.read("x")}
@@ -525,11 +526,11 @@ def test_a_file_that_hangs_costs_one_attribute(tree, hang, caplog):
             began = time.monotonic()
             assert ours.read("x") == tuple(devices.values())
             assert time.monotonic() - began < 0.9
-    assert threading.active_count() == before + 1
+    assert begun.alive() == 1
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     caplog.clear()
     free(pipe)
-    wait_for(lambda: threading.active_count() == before)
+    wait_for(lambda: not begun.alive())
     pipe.unlink()
     pipe.write_text("1.2\n")
     with caplog.at_level(logging.INFO):
@@ -554,7 +555,7 @@ def test_too_many_files_that_hang(tree, hang, caplog):
         hang(f"{tree.folder('0000:81:00.0')}/fw{number}")
     names = {f"fw{number}": f"fw{number}" for number in range(source_module._MAX_HUNG + 4)}
     ours = source(tree, names, seconds=0.6)
-    before = threading.active_count()
+    begun = Begun()
     for _ in range(4):
         began = time.monotonic()
         with pytest.raises(TimedOut):
@@ -562,7 +563,7 @@ def test_too_many_files_that_hang(tree, hang, caplog):
         assert time.monotonic() - began < 4
     with pytest.raises(TimedOut, match=r"is not asked: 8 files below .* hang"):
         ours.read("x")
-    assert threading.active_count() == before + source_module._MAX_HUNG
+    assert begun.alive() == source_module._MAX_HUNG
 
 
 def test_the_list_of_devices_hangs(tree, monkeypatch):
@@ -574,7 +575,7 @@ def test_the_list_of_devices_hangs(tree, monkeypatch):
         return real(path)
 
     ours = source(tree, seconds=0.4)
-    before = threading.active_count()
+    begun = Begun()
     with monkeypatch.context() as patched:
         patched.setattr(os, "scandir", scandir)
         with pytest.raises(TimedOut):
@@ -582,9 +583,9 @@ def test_the_list_of_devices_hangs(tree, monkeypatch):
         for _ in range(3):
             with pytest.raises(SourceError, match="gives no answer"):
                 ours.read("x")
-        assert threading.active_count() == before + 1
+        assert begun.alive() == 1
         gate.set()
-        wait_for(lambda: threading.active_count() == before)
+        wait_for(lambda: not begun.alive())
     assert ours.read("x")
 
 
@@ -599,10 +600,10 @@ def test_a_file_that_is_always_too_slow_is_told_once(tree, monkeypatch, caplog):
     tree.write(f"{tree.folder('0000:81:00.0')}/fw", "1")
     monkeypatch.setattr(os, "open", slow)
     ours = source(tree, {"fw": "fw"}, seconds=1.2)
-    before = threading.active_count()
+    begun = Begun()
     for _ in range(3):
         ours.read("x")
-        wait_for(lambda: threading.active_count() == before)
+        wait_for(lambda: not begun.alive())
     assert len(caplog.records) == 1
 
 
