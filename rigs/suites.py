@@ -24,6 +24,12 @@ CORE_COVERAGE = (
     "--cov-fail-under=100",
     "--cov-report=term-missing:skip-covered",
 )
+#: How the other unit tests are shared out, by their folders, one more suite having the rest: each
+#: takes about as long. Processes of pytest-xdist would each import and collect all of it.
+UNIT_SHARES = (
+    ("tests/unit/catalog", "tests/unit/sources"),
+    ("tests/unit/rigs", "tests/unit/wire"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,7 +105,7 @@ def core_suite() -> Suite:
 
 
 def unit_suite() -> Suite:
-    """The other unit tests, without what tracing each line takes."""
+    """The other unit tests, without what tracing each line takes; for who chooses among them."""
     return Suite(
         name="unit",
         folder="tests/unit",
@@ -108,6 +114,20 @@ def unit_suite() -> Suite:
         many=True,
         files=True,
     )
+
+
+def unit_suites() -> list[Suite]:
+    """The other unit tests, as suites of one process that can run at the same time."""
+    whole = dataclasses.replace(unit_suite(), shared=False)
+    rest = tuple(f"--ignore={folder}" for share in UNIT_SHARES for folder in share)
+    number = len(UNIT_SHARES) + 1
+    return [
+        *(
+            dataclasses.replace(whole, name=f"unit-{place}", selected=share, arguments=())
+            for place, share in enumerate(UNIT_SHARES, start=1)
+        ),
+        dataclasses.replace(whole, name=f"unit-{number}", arguments=(*whole.arguments, *rest)),
+    ]
 
 
 def real_suite() -> Suite:
@@ -173,7 +193,7 @@ def choose(wanted: Wanted, workers: int = WORKERS) -> list[Suite]:
     suites = _functional(wanted, workers)
     if "unit" in wanted.kinds:
         place = sum(not suite.shared for suite in suites)
-        suites[place:place] = [core_suite(), unit_suite()]
+        suites[place:place] = [core_suite(), *([unit_suite()] if wanted.alone else unit_suites())]
     if "real" in wanted.kinds:
         suites.append(real_suite())
     if "page" in wanted.kinds:

@@ -50,8 +50,6 @@ settings.load_profile(budget.NAME)
 
 
 def pytest_collection_modifyitems(config, items):
-    # Its tests take the longest: no process is to be left alone with one of them at the end.
-    items.sort(key=lambda item: item.path.name != "test_fuzz.py")
     shuffle(config, items)
 
 
@@ -63,6 +61,11 @@ def pytest_make_parametrize_id(val):
     if not isinstance(val, str | bytes) or len(val) <= _LONGEST_NAME:
         return None
     return f"{val[:40]!a} and so on, {len(val)} in all"
+
+
+def pytest_collection_finish():
+    # What is there by now stays: a test that has garbage collected need not wait for a look at it.
+    gc.freeze()
 
 
 def pytest_sessionfinish():

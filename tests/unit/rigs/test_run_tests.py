@@ -61,17 +61,43 @@ def test_environments_of_releases_are_apart(tmp_path, monkeypatch):
 
 def test_all_suites_by_default():
     """Those that cannot be shared out begin first, so that none is alone at the end."""
-    assert [suite.name for suite in chosen()] == ["eventlet", "core", "unit", "native", "real"]
+    units = ["core", "unit-1", "unit-2", "unit-3"]
+    assert [suite.name for suite in chosen()] == ["eventlet", *units, "native", "real"]
     older = [suite.name for suite in chosen("--nova", OLDEST.name)]
-    assert older == ["eventlet-1", "eventlet-2", "core", "unit", "real"]
+    assert older == ["eventlet-1", "eventlet-2", *units, "real"]
+
+
+def test_the_gate_knows_all_suites():
+    gate = (ROOT / ".ci" / "run").read_text()
+    (told,) = re.findall(r"unless_again \"\$status\" (core .*)", gate)
+    shell = ["bash", "-c", f"echo {told}"]
+    names = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
+    assert sorted(names) == sorted(suite.name for suite in chosen())
+
+
+def files_of(suite):
+    """The files of tests that pytest finds for a suite, from the top of the tree."""
+    given = suite.selected or (suite.folder,)
+    ignored = [each.removeprefix("--ignore=") for each in suite.arguments if "--ignore=" in each]
+    for path in sorted(path for each in given for path in (ROOT / each).rglob("test_*.py")):
+        if not any(path.is_relative_to(ROOT / each) for each in ignored):
+            yield path.relative_to(ROOT).as_posix()
 
 
 def test_every_unit_test_is_run_once():
-    """All but those of the core, and those of the core."""
-    core, unit = chosen("--unit")
-    assert f"--ignore={core.folder}" in unit.arguments
-    assert core.folder.startswith(f"{unit.folder}/")
-    assert core.arguments == suites.CORE_COVERAGE
+    found = chosen("--unit")
+    assert [suite.name for suite in found if suite.arguments == suites.CORE_COVERAGE] == ["core"]
+    files = [path for suite in found for path in files_of(suite)]
+    there = (ROOT / "tests" / "unit").rglob("test_*.py")
+    assert sorted(files) == sorted(path.relative_to(ROOT).as_posix() for path in there)
+    assert all(list(files_of(suite)) for suite in found)
+
+
+def test_every_unit_test_can_be_selected_from():
+    core, unit = chosen("--unit", "--", "-x")
+    assert {*files_of(core), *files_of(unit)} == {
+        path for suite in chosen("--unit") for path in files_of(suite)
+    }
 
 
 @pytest.mark.parametrize("release", releases.RELEASES, ids=NAMES)
