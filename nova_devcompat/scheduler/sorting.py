@@ -82,7 +82,7 @@ class Sorting:
                     self._apart(host, text)
 
     def _apart(self, host: Any, text: Any) -> None:
-        """Put a host where it goes of which nothing is known yet, in format 2."""
+        """Put a host where it goes that is not known by how others are laid out."""
         # One of which a risk is accepted is judged by itself.
         if not (self._risks and host.host in self._risks):
             to = self._ways.find(host, text)

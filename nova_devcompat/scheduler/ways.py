@@ -7,13 +7,13 @@ Hosts whose documents say the same of all that decides for a request go the same
 them is judged in full (:class:`RequestJudge`), and its way is kept under what decides: in format 1
 of the document the head, which hosts share whose devices are all alike; in format 2 the tokens of
 the classes or families that the request is about, whatever else the hosts have. That is a slice of
-the text or two, so the others cost little more than to fetch their texts.
+the text or two, so the others cost little more than to fetch their texts. Where the slices are,
+:mod:`nova_devcompat.scheduler.layouts` knows.
 """
 
 from __future__ import annotations
 
 import collections
-import operator
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +21,7 @@ from nova_devcompat import wire
 from nova_devcompat.compat.policy import Ruling
 from nova_devcompat.scheduler.answers import Asks, Candidate
 from nova_devcompat.scheduler.judge import ACCEPTED, Judged, RequestJudge, judged_by
+from nova_devcompat.scheduler.layouts import Layout, Layouts
 from nova_devcompat.scheduler.prunings import Contents, Prunings
 from nova_devcompat.scheduler.told import (
     choices_of,
@@ -32,8 +33,6 @@ from nova_devcompat.wire import stats, stats_2
 
 #: Puts a host where it goes.
 To = Callable[[Any], None]
-#: What of a text decides.
-KeyOf = Callable[[str], Hashable]
 
 
 class _Known(dict[str, To | None]):
@@ -86,30 +85,26 @@ class Ways:
         self._names: list[str] = []
         #: By the length of a text in format 1, which is among what decides, and its head.
         self.by_head: Mapping[int, _Known] = collections.defaultdict(_Known)
-        # By what decides in format 2, and what that is; None as long as no host has shown it.
-        self._by_tokens: dict[Hashable, To] = {}
-        self._key_of: KeyOf | None = None
+        # By what decides in format 2; None for who has to be judged by itself all the same.
+        self._by_tokens: dict[Hashable, To | None] = {}
+        self._layouts = Layouts()
         self._begins = _Begins()
-        # The same where a look at more than slices is needed.
-        self._found: dict[Hashable, To | None] = {}
 
-    def by_tokens(self, texts: Sequence[Any]) -> tuple[Iterable[To | None], Iterable[bool]] | None:
+    def by_tokens(self, texts: Sequence[Any]) -> tuple[list[To | None], Iterable[bool]] | None:
         """Where hosts go that publish in format 2; None as long as no host has shown how to tell.
 
-        All steps are loops of Python's own, in a fraction of the time that bytecode takes.
-
         :param texts: whatever stands where the hosts publish
-        :returns: the way of each host, looked up when it is asked for, None where that is not
-            known; and whether its text is as long as it says. One that is not was cut off or
-            changed on its way and has to be read whole
+        :returns: the way of each host, None where that is not known; and whether its text is as
+            long as it says. One that is not was cut off or changed on its way and has to be read
+            whole
         """
-        if self._key_of is None:
+        if not self._layouts:
             return None
         if set(map(type, texts)) != {str}:
             texts = [text if isinstance(text, str) else "" for text in texts]
         begins = map(self._begins.__getitem__, map(len, texts))
         return (
-            map(self._by_tokens.get, map(self._key_of, texts)),
+            self._layouts.look_up(texts, self._by_tokens),
             map(str.startswith, texts, begins),
         )
 
@@ -121,40 +116,38 @@ class Ways:
         self.by_head[len(text)][text[stats.HEAD]] = to
 
     def find(self, host: Any, text: Any) -> To | None:
-        """The way of a host that is not known yet; None where it has to be judged by itself.
+        """The way of a host, in whichever format; None where it has to be judged by itself.
 
-        What is found is known from then on, and so is what to look at in the texts of others.
+        What is found is known from then on, and so is where to look in the texts of others.
         """
         if not is_as_long_as_it_says(text):
-            return None
+            # In format 1, or in none.
+            return self.by_head[len(text)][text[stats.HEAD]] if isinstance(text, str) else None
         if self._asks is None:
             self._asks = self._request.asks(host.allocation_candidates)
             if self._asks is None:
                 return None
             self._names = sorted({*self._asks.units, *self._asks.families})
-        spots = [spot_of(text, name) for name in self._names]
-        if None in spots and any(
-            spot is None and name in self._asks.units
-            for spot, name in zip(spots, self._names, strict=True)
-        ):
+        spots = {name: spot_of(text, name) for name in self._names}
+        absent = tuple(name for name, spot in spots.items() if spot is None)
+        if any(name in self._asks.units for name in absent):
             return None  # it does not say what its devices of the class are
-        absent = None in spots
+        starts = [spot.start for spot in spots.values() if spot is not None]
         if absent or not self._asks.units:
-            spots.append(stats_2.CONTEXT)
-        key_of = operator.itemgetter(*(spot for spot in spots if spot is not None))
-        key = (key_of(text), tuple(spot is None for spot in spots))
-        if key not in self._found:
+            starts.append(stats_2.CONTEXT.start)
+        layout = Layout(tuple(starts), absent)
+        key = self._layouts.key(layout, text)
+        if key not in self._by_tokens:
             document = self._read(text)
             if isinstance(document, wire.WireError) or not may_speak_for_others(
                 document, text, host.allocation_candidates, self._asks.units, self._asks.families
             ):
                 return None  # which is no matter of others that say the same
-            to = self._found[key] = self._to(document, host.allocation_candidates)
-            if to is not None and not absent:
-                self._by_tokens[key_of(text)] = to
-        if not absent:
-            self._key_of = key_of
-        return self._found[key]
+            self._by_tokens[key] = self._to(document, host.allocation_candidates)
+        to = self._by_tokens[key]
+        if to is not None:
+            self._layouts.keep(layout)
+        return to
 
     def _to(self, document: wire.HostDocument, candidates: Sequence[Candidate]) -> To | None:
         assert self._asks is not None

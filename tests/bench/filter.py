@@ -82,6 +82,18 @@ CASES: dict[str, tuple[Kind, float | None]] = {
     "8 families, 8 candidates, 64 more atoms": (Kind(families=8, devices=8, atoms=64), 1.0),
     "8 families, 8 candidates, VFs": (Kind(families=8, devices=8, vf=True), 1.0),
     "8 families, 8 candidates, not whole": (Kind(families=8, devices=8, whole=False), 1.0),
+    "8 families, 8 candidates, hosts of 6 generations": (
+        Kind(families=8, devices=8, generations=6),
+        1.0,
+    ),
+    "8 families, PCI not in placement, hosts of 6 generations": (
+        Kind(families=8, vf=True, tracked=False, generations=6),
+        1.0,
+    ),
+    "8 families, PCI not in placement, on every 4th host": (
+        Kind(families=8, vf=True, tracked=False, having=4),
+        1.0,
+    ),
     "1 family, 3 host families, 2 candidates": (Kind(parts=True), 1.0),
     "8 families, 3 host families, 8 candidates": (Kind(families=8, devices=8, parts=True), 1.0),
     "guest without devices, 3 host families": (Kind(parts=True, taken=False), 1.0),

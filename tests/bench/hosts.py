@@ -39,6 +39,8 @@ class Kind:
     :param tracked: whether placement knows them
     :param taken: whether candidates take any
     :param garbage: of so many hosts one publishes what cannot be read; 0 for none
+    :param generations: of hosts: each has others of the families that are not asked for
+    :param having: of so many hosts one has the family that is asked for
     """
 
     families: int = 1
@@ -51,6 +53,8 @@ class Kind:
     tracked: bool = True
     taken: bool = True
     garbage: int = 0
+    generations: int = 1
+    having: int = 1
 
 
 def family_of(number: int) -> Family:
@@ -101,8 +105,11 @@ def documents(kind: Kind, count: int) -> Iterator[tuple[wire.HostDocument, list[
     for number in range(count):
         devices = []
         asked = []
+        generation = draw.randrange(kind.generations)
         for place, of_family in enumerate(sets):
             first = draw.randrange(len(VERSIONS))
+            if number % kind.having if place == 0 else generation and place % (generation + 1):
+                continue
             for index in range(kind.devices if place == 0 else 1):
                 provider = str(uuid.UUID(int=draw.getrandbits(128)))
                 if place == 0:
@@ -148,7 +155,8 @@ def make(kind: Kind, count: int, version: int) -> list[host_manager.HostState]:
             text = text[: len(text) // 2]
         host.stats = {"num_instances": "0", wire.STATS_KEY: text}
         host.allocation_candidates = [
-            _candidate(kind, root, provider) for provider in (providers if kind.taken else [""])
+            _candidate(kind, root, provider)
+            for provider in ((providers if kind.taken else []) or [""])
         ]
         hosts.append(host)
     return hosts

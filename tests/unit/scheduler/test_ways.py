@@ -17,7 +17,7 @@ from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import Guest
-from nova_devcompat.scheduler import explain, filters, sorting, told, ways, weights
+from nova_devcompat.scheduler import explain, filters, layouts, sorting, told, ways, weights
 from nova_devcompat.scheduler import state as state_module
 from nova_devcompat.scheduler.judge import RequestJudge
 from nova_devcompat.scheduler.judges import Judges
@@ -165,6 +165,27 @@ def test_it_is_the_long_way_in_both_formats(data, asked, policies, keeps, pins, 
         assert sort(state, guest, listed) == expected
         if again:
             assert sort(state, guest, listed) == expected
+
+
+@settings(max_examples=scaled(50))
+@given(st.data(), short_cuts.requests(), judging.policies, st.booleans())
+def test_it_is_the_long_way_among_many_hosts_of_several_generations(data, asked, policies, keeps):
+    """They have other families and classes, so that the same stands elsewhere, or nowhere."""
+    sizes, need = asked
+    ours = Policies(ENFORCE, policies, {"qemu": ENFORCE})
+    guest = Guest(record=need, keeps_devices=keeps)
+    alike = []
+    for number in range(data.draw(st.integers(2, 4))):
+        document, candidates = data.draw(short_cuts.hosts(sizes, need.atoms, number))
+        document = with_classes(document, candidates)
+        version = data.draw(st.sampled_from([2, 2, 2, 1]))
+        alike.append((wire.dump_stats(document, version), candidates))
+    published = [*alike, *data.draw(st.lists(st.sampled_from(alike), max_size=20))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state_module, "_BLOCK", 4)
+        patch.setattr(layouts, "MOST", 2)
+        found = sort(State(ours), guest, published)
+    assert found == the_long_way(guest, ours, published)
 
 
 def weigh(guest, policies, published, *, alone=False):
@@ -326,16 +347,13 @@ def test_one_that_cannot_be_read_is_pruned_by_none_of_them():
 
 def test_one_that_cannot_be_read_does_not_say_where_to_look_in_others(monkeypatch):
     """Though it has its token elsewhere; the texts of many are looked at alike."""
-    asked = []
-    original = ways.Ways.find
-    monkeypatch.setattr(ways.Ways, "find", lambda *args: asked.append(1) or original(*args))
+    asked = finds(monkeypatch)
     text, candidates = host(0, "1.2", cards="a")
     name = ";VGPU="
     assert text.count(name) == 1
     shifted = text.replace(name, f"{name}{'x' * 22};ZZZ=")
     shifted = shifted.replace(name, f";AAA={'x' * 22}{name}")
     shifted = shifted.replace(stats_2.begin_of(len(text)), stats_2.begin_of(len(shifted)))
-    monkeypatch.setattr(state_module, "_BLOCK", 8)
     published = [(text, candidates)] * 30
     (_, _, _), judged = judged_of(published)
     assert (len(asked), judged) == (1, 0)
@@ -344,6 +362,74 @@ def test_one_that_cannot_be_read_does_not_say_where_to_look_in_others(monkeypatc
     (left, rejected, _), judged = judged_of(published)
     assert (len(left), sorted(rejected), judged) == (29, ["h05"], 1)
     assert len(asked) == 2
+
+
+def finds(monkeypatch):
+    """Notes each host that is looked at by itself."""
+    asked = []
+    original = ways.Ways.find
+    monkeypatch.setattr(ways.Ways, "find", lambda *args: asked.append(1) or original(*args))
+    monkeypatch.setattr(state_module, "_BLOCK", 8)
+    return asked
+
+
+def of_generation(number, kind, version="1.2"):
+    """A host that has more classes the later its generation."""
+    text, candidates = host(number, version, cards="a")
+    document = wire.load_stats(text)
+    *gpus, card = document.devices
+    more = tuple(f"CUSTOM_A_{one}" for one in range(kind))
+    card = dataclasses.replace(card, classes=(*more, "CUSTOM_CARD"))
+    return wire.dump_stats(dataclasses.replace(document, devices=(*gpus, card)), 2), candidates
+
+
+@pytest.mark.parametrize(("generations", "most"), [(2, 12), (5, 20), (20, 90)])
+def test_hosts_of_several_generations_defeat_no_short_cut(monkeypatch, generations, most):
+    """Each generation has what decides elsewhere; hosts of all stand in any order."""
+    asked = finds(monkeypatch)
+    published = [of_generation(number, number * 7 % generations) for number in range(100)]
+    places = {text.index(";VGPU=") for text, _ in published}
+    assert len(places) == generations
+    (left, _, _), judged = judged_of(published)
+    assert (len(left), judged) == (100, 0)
+    assert len(asked) <= most
+    # In groups, as hosts are that were added year by year.
+    asked.clear()
+    published.sort(key=lambda one: one[0].index(";VGPU="))
+    (left, _, _), judged = judged_of(published)
+    assert (len(left), judged) == (100, 0)
+    assert len(asked) <= most
+
+
+def test_hosts_without_the_family_defeat_no_short_cut(monkeypatch):
+    """Of PCI devices that placement does not know hosts are asked that have none of them, too."""
+    asked = finds(monkeypatch)
+    need = Need(devices=(gpu("1.2").freeze(slot=judging.PCI),))
+    plain = {"allocations": {judging.ROOT: {"resources": {"VCPU": 1}}}, "mappings": {}}
+    published = []
+    for number in range(100):
+        offers = [nic("ab"[number % 2])] + ([] if number % 4 else [gpu("1.2")])
+        document = short_cuts.document_of(offers, KNOWN, number=number, placed=False)
+        document = dataclasses.replace(document, unnamed=frozenset())
+        published.append((wire.dump_stats(document, 2), [plain]))
+    state = State(judging.every(ENFORCE))
+    left, rejected, _ = sort(state, Guest(record=need), published)
+    assert (len(left), len(rejected)) == (25, 75)
+    assert all("gpu" in why for why in rejected.values())
+    # Each that is rejected is asked why.
+    assert state.judged == len(rejected)
+    assert len(asked) < 10
+
+
+def test_hosts_of_both_formats_defeat_no_short_cut(monkeypatch):
+    """As in a cloud that begins to write format 2."""
+    published = []
+    for number in range(60):
+        text, candidates = host(number, "1.2")
+        version = 1 + number // 3 % 2
+        published.append((wire.dump_stats(wire.load_stats(text), version), candidates))
+    (left, _, _), judged = judged_of(published)
+    assert (len(left), judged) == (60, 1)
 
 
 def test_what_one_host_says_spoils_no_other():
