@@ -12,14 +12,16 @@ then, in a fraction of the time that bytecode takes.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from nova_devcompat.wire import stats_2, tokens
 
-#: What of a text decides. Of one with another layout it is None, or what no host says.
-KeyOf = Callable[[str], Hashable]
+#: What of each text decides. Of one with another layout it is what no host says.
+KeysOf = Callable[[Iterable[str]], Iterator[Hashable]]
 
 #: So many layouts are kept: a text of any other is looked at by itself.
 MOST = 8
@@ -38,24 +40,27 @@ class Layout:
     starts: tuple[int, ...]
     absent: tuple[str, ...]
 
-    def key_of(self) -> KeyOf:
-        """Tells what of a text decides: the same for the same tokens, wherever they stand."""
+    def keys_of(self) -> KeysOf:
+        """Tells what of texts decides: the same for the same tokens, wherever they stand.
+
+        As a token is of its name, too, it is no matter how many other names are asked for.
+        """
         tokens_of = operator.itemgetter(
             *(slice(start, start + tokens.SIZE) for start in self.starts)
         )
         if not self.absent:
-            return tokens_of
-        begin, absent = stats_2.CONTEXT.stop, self.absent
-        names = tuple(map(tokens.name_of, absent))
+            return functools.partial(map, tokens_of)
+        names = [itertools.repeat(tokens.name_of(name)) for name in self.absent]
+        begin, end = itertools.repeat(stats_2.CONTEXT.stop), itertools.repeat(":")
 
-        def key_of(text: str) -> Hashable:
-            told = text[begin : text.find(":", begin)]
-            for name in names:
-                if name in told:
-                    return None
-            return tokens_of(text), absent
+        def keys_of(texts: Iterable[str]) -> Iterator[Hashable]:
+            texts = list(texts)
+            ends = list(map(str.find, texts, end, begin))
+            # -1 of each name that is not there.
+            places = (map(str.find, texts, name, begin, ends) for name in names)
+            return zip(map(tokens_of, texts), *places, strict=True)
 
-        return key_of
+        return keys_of
 
 
 class Layouts:
@@ -63,15 +68,15 @@ class Layouts:
 
     def __init__(self) -> None:
         # In the order in which they are tried.
-        self._kept: dict[Layout, KeyOf] = {}
-        self._tried: list[KeyOf] = []
+        self._kept: dict[Layout, KeysOf] = {}
+        self._tried: list[KeysOf] = []
 
     def __bool__(self) -> bool:
         return bool(self._kept)
 
     def key(self, layout: Layout, text: str) -> Hashable:
         """What of a text decides, which has this layout."""
-        return (self._kept.get(layout) or layout.key_of())(text)
+        return next((self._kept.get(layout) or layout.keys_of())([text]))
 
     def keep(self, layout: Layout) -> None:
         """Try a layout from now on; where :data:`MOST` are tried, in the place of the last."""
@@ -79,7 +84,7 @@ class Layouts:
             return
         if len(self._kept) == MOST:
             self._kept.popitem()
-        self._kept[layout] = layout.key_of()
+        self._kept[layout] = layout.keys_of()
         self._tried = list(self._kept.values())
 
     def look_up(self, texts: Sequence[str], ways: Mapping[Hashable, Way]) -> list[Way | None]:
@@ -89,7 +94,7 @@ class Layouts:
 
         :param ways: what is known, by what of a text decides
         """
-        found = list(map(ways.get, map(self._tried[0], texts)))
+        found = list(map(ways.get, self._tried[0](texts)))
         if not all(found):
             self._look_further(texts, ways, found)
         return found
@@ -100,8 +105,8 @@ class Layouts:
         """Try the other layouts. The one that tells most goes first from now on."""
         missing = _missing(found)
         told = [len(texts) - len(missing)]
-        for key_of in self._tried[1:]:
-            more = map(ways.get, map(key_of, map(texts.__getitem__, missing)))
+        for keys_of in self._tried[1:]:
+            more = map(ways.get, keys_of(map(texts.__getitem__, missing)))
             for index, way in zip(missing, more, strict=True):
                 found[index] = way
             before, missing = missing, _missing(found)

@@ -133,9 +133,8 @@ class Ways:
         if any(name in self._asks.units for name in absent):
             return None  # it does not say what its devices of the class are
         starts = [spot.start for spot in spots.values() if spot is not None]
-        if absent or not self._asks.units:
-            starts.append(stats_2.CONTEXT.start)
-        layout = Layout(tuple(starts), absent)
+        # Which is in each token.
+        layout = Layout(tuple(starts) or (stats_2.CONTEXT.start,), absent)
         key = self._layouts.key(layout, text)
         if key not in self._by_tokens:
             document = self._read(text)
