@@ -17,8 +17,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
-from nova.scheduler import manager, request_filter
+from nova.scheduler import host_manager, manager, request_filter
 
 from tests.bench import guest_requests, nova_cloud
 from tests.bench.hosts import Kind
@@ -35,7 +36,9 @@ class Scheduler:
 
     def __init__(self, cloud: Cloud, of: list[Host]) -> None:
         self._cloud = cloud
-        self._manager = manager.SchedulerManager()
+        # What it finds of the guests of hosts, in a thread, would replace what hosts say below.
+        with mock.patch.object(host_manager.HostManager, "_init_instance_info"):
+            self._manager = manager.SchedulerManager()
         self._filters = list(request_filter.ALL_REQUEST_FILTERS)
         #: Seconds in what is ours, of the last request.
         self.inside = 0.0
