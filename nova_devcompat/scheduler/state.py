@@ -39,7 +39,8 @@ LOG = logging.getLogger(__name__)
 devcompat_conf.register_opts(CONF)
 
 
-#: So many hosts at a time have their texts fetched, which are still in a processor's cache then.
+#: So many hosts at most at a time have their texts fetched, which are still in a processor's cache
+#: then.
 _BLOCK = 128
 
 
@@ -48,14 +49,16 @@ def blocks(hosts: Sequence[Any]) -> Iterator[tuple[Sequence[Any], list[Any]]]:
 
     The texts of a block are fetched before any is looked at: each is somewhere else in memory, and
     a loop that does nothing but fetch them waits for several at a time. The first block is one
-    host, of which may be learned how to look at others.
+    host and each is twice as long as that before, since of the first hosts is learned where others
+    go.
 
     :param hosts: Nova's HostStates
     """
-    ends = (*range(1, len(hosts), _BLOCK), len(hosts))
-    for start, end in itertools.pairwise((0, *ends)):
-        block = hosts[start:end]
+    start, size = 0, 1
+    while start < len(hosts):
+        block = hosts[start : start + size]
         yield block, _texts_of(block)
+        start, size = start + size, min(2 * size, _BLOCK)
 
 
 def with_texts(hosts: Sequence[Any]) -> Iterator[tuple[Any, Any]]:

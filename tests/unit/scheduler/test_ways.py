@@ -383,7 +383,7 @@ def of_generation(number, kind, version="1.2"):
     return wire.dump_stats(dataclasses.replace(document, devices=(*gpus, card)), 2), candidates
 
 
-@pytest.mark.parametrize(("generations", "most"), [(2, 12), (5, 20), (20, 90)])
+@pytest.mark.parametrize(("generations", "most"), [(2, 12), (5, 24), (20, 90)])
 def test_hosts_of_several_generations_defeat_no_short_cut(monkeypatch, generations, most):
     """Each generation has what decides elsewhere; hosts of all stand in any order."""
     asked = finds(monkeypatch)
