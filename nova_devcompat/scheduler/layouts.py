@@ -15,13 +15,13 @@ import dataclasses
 import functools
 import itertools
 import operator
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from nova_devcompat.wire import stats_2, tokens
 
 #: What of each text decides. Of one with another layout it is what no host says.
-KeysOf = Callable[[Iterable[str]], Iterator[Hashable]]
+KeysOf = Callable[[Sequence[str]], Iterator[Hashable]]
 
 #: So many layouts are kept: a text of any other is looked at by itself.
 MOST = 8
@@ -35,29 +35,29 @@ class Layout:
 
     :param starts: where these begin
     :param absent: the classes and families that have none, which decides as well
+    :param end: where all tokens end, if there are absent ones
     """
 
     starts: tuple[int, ...]
-    absent: tuple[str, ...]
+    absent: tuple[str, ...] = ()
+    end: int = 0
 
     def keys_of(self) -> KeysOf:
         """Tells what of texts decides: the same for the same tokens, wherever they stand.
 
         As a token is of its name, too, it is no matter how many other names are asked for.
         """
-        tokens_of = operator.itemgetter(
-            *(slice(start, start + tokens.SIZE) for start in self.starts)
-        )
+        spots = [slice(start, start + tokens.SIZE) for start in self.starts]
         if not self.absent:
-            return functools.partial(map, tokens_of)
+            return functools.partial(map, operator.itemgetter(*spots))
+        # What ends them here, or else they could go on behind that.
+        tokens_of = operator.itemgetter(*spots, slice(self.end, self.end + 1))
         names = [itertools.repeat(tokens.name_of(name)) for name in self.absent]
-        begin, end = itertools.repeat(stats_2.CONTEXT.stop), itertools.repeat(":")
+        begin, end = itertools.repeat(stats_2.CONTEXT.stop), itertools.repeat(self.end)
 
-        def keys_of(texts: Iterable[str]) -> Iterator[Hashable]:
-            texts = list(texts)
-            ends = list(map(str.find, texts, end, begin))
+        def keys_of(texts: Sequence[str]) -> Iterator[Hashable]:
             # -1 of each name that is not there.
-            places = (map(str.find, texts, name, begin, ends) for name in names)
+            places = (map(str.find, texts, name, begin, end) for name in names)
             return zip(map(tokens_of, texts), *places, strict=True)
 
         return keys_of
@@ -106,7 +106,7 @@ class Layouts:
         missing = _missing(found)
         told = [len(texts) - len(missing)]
         for keys_of in self._tried[1:]:
-            more = map(ways.get, keys_of(map(texts.__getitem__, missing)))
+            more = map(ways.get, keys_of([texts[index] for index in missing]))
             for index, way in zip(missing, more, strict=True):
                 found[index] = way
             before, missing = missing, _missing(found)

@@ -134,7 +134,11 @@ class Ways:
             return None  # it does not say what its devices of the class are
         starts = [spot.start for spot in spots.values() if spot is not None]
         # Which is in each token.
-        layout = Layout(tuple(starts) or (stats_2.CONTEXT.start,), absent)
+        layout = Layout(
+            tuple(starts) or (stats_2.CONTEXT.start,),
+            absent,
+            text.find(":", stats_2.CONTEXT.stop) if absent else 0,
+        )
         key = self._layouts.key(layout, text)
         if key not in self._by_tokens:
             document = self._read(text)
