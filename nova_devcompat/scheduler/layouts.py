@@ -69,7 +69,6 @@ class Layouts:
     def __init__(self) -> None:
         # In the order in which they are tried.
         self._kept: dict[Layout, KeysOf] = {}
-        self._tried: list[KeysOf] = []
 
     def __bool__(self) -> bool:
         return bool(self._kept)
@@ -85,7 +84,6 @@ class Layouts:
         if len(self._kept) == MOST:
             self._kept.popitem()
         self._kept[layout] = layout.keys_of()
-        self._tried = list(self._kept.values())
 
     def look_up(self, texts: Sequence[str], ways: Mapping[Hashable, Way]) -> list[Way | None]:
         """What is known of texts, None where nothing is.
@@ -94,7 +92,8 @@ class Layouts:
 
         :param ways: what is known, by what of a text decides
         """
-        found = list(map(ways.get, self._tried[0](texts)))
+        keys_of = next(iter(self._kept.values()))
+        found = list(map(ways.get, keys_of(texts)))
         if not all(found):
             self._look_further(texts, ways, found)
         return found
@@ -105,7 +104,7 @@ class Layouts:
         """Try the other layouts. The one that tells most goes first from now on."""
         missing = _missing(found)
         told = [len(texts) - len(missing)]
-        for keys_of in self._tried[1:]:
+        for keys_of in itertools.islice(self._kept.values(), 1, None):
             more = map(ways.get, keys_of([texts[index] for index in missing]))
             for index, way in zip(missing, more, strict=True):
                 found[index] = way
@@ -114,10 +113,9 @@ class Layouts:
             if not missing:
                 break
         if best := told.index(max(told)):
-            layouts = list(self._kept)
-            layouts.insert(0, layouts.pop(best))
-            self._kept = {layout: self._kept[layout] for layout in layouts}
-            self._tried = list(self._kept.values())
+            kept = list(self._kept.items())
+            kept.insert(0, kept.pop(best))
+            self._kept = dict(kept)
 
 
 def _missing(found: Sequence[object]) -> list[int]:

@@ -32,7 +32,12 @@ def tokens_in(text: object) -> slice | None:
     if not isinstance(text, str) or not is_as_long_as_it_says(text):
         return None
     # With what ends it, or else it could be the beginning of more.
-    return slice(stats_2.CONTEXT.start, text.find(":", stats_2.CONTEXT.stop) + 1)
+    return slice(stats_2.CONTEXT.start, end_of_tokens(text) + 1)
+
+
+def end_of_tokens(text: str) -> int:
+    """The place of what ends the tokens in a text of format 2; -1 where nothing does."""
+    return text.find(":", stats_2.CONTEXT.stop)
 
 
 def tells_all(document: wire.HostDocument, text: str, candidates: Sequence[Candidate]) -> bool:

@@ -25,6 +25,7 @@ from nova_devcompat.scheduler.layouts import Layout, Layouts
 from nova_devcompat.scheduler.prunings import Contents, Prunings
 from nova_devcompat.scheduler.told import (
     choices_of,
+    end_of_tokens,
     is_as_long_as_it_says,
     may_speak_for_others,
     spot_of,
@@ -137,7 +138,7 @@ class Ways:
         layout = Layout(
             tuple(starts) or (stats_2.CONTEXT.start,),
             absent,
-            text.find(":", stats_2.CONTEXT.stop) if absent else 0,
+            end_of_tokens(text) if absent else 0,
         )
         key = self._layouts.key(layout, text)
         if key not in self._by_tokens:
