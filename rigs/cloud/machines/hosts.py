@@ -10,7 +10,6 @@ kernel is all that it has of its own. A guest is emulated by an emulated process
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 import secrets
 import subprocess
@@ -20,7 +19,7 @@ from typing import ClassVar
 
 from rigs.cloud import waiting
 from rigs.cloud.hosts import Sections, Value
-from rigs.cloud.layout import LISTENERS, write
+from rigs.cloud.layout import LISTENERS, SYSTEM_PATH, write
 from rigs.cloud.libvirt import settings
 from rigs.cloud.libvirt.backports import Backports
 from rigs.cloud.libvirt.hosts import VERSIONED, LibvirtHosts
@@ -163,7 +162,7 @@ class MachineHosts(LibvirtHosts):
                 *("-netdev", f"socket,id=machines,udp={peer},localaddr={own}"),
                 *("-device", f"virtio-net-pci,netdev=machines,mac=52:54:00:77:02:0{number}"),
             ],
-            environ={"PATH": os.environ.get("PATH", os.defpath)},
+            environ={"PATH": SYSTEM_PATH},
             reads=[AGENT, SETUP, self.settings(host)],
             ready=waiting.Check(what="to be set up", met=lambda: self._succeeds(host, "true")),
             limit=300,
