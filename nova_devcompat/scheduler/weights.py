@@ -13,11 +13,10 @@ from typing import Any
 from nova.scheduler import utils, weights
 from oslo_log import log as logging
 
-from nova_devcompat import wire
 from nova_devcompat.kit import plugins
-from nova_devcompat.scheduler import explain, lookup, state, told
+from nova_devcompat.scheduler import explain, lookup, state
+from nova_devcompat.scheduler.grouping import Grouping
 from nova_devcompat.scheduler.mobility import Group, Mobility
-from nova_devcompat.wire import stats_2
 
 CONF = state.CONF
 LOG = logging.getLogger(__name__)
@@ -70,66 +69,11 @@ class DeviceCompatWeigher(weights.BaseHostWeigher):
             self._state.policies(),
             pci=[request.request_id for request in requests],
         )
-        groups = self._grouped(hosts, mobility)
+        groups = Grouping(mobility, self._state.document_of).of(hosts)
         mobility.weigh()
         if LOG.isEnabledFor(logging.DEBUG):
             _explain(hosts, groups, looked_up.instance_uuid)
         return [group.weight for group in groups]
-
-    def _grouped(self, hosts: list[Any], mobility: Mobility) -> list[Group]:
-        groups: list[Group] = []
-        # Done for each of up to 10,000 hosts (tests/bench/weigher.py). Where all devices of a host
-        # accept the same, the head of its document says it all, if the text is of that length; so
-        # do all of its tokens in format 2, where those that the guest would be given do.
-        by_head: dict[str, tuple[Group, int]] = {}
-        once: set[str] = set()
-        head, add, says_length = wire.HEAD, groups.append, stats_2.LENGTH
-        for host, text in state.with_texts(hosts):
-            try:
-                group, size = by_head[text[head]]
-                known = len(text) == (size or int(text[says_length]))
-            except (KeyError, TypeError, ValueError):
-                known = False
-            if not known:
-                group, head = self._group(host, text, mobility, by_head, once, head)
-            group.hosts += 1
-            add(group)
-        return groups
-
-    def _group(
-        self,
-        host: Any,
-        text: Any,
-        mobility: Mobility,
-        by_head: dict[str, tuple[Group, int]],
-        once: set[str],
-        head: slice,
-    ) -> tuple[Group, slice]:
-        """The group of a host, and where other texts may say that they are of it.
-
-        :param by_head: groups, each with the size of texts, as ways have it
-        :param once: tokens that a host has: where another has them too, it is worth to find out
-            whether they say it all
-        """
-        all_tokens = told.tokens_in(text)
-        if all_tokens is not None and text[all_tokens] in by_head:
-            return by_head[text[all_tokens]][0], all_tokens
-        document = self._state.document_of(host)
-        group = mobility.group(document, host.allocation_candidates)
-        if not isinstance(document, wire.HostDocument):
-            return group, head
-        if document.shape in mobility.by_shape and wire.says_its_length(text):
-            by_head[text[wire.HEAD]] = group, len(text)
-            return group, wire.HEAD
-        if all_tokens is None:
-            return group, head
-        tokens = text[all_tokens]
-        if tokens not in once:
-            once.add(tokens)
-        elif told.tells_all(document, text, host.allocation_candidates):
-            by_head[tokens] = group, 0
-            return group, all_tokens
-        return group, head
 
 
 def _explain(hosts: list[Any], groups: list[Group], instance_uuid: str) -> None:

@@ -17,8 +17,9 @@ from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.policy import Policies
 from nova_devcompat.compat.risks import Risk
 from nova_devcompat.compat.ruling import Guest
-from nova_devcompat.scheduler import explain, filters, layouts, sorting, told, ways, weights
+from nova_devcompat.scheduler import explain, filters, layouts, sorting, told, ways
 from nova_devcompat.scheduler import state as state_module
+from nova_devcompat.scheduler.grouping import Grouping
 from nova_devcompat.scheduler.judge import RequestJudge
 from nova_devcompat.scheduler.judges import Judges
 from nova_devcompat.scheduler.lookup import Lookup
@@ -194,8 +195,6 @@ def weigh(guest, policies, published, *, alone=False):
     :param alone: whether each is looked at by itself
     """
     state = State(policies)
-    weigher = object.__new__(weights.DeviceCompatWeigher)
-    weigher._state = state
     hosts = hosts_of(published)
     mobility = Mobility(guest, policies)
     if alone:
@@ -205,7 +204,7 @@ def weigh(guest, policies, published, *, alone=False):
         for group in groups:
             group.hosts += 1
     else:
-        groups = weigher._grouped(hosts, mobility)
+        groups = Grouping(mobility, state.document_of).of(hosts)
     mobility.weigh()
     return [(group.why, group.weight) for group in groups]
 
