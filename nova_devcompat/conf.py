@@ -159,6 +159,27 @@ Possible values:
 * the path of a file
 """,
     ),
+    cfg.FloatOpt(
+        "source_timeout",
+        default=5.0,
+        min=1.0,
+        max=30.0,
+        help="""
+How long nova-compute waits for a source that reads its host's devices, and for libvirt when it
+describes a guest or lists all. In seconds.
+
+What gives no answer in that time is not known: in this cycle the host publishes nothing of the
+families that the source reads, and guests that need them are kept off the host until it answers
+again. So raise this on hosts where a source is slow rather than stuck, such as GPUs whose driver
+does not stay loaded, or a host that is starved of CPU. A source that is stuck is waited for once;
+it is not asked again until it has returned.
+
+Possible values:
+
+* 1 to 30 seconds, fractions too. Sources are asked one after the other, so several times this must
+  be less than ``[DEFAULT] update_resources_interval``, which is 60 if it is 0
+""",
+    ),
     cfg.IntOpt(
         "stats_format",
         default=1,

@@ -17,14 +17,11 @@ from nova_devcompat.catalog import xpaths
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.need import DeviceNeed, host_slot
 from nova_devcompat.host.devices import HostDevice, HostDevices
-from nova_devcompat.kit.bounded import Bounded, CallError
+from nova_devcompat.kit.bounded import SECONDS, Bounded, CallError
 
 LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-#: How long libvirt may take to describe a domain, or to list all.
-SECONDS = 5.0
 
 # Calls that hang leave a thread behind each; of so many domains at once.
 _MOST_STUCK = 8
@@ -40,12 +37,14 @@ class Domains:
 
     :param driver: the wrapped driver. libvirt's has the domains; guests of others use what their
         system_metadata tells, if anything
+    :param seconds: how long libvirt may take to describe a domain, or to list all
     """
 
-    def __init__(self, driver: Any) -> None:
+    def __init__(self, driver: Any, seconds: float = SECONDS) -> None:
         self._driver = driver
+        self._seconds = seconds
         self._boot = _boot_id()
-        self._list = Bounded("the list of domains", SECONDS)
+        self._list = Bounded("the list of domains", seconds)
         self._lock = threading.Lock()
         # One that hangs must not keep the others from being read.
         self._stuck: dict[str, Bounded] = {}
@@ -102,7 +101,7 @@ class Domains:
             bounded = self._stuck.get(uuid)
             if bounded is None and len(self._stuck) >= _MOST_STUCK:
                 raise CallError(f"{len(self._stuck)} other domains give no answer")
-        bounded = bounded or Bounded("the domain", SECONDS)
+        bounded = bounded or Bounded("the domain", self._seconds)
         try:
             return bounded.call(call)
         finally:

@@ -64,6 +64,7 @@ class DeviceCompatDriver(Recording, Admission):
                 inventory=pathlib.Path(CONF.devcompat.inventory),
                 libvirt_uri=self._libvirt_uri(),
                 memory_source="file" if CONF.libvirt.file_backed_memory else "anonymous",
+                seconds=CONF.devcompat.source_timeout,
             ),
         )
         problem = problem_at_start(CONF, inventory.check)
@@ -72,7 +73,7 @@ class DeviceCompatDriver(Recording, Admission):
         # It describes each step of each comparison of Debian versions at DEBUG.
         logging.getLogger("univers").logger.setLevel(logging.WARNING)
         self._devcompat_host = ThisHost(inventory)
-        domains = Domains(self)
+        domains = Domains(self, CONF.devcompat.source_timeout)
         self._devcompat_guests = Guests(self._devcompat_host, domains)
         self._devcompat_adoption = Adoption(self._devcompat_host, self._devcompat_guests, domains)
         self._devcompat_usage = Usage(self._devcompat_host, self._guests_of_mdevs)

@@ -12,6 +12,9 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+#: How long what is outside may take, where nobody says otherwise.
+SECONDS = 5.0
+
 
 class CallError(RuntimeError):
     """A call could not be made, or gave no answer; what the function raises is no such error."""

@@ -14,6 +14,7 @@ from typing import ClassVar
 from nova_devcompat.compat.device import Device, Function, normalise_address
 from nova_devcompat.compat.kinds import Floor
 from nova_devcompat.compat.types import AttributeType
+from nova_devcompat.kit.bounded import SECONDS
 
 __all__ = [
     "API_VERSION",
@@ -47,6 +48,8 @@ class SourceOptions:
     :param libvirt_uri: what Nova's driver asks libvirt at, '' where it is not libvirt's. Since 1.3
     :param memory_source: what the hypervisor's configuration has guests' memory be, ``file`` or
         ``anonymous``; None where that is not known. Since 1.3
+    :param seconds: how long :meth:`Source.read` may take, ``[devcompat] source_timeout``. Since
+        1.3
     """
 
     inventory: pathlib.Path | None = None
@@ -55,6 +58,7 @@ class SourceOptions:
     function_attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     libvirt_uri: str = ""
     memory_source: str | None = None
+    seconds: float = SECONDS
 
 
 class Source(abc.ABC):
@@ -62,7 +66,7 @@ class Source(abc.ABC):
 
     nova-compute makes one object of each source that the catalog names, calls it at start and in
     each publish cycle, and may call it from several threads at once. An implementation guards its
-    own state, gives up after a bounded time (a few seconds), and keeps no reference to Nova.
+    own state, gives up after ``options.seconds``, and keeps no reference to Nova.
 
     :param options: what nova.conf has for sources
     :raises SourceError: the options will not do

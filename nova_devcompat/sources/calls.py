@@ -29,7 +29,10 @@ class SourceCall(bounded.Bounded):
 
     def __init__(self, source: str, seconds: float) -> None:
         super().__init__(
-            f"source {source!r}", seconds, "look for a driver or device that hangs (dmesg)"
+            f"source {source!r}",
+            seconds,
+            "look in dmesg for a driver that hangs; on a host that is only slow, raise "
+            "[devcompat] source_timeout",
         )
 
     def call(self, function: Callable[[], T]) -> T:

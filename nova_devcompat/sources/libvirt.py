@@ -75,9 +75,6 @@ from nova_devcompat.sources.libvirt_answers import (
 #: Where libvirt is asked.
 URI = "qemu:///system"
 
-#: How long it may take.
-SECONDS = 5.0
-
 # virConnectListAllNodeDevicesFlags: VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES
 _WITH_MDEV_TYPES = 1 << 13
 
@@ -156,7 +153,6 @@ class LibvirtSource(Source):
 
     :param options: of which the URI and ``memory_source`` are used
     :param connect: makes a read-only ``virConnect``; None to use the URI
-    :param seconds: how long a reading may take
     """
 
     name = "libvirt"
@@ -190,11 +186,10 @@ class LibvirtSource(Source):
         options: SourceOptions,
         *,
         connect: Callable[[], Any] | None = None,
-        seconds: float = SECONDS,
     ) -> None:
         super().__init__(options)
         self._connect = connect or _connecting(options.libvirt_uri or URI)
-        self._bounded = SourceCall(self.name, seconds)
+        self._bounded = SourceCall(self.name, options.seconds)
         self._once = Once(f"Source {self.name}")
 
     def check(self) -> None:

@@ -60,9 +60,6 @@ from nova_devcompat.sources.nvml_answers import NO_LIBRARY, Answers, parse
 
 LOG = logging.getLogger(__name__)
 
-#: How long NVML may take.
-SECONDS = 5.0
-
 #: The program that asks it. -P: its folder has modules that are named like libraries.
 COMMAND = (
     sys.executable,
@@ -71,7 +68,7 @@ COMMAND = (
 )
 
 
-def ask(seconds: float = SECONDS, command: Sequence[str] = COMMAND) -> Answers:
+def ask(seconds: float, command: Sequence[str] = COMMAND) -> Answers:
     """Have a process of its own ask NVML.
 
     It ends itself by SIGALRM when its time is up: the exceptions of :mod:`subprocess` for that are
@@ -112,8 +109,8 @@ class NvmlSource(Source):
     Nothing is kept from one reading to the next, so a driver that was reset, reloaded or upgraded
     in between needs no care. A GPU of which nothing can be told is left out, and logged once.
 
-    :param options: of which nothing is used
-    :param ask: asks NVML; must return within about :data:`SECONDS`
+    :param options: of which the time is used
+    :param ask: asks NVML; must return within about ``options.seconds``. None for :func:`ask`
     """
 
     name = "nvml"
@@ -139,11 +136,13 @@ class NvmlSource(Source):
         "vgpu_instances_migration": AttributeType.MAPPING,
     }
 
-    def __init__(self, options: SourceOptions, *, ask: Callable[[], Answers] = ask) -> None:
+    def __init__(
+        self, options: SourceOptions, *, ask: Callable[[], Answers] | None = None
+    ) -> None:
         super().__init__(options)
-        self._ask = ask
+        self._ask = ask or self._ask_nvml
         # A process that hangs in the driver outlives even SIGKILL.
-        self._bounded = SourceCall(self.name, SECONDS + 1)
+        self._bounded = SourceCall(self.name, options.seconds + 1)
         self._once = Once(f"Source {self.name}")
 
     def check(self) -> None:
@@ -165,3 +164,6 @@ class NvmlSource(Source):
         reading = parse(self._bounded.call(self._ask))
         self._once.update(reading.skipped)
         return reading.devices
+
+    def _ask_nvml(self) -> Answers:
+        return ask(self.options.seconds)

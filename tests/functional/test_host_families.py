@@ -5,12 +5,18 @@
 
 import pathlib
 import re
+import threading
+import time
+from unittest import mock
 
+import fixtures
 import nova.conf
 import yaml
+from nova.tests.fixtures import libvirt as fakelibvirt
 
 from nova_devcompat.catalog import packs
 from nova_devcompat.compat import traits
+from nova_devcompat.sources.base import SourceError
 from tests.functional import base
 from tests.functional.devcompat import CATALOG, VGPU, DeviceCompatFleet, device, gpu
 from tests.functional.domains import Domains
@@ -158,6 +164,52 @@ class MachineTypeTest(HostFamilies):
         self.assertEqual({"machine_types", "qemu_version"}, need.assumed)
         self.settle()
         self.assert_cannot_move(server, "new")
+
+    def test_a_source_that_gives_no_answer_for_a_while(self):
+        """A guest that is started meanwhile has its record completed once it does."""
+        self.start(new=[self.NEW], newer=[self.NEW])
+        moved = self.boot("new")
+        busy = SourceError("source 'static' gives no answer")
+        with mock.patch("nova_devcompat.sources.static.StaticSource.read", side_effect=busy):
+            self.run_periodic()
+            ours = [one for one in self.traits_of("new") if one.startswith(traits.PREFIX)]
+            self.assertEqual([], ours)
+            started = self.boot("new")
+            self.settle()
+            for server in (moved, started):
+                self.assert_cannot_move(server, "new")
+            self.assertEqual(self.NEED, self.needed(moved))
+        self.settle()
+        for server in (moved, started):
+            self.assertEqual(self.NEED, self.needed(server))
+            self.move(server, "newer")
+
+    def test_a_libvirt_that_is_slow(self):
+        """How long it may take to describe a guest is [devcompat] source_timeout."""
+        describe = fakelibvirt.Domain.XMLDesc
+
+        def slowly(domain, flags):
+            # Nova itself need not wait.
+            if threading.current_thread().name.startswith("devcompat-"):
+                time.sleep(1.5)
+            return describe(domain, flags)
+
+        slow = fixtures.MonkeyPatch("nova.tests.fixtures.libvirt.Domain.XMLDesc", slowly)
+        self.start(patient=[self.NEW])
+        self.flags(source_timeout=1.0, group="devcompat")
+        self.start(hasty=[self.NEW])
+        patient, hasty = self.boot("patient"), self.boot("hasty")
+        with slow:
+            for server in (patient, hasty):
+                self._reboot_server(server, hard=True)
+        self.assertEqual(self.NEED, self.needed(patient))
+        self.assertNotEqual(self.NEED, self.needed(hasty))
+        # What was given up goes on for a moment, and is not asked again meanwhile.
+        for thread in threading.enumerate():
+            if thread.name == "devcompat-the domain":
+                thread.join(10)
+        self.run_periodic()
+        self.assertEqual(self.NEED, self.needed(hasty))
 
     def test_a_guest_without_a_record_is_unknown(self):
         self.start(new=[self.NEW], newer=[self.NEW])

@@ -179,7 +179,7 @@ class Daemon:
 
     def source(self, **options):
         return source.LibvirtSource(
-            SourceOptions(), connect=lambda: source.connect(self.uri), **options
+            SourceOptions(**options), connect=lambda: source.connect(self.uri)
         )
 
 

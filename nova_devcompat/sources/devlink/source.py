@@ -44,9 +44,6 @@ LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_SECONDS = 4.0
-
-
 # A devlink instance without a device: several physical functions share it
 # (Documentation/networking/devlink/devlink-shared.rst).
 _NO_DEVICE = "devlink_index"
@@ -80,7 +77,6 @@ class DevlinkSource(Source):
 
     :param connect: opens a netlink socket
     :param root: where sysfs is mounted, if not where the options say
-    :param seconds: how long :meth:`read` may take
     """
 
     name = "devlink"
@@ -98,11 +94,10 @@ class DevlinkSource(Source):
         *,
         connect: Callable[[], Channel] = open_socket,
         root: str | os.PathLike[str] | None = None,
-        seconds: float = _SECONDS,
     ) -> None:
         super().__init__(options)
         self._connect = connect
-        self._seconds = seconds
+        seconds = options.seconds
         self._turns = Turns(self.name, seconds)
         self._all = SourceCall(self.name, seconds / 2)
         self._sysfs = SourceCall(self.name, seconds / 8)
@@ -131,7 +126,7 @@ class DevlinkSource(Source):
         """
         load_pyroute2()
         with self._turns.turn():
-            devices = self._devices(self._answers(time.monotonic() + self._seconds * 7 / 8))
+            devices = self._devices(self._answers(time.monotonic() + self.options.seconds * 7 / 8))
             # With what hangs, a list of ports would hang too.
             return devices if self._each else self._with_functions(devices)
 
@@ -187,7 +182,8 @@ class DevlinkSource(Source):
             call = self._each.get(handle)
             if call is None or not call.stuck:
                 left = max(0.0, deadline - time.monotonic())
-                call = self._each[handle] = SourceCall(self.name, min(left, self._seconds / 8))
+                limit = min(left, self.options.seconds / 8)
+                call = self._each[handle] = SourceCall(self.name, limit)
             try:
                 answers[handle] = self._ask(call, operator.methodcaller("info", handle))
             except _Passed as passed:

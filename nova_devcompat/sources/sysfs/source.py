@@ -85,8 +85,6 @@ ATTRIBUTES = frozenset({*ATTRIBUTE_TYPES, *FUNCTION_ATTRIBUTE_TYPES})
 #: The address of the kernel, and its name among the components of a host.
 KERNEL = "kernel"
 
-_SECONDS = 4.0
-
 # So many threads may be left behind by files that hang.
 _MAX_HUNG = 8
 
@@ -159,7 +157,6 @@ class SysfsSource(Source):
     file that hangs is not asked again until the hanging call has returned.
 
     :param root: where sysfs is mounted, if not where the options say
-    :param seconds: how long :meth:`read` may take
     :param vhost: asks vhost-net for its features
     :param release: of the kernel whose sysfs it is; by default of the one that runs, and not known
         of a sysfs elsewhere
@@ -180,7 +177,6 @@ class SysfsSource(Source):
         options: SourceOptions,
         *,
         root: str | os.PathLike[str] | None = None,
-        seconds: float = _SECONDS,
         release: str | None = None,
         vhost: Callable[[], int] = ask,
     ) -> None:
@@ -196,8 +192,7 @@ class SysfsSource(Source):
         if release is None and self._root == ROOT:
             self._release = os.uname().release
         self._vhost = VhostNet(vhost)
-        self._seconds = seconds
-        self._turns = Turns(self.name, seconds)
+        self._turns = Turns(self.name, options.seconds)
         self._state = State()
         self._hung: dict[str, SourceCall] = {}
         # What was logged of files that hang, and of devices.
@@ -220,7 +215,7 @@ class SysfsSource(Source):
         :raises SourceError: it is not
         """
         with self._alone():
-            self._bounded(lambda reader: reader.entries(PCI), self._seconds / 2)
+            self._bounded(lambda reader: reader.entries(PCI), self.options.seconds / 2)
 
     def read(self, host: str) -> Sequence[Device]:
         """The devices of this host.
@@ -234,7 +229,7 @@ class SysfsSource(Source):
             self._log(found)
             if self._release is None:
                 return found.devices
-            vhost = self._bounded(self._vhost.facts, self._seconds / 2)
+            vhost = self._bounded(self._vhost.facts, self.options.seconds / 2)
         return self._with_kernel(found.devices, self._release, vhost)
 
     def _with_kernel(
@@ -261,7 +256,7 @@ class SysfsSource(Source):
 
     def _scan(self) -> Found:
         # Each attempt passes over the file at which the last one hung.
-        seconds = self._seconds / 2
+        seconds = self.options.seconds / 2
         while True:
             try:
                 found = self._bounded(
@@ -275,7 +270,7 @@ class SysfsSource(Source):
                 )
             except TimedOut:
                 seconds /= 2
-                if seconds < self._seconds / 8:
+                if seconds < self.options.seconds / 8:
                     raise
             else:
                 for path in self._hanging.past(self._hung):

@@ -13,6 +13,7 @@ import pytest
 from nova_devcompat.catalog import packs
 from nova_devcompat.compute import domain
 from nova_devcompat.host.devices import HostDevice, HostDevices
+from nova_devcompat.kit.bounded import SECONDS
 from nova_devcompat.service import load_catalog
 
 CATALOG = load_catalog(packs.catalog_paths(["qemu_machine", "libvirt"]))
@@ -49,8 +50,8 @@ def libvirt_driver(answer):
     return types.SimpleNamespace(_host=hypervisor)
 
 
-def needs(driver, guest=None, devices=HOST):
-    found = domain.Domains(driver).needs(guest or instance(), devices)
+def needs(driver, guest=None, devices=HOST, seconds=SECONDS):
+    found = domain.Domains(driver, seconds).needs(guest or instance(), devices)
     assert all(one.of_host and not one.address for one in found)
     return {one.family: dict(one.values) for one in found}
 
@@ -96,20 +97,18 @@ def test_what_is_no_domain_is_not_known(text, caplog):
     assert "What the guest uses of its host is not known: " in caplog.text
 
 
-def test_a_libvirt_that_fails_or_hangs_is_not_known(monkeypatch, caplog):
+def test_a_libvirt_that_fails_or_hangs_is_not_known(caplog):
     def fail():
         raise RuntimeError("Domain not found")
 
     assert needs(libvirt_driver(fail)) == UNKNOWN
     assert "Domain not found" in caplog.text
-    monkeypatch.setattr(domain, "SECONDS", 0.05)
-    assert needs(libvirt_driver(lambda: time.sleep(1))) == UNKNOWN
+    assert needs(libvirt_driver(lambda: time.sleep(1)), seconds=0.05) == UNKNOWN
     assert "gives no answer" in caplog.text
 
 
-def test_one_that_hangs_among_many(monkeypatch):
+def test_one_that_hangs_among_many():
     """The others are read, and it is not waited for again."""
-    monkeypatch.setattr(domain, "SECONDS", 0.05)
     ended = threading.Event()
     asked = collections.Counter()
     text = "<domain><os><type machine='pc-q35-8.1'>hvm</type></os></domain>"
@@ -124,7 +123,7 @@ def test_one_that_hangs_among_many(monkeypatch):
         return types.SimpleNamespace(get_xml_desc=describe)
 
     hypervisor = types.SimpleNamespace(get_guest=get_guest)
-    domains = domain.Domains(types.SimpleNamespace(_host=hypervisor))
+    domains = domain.Domains(types.SimpleNamespace(_host=hypervisor), seconds=0.05)
     guests = [types.SimpleNamespace(uuid=str(n), system_metadata={}) for n in range(200)]
     for _ in range(2):
         for guest in guests:

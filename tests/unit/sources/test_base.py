@@ -6,9 +6,11 @@ from __future__ import annotations
 import pathlib
 
 import pytest
+from oslo_config import cfg
 
 from nova_devcompat import sources
 from nova_devcompat.compat import device
+from nova_devcompat.conf import register_opts
 from nova_devcompat.kit import plugins
 from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import Device, Source, SourceError, SourceOptions, base, load_source
@@ -26,6 +28,12 @@ def test_load_source(tmp_path):
     source = load_source("static", options)
     assert isinstance(source, StaticSource)
     assert source.name == "static" and source.options is options
+
+
+def test_the_time_is_that_of_the_option_by_default():
+    conf = cfg.ConfigOpts()
+    register_opts(conf)
+    assert SourceOptions().seconds == conf.devcompat.source_timeout
 
 
 def test_load_source_of_a_name_that_is_none():

@@ -61,13 +61,13 @@ def kernel():
 @pytest.fixture
 def source(kernel, tree):
     """One that waits as long as a busy machine may take."""
-    return DevlinkSource(SourceOptions(), connect=kernel.connect, root=tree.root, seconds=30)
+    return DevlinkSource(SourceOptions(seconds=30), connect=kernel.connect, root=tree.root)
 
 
 @pytest.fixture
 def hurried(kernel, tree):
     """One for what never answers."""
-    return DevlinkSource(SourceOptions(), connect=kernel.connect, root=tree.root, seconds=1.6)
+    return DevlinkSource(SourceOptions(seconds=1.6), connect=kernel.connect, root=tree.root)
 
 
 def read(source):
@@ -450,7 +450,7 @@ def test_a_socket_that_never_answers(tree):
         ends.append(theirs)
         return ours
 
-    ours = DevlinkSource(SourceOptions(), connect=connect, root=tree.root, seconds=0.8)
+    ours = DevlinkSource(SourceOptions(seconds=0.8), connect=connect, root=tree.root)
     begun = Begun()
     began = time.monotonic()
     with pytest.raises(TimedOut):

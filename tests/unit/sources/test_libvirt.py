@@ -469,7 +469,7 @@ def test_a_libvirtd_that_hangs():
             answered.wait(20)
         return connections[-1]
 
-    libvirt_source = LibvirtSource(SourceOptions(), connect=connect, seconds=0.2)
+    libvirt_source = LibvirtSource(SourceOptions(seconds=0.2), connect=connect)
     began = time.monotonic()
     for _ in range(4):
         with pytest.raises(SourceError):

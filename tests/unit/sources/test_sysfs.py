@@ -34,8 +34,9 @@ def tree(tmp_path):
     return sysfs_trees.server(tmp_path)
 
 
-def source(tree, attributes=None, **kwargs):
-    return SysfsSource(SourceOptions(attributes=attributes or {}), root=tree.root, **kwargs)
+def source(tree, attributes=None, *, seconds=5.0, **kwargs):
+    options = SourceOptions(attributes=attributes or {}, seconds=seconds)
+    return SysfsSource(options, root=tree.root, **kwargs)
 
 
 def read(tree, **kwargs):
