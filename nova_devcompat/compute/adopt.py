@@ -89,12 +89,15 @@ class Adoption:
         self._lock = threading.Lock()
         self._busy = threading.Lock()
         self._todo: dict[str, Todo] = {}
-        self._again: set[str] = set()
+        # By node, each of which has its own cycles.
+        self._again: dict[str, set[str]] = {}
 
-    def look_again(self, uuid: str) -> None:
-        """Look at a guest in the next cycle: its devices were initialised, or it has arrived."""
+    def look_again(self, uuid: str, nodename: str) -> None:
+        """Look at a guest in the next cycle of its node: its devices were initialised, or it has
+        arrived.
+        """
         with self._lock:
-            self._again.add(uuid)
+            self._again.setdefault(nodename, set()).add(uuid)
 
     def go_on(self, nodename: str, seconds: float = SECONDS_A_CYCLE) -> None:
         """Do what is due on a node, for a bounded time; what is left is done in later cycles."""
@@ -121,8 +124,7 @@ class Adoption:
         if starts is None:
             starts = self._listed(context, todo, nodename, devices.catalog.digest)
         with self._lock:
-            again = self._again
-            self._again = set()
+            again = self._again.pop(nodename, set())
         again |= self._asked(context, nodename)
         return todo.begin(
             starts,

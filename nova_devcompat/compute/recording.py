@@ -101,8 +101,9 @@ class Recording(Shared):
             call()
         if asked_for:
             with never_failing("record the port's device", instance=instance):
-                self._devcompat_adoption.look_again(instance.uuid)
-                self._devcompat_guests.attached(context, instance, self._node_of(instance), vif)
+                nodename = self._node_of(instance)
+                self._devcompat_adoption.look_again(instance.uuid, nodename)
+                self._devcompat_guests.attached(context, instance, nodename, vif)
 
     def _around_detach_interface(
         self, call: hooks.Call, context: Any, instance: Any, vif: Any
@@ -111,7 +112,7 @@ class Recording(Shared):
             call()
         if asked_for and instance.task_state != task_states.MIGRATING:
             with never_failing("drop the port's device from the record", instance=instance):
-                self._devcompat_adoption.look_again(instance.uuid)
+                self._devcompat_adoption.look_again(instance.uuid, self._node_of(instance))
                 self._devcompat_guests.detached(context, instance, vif)
 
     @contextlib.contextmanager
@@ -133,11 +134,10 @@ class Recording(Shared):
     ) -> None:
         with never_failing("record what the instance needs", instance=instance):
             self._devcompat_usage.forget(instance.uuid)
+            nodename = self._node_of(instance)
             # What cannot be told now may be in the next cycle.
-            self._devcompat_adoption.look_again(instance.uuid)
-            self._devcompat_guests.initialised(
-                context, instance, self._node_of(instance), allocations, anew=anew
-            )
+            self._devcompat_adoption.look_again(instance.uuid, nodename)
+            self._devcompat_guests.initialised(context, instance, nodename, allocations, anew=anew)
 
     def _power_state(self, instance: Any) -> int | None:
         with contextlib.suppress(exception.NovaException, NotImplementedError):
@@ -167,8 +167,9 @@ class Recording(Shared):
             # The guest is here, whatever failed.
             with never_failing("record what the instance needs here", instance=instance):
                 self._devcompat_usage.forget(instance.uuid)
-                self._devcompat_adoption.look_again(instance.uuid)
-                self._devcompat_guests.arrived(context, instance, self._nodename())
+                nodename = self._nodename()
+                self._devcompat_adoption.look_again(instance.uuid, nodename)
+                self._devcompat_guests.arrived(context, instance, nodename)
             with never_failing("end the risks of the move", instance=instance):
                 risk_writer.end_moves(
                     instance.uuid,

@@ -208,7 +208,7 @@ class AdoptionTest(DeviceCompatFleet):
         with self.logs.during() as lines:
             for _ in range(2):
                 for server in (self.server, other):
-                    adoption.look_again(server["id"])
+                    adoption.look_again(server["id"], "a")
                 self.run_periodic("a")
         self.assertEqual(record, self.record_of(self.server))
         self.assertEqual({"gpu"}, self.record_of(other).families)

@@ -338,7 +338,7 @@ class WriterTest(DeviceCompatFleet):
             return found
 
         driver._devcompat_guests.findings = attach_meanwhile
-        driver._devcompat_adoption.look_again(server["id"])
+        driver._devcompat_adoption.look_again(server["id"], "a")
         self.run_periodic("a")
         self.run_periodic("a")
         self.assertEqual({"gpu.version=1.2", "nic.fw_version=1.2"}, self.needed(server))
