@@ -29,9 +29,10 @@ from nova_devcompat.compat.ruling import Doubt
 from nova_devcompat.compute.domain import Domains
 from nova_devcompat.compute.guests import ATTRIBUTES, Guests
 from nova_devcompat.compute.host import ThisHost
-from nova_devcompat.compute.todo import Place, Todo, told
+from nova_devcompat.compute.todo import Todo, places_of, told
 from nova_devcompat.host.devices import HostDevices
 from nova_devcompat.stores import asked, history, records, writer
+from nova_devcompat.stores.assigned import has_devices
 from nova_devcompat.stores.instances import RUNNING
 from nova_devcompat.stores.placement import PlacementError
 from nova_devcompat.stores.writer import Change
@@ -232,7 +233,7 @@ class Adoption:
         """
         guest = todo.guests[uuid]
         instance = objects.Instance.get_by_uuid(context, uuid, expected_attrs=list(ATTRIBUTES))
-        guest.devices = {}
+        guest.devices, guest.unread = {}, False
         if instance.host != self._host.name or instance.node != nodename:
             return True  # it may be on its way here, or has left
         if instance.task_state is not None:
@@ -263,7 +264,9 @@ class Adoption:
         if self._record(context, instance, found, devices, here, since):
             todo.completed += 1
         asked.answered(context, instance)
-        guest.devices = told(_places(instance, found), devices)
+        allocated = self._guests.allocated.addresses(nodename, allocations)
+        guest.devices = told(places_of(instance, found, allocated), devices)
+        guest.unread = not devices.fully_read and has_devices(instance)
         if found.untold or not all(one.address for one in found.devices):
             return True  # its provider is not known yet
         return any(values is None for one in found.host for _, values in one.values)
@@ -381,8 +384,3 @@ def _tells_as_much(record: Record | None, here: Incarnation) -> bool:
         return False
     of = record.incarnation
     return of.is_of(here) and bool(of.start or not here.start)
-
-
-def _places(instance: Any, found: Findings) -> set[Place]:
-    parents = {pci.address: pci.parent_addr for pci in instance.pci_devices}
-    return {(one.address, parents.get(one.address)) for one in found.devices if one.address}

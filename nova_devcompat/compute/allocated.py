@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from oslo_log import log as logging
@@ -12,7 +13,7 @@ from oslo_log import log as logging
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compute.host import ThisHost
 from nova_devcompat.kit.once import Once
-from nova_devcompat.stores.assigned import asks_for_devices
+from nova_devcompat.stores.assigned import asks_for_devices, is_device_class
 
 LOG = logging.getLogger(__name__)
 
@@ -49,6 +50,18 @@ class Allocated:
                 instance=instance,
             )
         return None
+
+    def addresses(self, nodename: str, allocations: Mapping[str, Any]) -> set[str]:
+        """Where the devices of a guest are that are assigned by an allocation alone.
+
+        :param allocations: what placement has for it
+        """
+        found = (
+            self._host.publisher.address_of(nodename, provider)
+            for provider, allocation in allocations.items()
+            if any(map(is_device_class, allocation["resources"]))
+        )
+        return {address for address in found if address}
 
 
 def _may_have(instance: Any, recorded: Need | None) -> bool:

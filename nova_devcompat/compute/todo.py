@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
+from nova_devcompat.compat.merging import Findings
 from nova_devcompat.host.devices import HostDevices
 
 # A record of which a part cannot be told, and nothing says when that will be, is looked at again
@@ -30,6 +32,8 @@ class Guest:
     :ivar start: the token of the start that its record was looked at for
     :ivar digest: the catalog's then, '' for never
     :ivar devices: what each of its devices told then, None where nothing
+    :ivar unread: whether a part of the host could not be read then, so that a device of no family
+        could not be told from one of which nothing is known
     :ivar due: the cycle in which it is looked at again whatever happens; None for never
     :ivar waits: for how many cycles it waited last
     """
@@ -37,6 +41,7 @@ class Guest:
     start: str = ""
     digest: str = ""
     devices: Mapping[Place, Told | None] = dataclasses.field(default_factory=dict)
+    unread: bool = False
     due: int | None = 0
     waits: int = 0
 
@@ -93,7 +98,11 @@ class Todo:
         due = []
         for uuid, guest in self.guests.items():
             late = guest.due is not None and guest.due <= self.cycle
-            if not late and (guest.digest != digest or _tells_more(guest.devices, devices)):
+            if not late and (
+                guest.digest != digest
+                or (guest.unread and devices.fully_read)
+                or _tells_more(guest.devices, devices)
+            ):
                 guest.is_due(self.cycle)
                 late = True
             if late:
@@ -133,6 +142,13 @@ def _tells_more(before: Mapping[Place, Told | None], devices: HostDevices) -> bo
         if told is None or now[0] != told[0] or now[1] - told[1]:
             return True
     return False
+
+
+def places_of(instance: Any, found: Findings, allocated: Iterable[str]) -> set[Place]:
+    """Where a guest's devices are, with the addresses of those that only placement names."""
+    parents = {pci.address: pci.parent_addr for pci in instance.pci_devices}
+    addresses = {one.address for one in found.devices if one.address}.union(allocated)
+    return {(address, parents.get(address)) for address in addresses}
 
 
 def told(places: Iterable[Place], devices: HostDevices) -> dict[Place, Told | None]:

@@ -4,7 +4,7 @@
 """Guests that run without a record, or with one that lacks what the catalog has gained."""
 
 import fixtures
-from nova import exception
+from nova import exception, objects
 
 from nova_devcompat import wire
 from nova_devcompat.compat.need import Need
@@ -139,6 +139,37 @@ class AdoptionTest(DeviceCompatFleet):
         self.set_devices("a", gpu("1.2"), nic("1.2"))
         self.run_periodic("a")
         self.assertEqual({"gpu", "nic"}, self.record_of(self.server).families)
+
+    def test_a_mediated_device_that_is_told_of_later(self):
+        """Nova's lists name none, so that what is allocated has to be watched."""
+        self.forget(self.server)
+        self.set_devices("a", nic("1.2"))
+        self.restart()
+        plain = self.boot("a", VGPU)
+        self.run_periodic("a")
+        self.assertEqual({"nic"}, self.record_of(self.server).families)
+        self.assertEqual(Need(), self.record_of(plain))
+        self.set_devices("a", gpu("1.2"), nic("1.2"))
+        self.run_periodic("a")
+        self.assertEqual({"gpu", "nic"}, self.record_of(self.server).families)
+        self.assertEqual({"gpu.version=1.2"}, self.needed(plain))
+        self.assertEqual({"version"}, self.assumed(plain))
+
+    def test_a_host_that_was_not_read_as_a_whole(self):
+        """Once it is, a guest whose device belongs to no family has a record that says so."""
+        self.set_devices("a", device(PF, "none_of_these"))
+        server = self.boot("a", VGPU)
+        self.run_periodic("a")
+        self.assertIsNone(self.record_of(server), "it may be of any family")
+        self.set_devices("a", nic("1.2"))
+        self.run_periodic("a")
+        self.assertEqual(Need(), self.record_of(server))
+        with fixtures.MockPatch(
+            "nova.objects.Instance.get_by_uuid", wraps=objects.Instance.get_by_uuid
+        ) as reads:
+            for _ in range(3):
+                self.run_periodic("a")
+        self.assertEqual([], reads.mock.mock_calls)
 
     def test_a_record_that_cannot_be_read(self):
         instance = self.instance(self.server)

@@ -20,7 +20,8 @@ class Devices:
 
     host = {}
 
-    def __init__(self, *attributes, digest="d", family="gpu"):
+    def __init__(self, *attributes, digest="d", family="gpu", fully_read=True):
+        self.fully_read = fully_read
         self.catalog = types.SimpleNamespace(digest=digest, host_families=())
         offer = types.SimpleNamespace(parsed=attributes)
         self._device = types.SimpleNamespace(family=family, offer=offer) if attributes else None
@@ -72,6 +73,15 @@ def test_what_was_absent_when_it_was_looked_at():
     look_at_all(todo, cycle(todo, starts, absent), absent)
     assert cycle(todo, starts, absent) == []
     assert cycle(todo, starts, Devices("version")) == ["one"]
+
+
+def test_a_host_that_could_not_be_read_as_a_whole():
+    todo, starts = Todo(), {"one": "1", "two": "1"}
+    partly, whole = Devices("version", fully_read=False), Devices("version")
+    look_at_all(todo, cycle(todo, starts, partly), partly)
+    todo.guests["one"].unread = True
+    assert cycle(todo, starts, partly) == []
+    assert cycle(todo, starts, whole) == ["one"]
 
 
 def test_nothing_is_given_up():
