@@ -42,6 +42,11 @@ _HARMLESS = frozenset(
     }
 )
 
+_ERROR = "error"
+#: A live migration of which something fails once the guest has arrived ends as one that failed
+#: before (nova/compute/manager.py, _post_live_migration_update_host).
+_MAY_HAVE_MOVED = frozenset({"completed", _ERROR})
+
 
 def only_live_migrated(context: Any, uuid: str, since: Incarnation, node: str) -> bool:
     """Whether all that was done to a guest was to live migrate it from one node to another.
@@ -53,17 +58,26 @@ def only_live_migrated(context: Any, uuid: str, since: Incarnation, node: str) -
     moment = _parsed(since.time)
     if moment is None or not nothing_else(context, uuid, since):
         return False
-    found = [
-        each
-        for each in objects.MigrationList.get_by_filters(context, {"instance_uuid": uuid})
-        if each.status == "completed" and each.updated_at and each.updated_at >= moment
-    ]
+    found = sorted(
+        (
+            each
+            for each in objects.MigrationList.get_by_filters(context, {"instance_uuid": uuid})
+            if each.status in _MAY_HAVE_MOVED and each.updated_at and each.updated_at >= moment
+        ),
+        key=lambda each: int(each.id),
+    )
     at = since.node
     moved = False
-    for each in sorted(found, key=lambda each: int(each.id)):
+    for index, each in enumerate(found):
         left, reached = node_name(each.source_node or ""), node_name(each.dest_node or "")
         if not moved and left != at and reached == at:
             continue  # it brought the guest, and was completed after the record was written
+        if each.status == _ERROR:
+            # Where the guest was next tells.
+            later = found[index + 1 :]
+            then = node_name((later[0].source_node if later else node) or "")
+            if then != reached:
+                continue
         if each.migration_type != fields.MigrationType.LIVE_MIGRATION or left != at:
             return False
         at = reached

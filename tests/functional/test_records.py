@@ -161,6 +161,27 @@ class IncarnationTest(_Fleet):
         self.run_periodic("a")
         self.assert_needs(noticed, "1.6", assumed=True)
 
+    def test_an_arrival_that_nova_has_not_finished(self):
+        """Our driver at the destination is not told of it, and Nova calls the migration failed."""
+        self.start_hosts(a="1.2", b="1.2", c="1.4")
+        server = self.boot("a", VGPU)
+        # One that failed where the guest was is no move.
+        self.migrations_break = True
+        self.assertEqual("a", self.live_migrate(server, "b").host)
+        self.migrations_break = False
+        with fixtures.MockPatch(
+            "nova.network.neutron.API.migrate_instance_finish", side_effect=RuntimeError("no")
+        ):
+            moved = self.live_migrate(server, "c")
+        self.assertEqual(("error", "c"), (moved.status, self.host_of(server)))
+        self.assertEqual("a", self.incarnation(server).node)
+        self.run_periodic("c")
+        self.assertEqual("c", self.incarnation(server).node)
+        self.assert_needs(server, "1.2", assumed=False)
+        self.api.post_server_action(server["id"], {"os-resetState": {"state": "active"}})
+        self.assert_moved("b", self.live_migrate(server, "b"))
+        self.assert_needs(server, "1.2", assumed=False)
+
 
 class LookTest(_Fleet):
     """What cannot be read for a moment, is the guest's no more, or is called otherwise."""
