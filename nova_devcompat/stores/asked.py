@@ -15,6 +15,7 @@ from typing import Any
 from nova import objects
 
 from nova_devcompat import wire
+from nova_devcompat.stores import writer
 
 #: No record's key, so that older releases pass it over.
 KEY = wire.METADATA_PREFIX + "asked"
@@ -48,12 +49,23 @@ def answered(context: Any, instance: Any) -> None:
     """Take the mark away, if there is one, and save that.
 
     :param instance: as it was read before it was looked at
+    :raises UnexpectedTaskStateError: something is being done to the instance
     :raises Exception: whatever Nova raises where its database cannot be asked
     """
     if KEY not in instance.system_metadata:
         return
-    fresh = objects.Instance.get_by_uuid(
-        context, instance.uuid, expected_attrs=["system_metadata"]
+
+    def read() -> Any:
+        return objects.Instance.get_by_uuid(
+            context, instance.uuid, expected_attrs=["system_metadata"]
+        )
+
+    lost = f"the mark of instance {instance.uuid} is written by somebody else, too"
+    writer.keep(
+        instance.uuid,
+        read,
+        lambda fresh: fresh.system_metadata.pop(KEY, None) is not None,
+        lambda fresh: fresh.system_metadata.get(KEY),
+        lost,
+        idle=True,
     )
-    if fresh.system_metadata.pop(KEY, None) is not None:
-        fresh.save()

@@ -15,7 +15,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.record import Incarnation
 from nova_devcompat.compat.ruling import NO_RECORD, Doubt
 from nova_devcompat.compat.verdict import Code
-from nova_devcompat.stores import records, writer
+from nova_devcompat.stores import asked, records, writer
 from nova_devcompat.stores.writer import Change
 
 objects.register_all()
@@ -108,6 +108,37 @@ def test_two_that_write_at_once(database):
     first.join(5)
     second.join(5)
     assert database.families == {"gpu", "nic"}
+
+
+def test_the_mark_that_asks_for_a_guest_is_taken_away_by_the_same_writer(database, monkeypatch):
+    """Each save writes all metadata, so that it would take away what was recorded meanwhile."""
+    database.metadata[asked.KEY] = "1"
+    meanwhile = threading.Thread(
+        target=database.write, args=(lambda record: needing(part("gpu")),)
+    )
+
+    def read(context, uuid, expected_attrs):
+        found = database.read()
+        if meanwhile.ident is None:
+            meanwhile.start()
+            meanwhile.join(0.2)  # it has to wait
+        return found
+
+    monkeypatch.setattr(objects.Instance, "get_by_uuid", read)
+    asked.answered(None, database.read())
+    meanwhile.join(5)
+    assert asked.KEY not in database.metadata
+    assert database.families == {"gpu"}
+
+
+def test_the_mark_stays_while_something_is_done_to_the_guest(database, monkeypatch):
+    database.metadata[asked.KEY] = "1"
+    before = database.read()
+    database.task_state = "rebuilding"
+    monkeypatch.setattr(objects.Instance, "get_by_uuid", lambda *args, **kwargs: database.read())
+    with pytest.raises(exception.UnexpectedTaskStateError):
+        asked.answered(None, before)
+    assert asked.KEY in database.metadata
 
 
 def test_somebody_else_who_saves_an_old_copy(database):
