@@ -371,9 +371,12 @@ class Adoption:
             )
 
         def read() -> Any:
-            return objects.Instance.get_by_uuid(
+            fresh = objects.Instance.get_by_uuid(
                 context, instance.uuid, expected_attrs=list(records.RECORD_ATTRIBUTES)
             )
+            if (fresh.host, fresh.node) != (instance.host, instance.node):
+                raise _Later  # it has left since
+            return fresh
 
         return writer.write(instance.uuid, read, merge, idle=idle) and changed
 

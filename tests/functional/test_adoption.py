@@ -213,6 +213,26 @@ class AdoptionTest(DeviceCompatFleet):
         self.run_periodic("a")
         self.assertIsNone(self.record_of(self.server))
 
+    def test_a_guest_that_leaves_in_between(self):
+        """Its record is of its arrival elsewhere, whoever looked at it here."""
+        guests = self.computes["a"].driver._devcompat_guests
+        findings = guests.findings
+
+        def leave(*args, **kwargs):
+            found = findings(*args, **kwargs)
+            guests.findings = findings
+            self.assert_moved("b", self.live_migrate(self.server, "b"))
+            return found
+
+        guests.findings = leave
+        adoption = self.computes["a"].driver._devcompat_adoption
+        adoption.look_again(self.server["id"], "a")
+        # Not in a cycle of Nova's, for which the end of a migration waits.
+        adoption.go_on("a")
+        recorded = wire.load_whole_record(self.instance(self.server).system_metadata)
+        self.assertEqual("b", recorded.incarnation.node)
+        self.assert_moved("a", self.live_migrate(self.server, "a"))
+
     def test_placement_that_does_not_answer(self):
         self.forget(self.server)
         client = "nova.scheduler.client.report.SchedulerReportClient"
