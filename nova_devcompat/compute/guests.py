@@ -97,6 +97,8 @@ class Guests:
         devices: HostDevices,
         recorded: Need | None,
         allocations: Any = None,
+        *,
+        anew: bool = False,
     ) -> Findings:
         """What a guest that runs here has and uses.
 
@@ -104,6 +106,7 @@ class Guests:
         :param recorded: what is recorded of it, None where that cannot be read
         :param allocations: what placement has for the instance on this host; None to ask, where
             the guest can have anything there that is a device
+        :param anew: whether what is recorded may be of other devices than it has now
         """
         complete = True
         if allocations is None:
@@ -117,7 +120,7 @@ class Guests:
             allocations = allocations or {}
         expected = [one.slot for one in (recorded or _NOTHING).assigned if one.resource_class]
         assigned = self._host.assigned(context, instance, nodename, devices, allocations, expected)
-        if not complete:
+        if not complete and not anew:
             # Those that were recorded are still there: a restart takes no device away.
             assigned += [
                 Assigned(one.slot, one.address, devices.find(one.address))
@@ -231,7 +234,9 @@ class Guests:
         recorded: Need | None = None
         with contextlib.suppress(wire.WireError):
             recorded = records.load(instance) or _NOTHING
-        found = self.findings(context, instance, nodename, devices, recorded, allocations)
+        found = self.findings(
+            context, instance, nodename, devices, recorded, allocations, anew=anew
+        )
         always = self.needs_record(instance, devices)
         incarnation = self.incarnation(context, instance, nodename)
 
@@ -253,7 +258,7 @@ class Guests:
 
     def attached(self, context: Any, instance: Any, nodename: str, vif: Mapping[str, Any]) -> None:
         """Add the need of a port's device, initialised a moment ago."""
-        address = _address_of(vif)
+        address = ports.address_of(vif)
         if address is None:
             return
         devices = self._host.devices(nodename)
@@ -285,7 +290,7 @@ class Guests:
 
     def detached(self, context: Any, instance: Any, vif: Mapping[str, Any]) -> None:
         """Drop the need of a port's device, which the guest has no more."""
-        address = _address_of(vif)
+        address = ports.address_of(vif)
         if address is None:
             return
         # A port's request has one device. Its address may be unknown since a migration.
@@ -340,7 +345,7 @@ class Guests:
             return
         devices = self._host.devices(nodename)
         # Nova has allocated the PCI devices by now.
-        found = self.findings(context, instance, nodename, devices, recorded.need)
+        found = self.findings(context, instance, nodename, devices, recorded.need, anew=True)
         here = self.incarnation(context, instance, nodename)
         current = departures.is_current(context, instance, recorded.incarnation)
 
@@ -382,11 +387,6 @@ class Guests:
             LOG.warning("Left as it is: %s", error, instance=instance)
         except exception.InstanceNotFound:
             LOG.debug("It was deleted meanwhile", instance=instance)
-
-
-def _address_of(vif: Mapping[str, Any]) -> str | None:
-    """The PCI address of a port's device, None for a port without one of its own."""
-    return (vif.get("profile") or {}).get("pci_slot")
 
 
 def _without(need: Need, address: str, slots: Collection[str]) -> Need:

@@ -60,6 +60,11 @@ def of_vnic_type(vnic_type: str | None) -> InMigration:
     return VNIC_TYPES.get(vnic_type, InMigration.STAYS)
 
 
+def address_of(vif: Mapping[str, Any]) -> str | None:
+    """The PCI address of a port's device, None for a port without one of its own."""
+    return (vif.get("profile") or {}).get("pci_slot")
+
+
 def port_requests(pci_requests: Any) -> frozenset[str]:
     """The IDs of the PCI requests that come from ports, not from the flavor.
 
@@ -112,7 +117,7 @@ def in_migration(instance: Instance) -> InMigrationOf:
     # Whoever reads many instances does not load it.
     cache = instance.info_cache if requests and "info_cache" in instance else None
     for vif in (cache.network_info if cache else None) or ():
-        address = (vif.get("profile") or {}).get("pci_slot")
+        address = address_of(vif)
         if address:
             types[address] = vif.get("vnic_type")
 

@@ -13,9 +13,11 @@ from nova import exception
 from nova.virt.libvirt import driver as libvirt_driver
 
 from nova_devcompat import wire
+from nova_devcompat.stores.placement import PlacementError
 from tests.functional import base
 from tests.functional.base import VF_BY_CLASS, VF_SPEC
 from tests.functional.devcompat import (
+    GPU_2,
     VF,
     VGPU,
     DeviceCompatFleet,
@@ -350,6 +352,37 @@ class MoveTest(LifeTest):
             self.live_migrate(self.server, "c")
         self.assertEqual("c", self.host_of(self.server))
         self.assert_record(self.BEFORE, "c")
+
+
+class RevertTest(DeviceCompatFleet):
+    MDEV_TYPES = {"nvidia-11": ()}
+
+    def test_placement_that_does_not_answer_a_revert(self):
+        """The device at the address of before is another one, on another host."""
+        self.set_devices("a", gpu("1.2"), gpu("1.4", GPU_2))
+        self.start_host("a", gpus=[base.Gpu(address=GPU_2)])
+        self.set_devices("b", gpu("1.2"))
+        self.start_host("b", gpus=[base.Gpu()])
+        self.settle()
+        server = self.boot("a", VGPU)
+        self.assertEqual({"gpu.version=1.4"}, self.needed(server))
+        self.act(server, {"migrate": {"host": "b"}}, status="VERIFY_RESIZE")
+        self.assertEqual({"gpu.version=1.2"}, self.needed(server))
+        with fixtures.MockPatch(
+            "nova_devcompat.compute.host.ThisHost.allocations_of",
+            side_effect=PlacementError("503"),
+        ):
+            self.act(server, {"revertResize": None})
+        (need,) = self.record_of(server).devices
+        self.assertEqual((("version", None),), need.values)
+        self.run_periodic("a")
+        (need,) = self.record_of(server).devices
+        self.assertEqual({"gpu.version=1.4"}, self.needed(server))
+        self.assertEqual((GPU_2, {"version"}), (need.address, need.assumed))
+
+    def act(self, server, action, *, status="ACTIVE"):
+        self.api.post_server_action(server["id"], action)
+        self._wait_for_server_parameter(server, {"status": status, "OS-EXT-STS:task_state": None})
 
 
 class WriteTest(DeviceCompatFleet):
