@@ -36,8 +36,14 @@ from nova_devcompat.stores.assigned import may_have_staying
 
 LOG = logging.getLogger(__name__)
 
-# What a guest that is rebuilt or evacuated is doing when it is spawned.
-_KEEP_THEIR_HOST = (task_states.REBUILD_SPAWNING, task_states.REBUILDING)
+# What a guest that is rebuilt or evacuated is doing when it is spawned, and one that is resized to
+# another cell (nova/compute/manager.py, finish_snapshot_based_resize_at_dest): each has left where
+# it was, and would be powered off and in ERROR.
+_KEEP_THEIR_HOST = (
+    task_states.REBUILD_SPAWNING,
+    task_states.REBUILDING,
+    task_states.RESIZE_FINISH,
+)
 
 # A device of which nothing is known.
 _SOMETHING = (Extra(device=NOTHING_KNOWN),)
@@ -70,7 +76,8 @@ class Admission(Shared):
     def _check_pins(self, context: Any, instance: Any, allocations: Any) -> None:
         """Whether the devices given to a new guest can act as its flavor wants.
 
-        A rebuild and an evacuation are let through: they would leave the guest without a host.
+        A rebuild, an evacuation and a resize to another cell are let through: they would leave the
+        guest without a host.
 
         :raises GroupAffinityViolation: they cannot
         """

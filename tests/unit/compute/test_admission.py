@@ -9,6 +9,7 @@ import types
 import nova.conf
 import pytest
 from nova import exception
+from nova.compute import task_states
 
 from nova_devcompat.compat import words
 from nova_devcompat.compat.policy import Mode, OnUnknown, Policies, Policy
@@ -86,12 +87,12 @@ def admission_of(host):
     return admission
 
 
-def instance_of(extra_specs):
+def instance_of(extra_specs, task_state="spawning"):
     flavor = types.SimpleNamespace(extra_specs=extra_specs)
     return types.SimpleNamespace(
         uuid=uuid_of("guest"),
         node="cmp1",
-        task_state="spawning",
+        task_state=task_state,
         flavor=flavor,
         pci_requests=None,
         pci_devices=(),
@@ -99,10 +100,10 @@ def instance_of(extra_specs):
     )
 
 
-def spawned(host, extra_specs):
+def spawned(host, extra_specs, task_state="spawning"):
     """What admission reports of a guest that is spawned there; it raises what it refuses with."""
     admission = admission_of(host)
-    admission._check_pins(None, instance_of(extra_specs), {})
+    admission._check_pins(None, instance_of(extra_specs, task_state), {})
     return admission._devcompat_reports.reasons
 
 
@@ -116,6 +117,14 @@ def test_a_device_that_acts_as_pinned():
     assert spawned(Host(None, REJECT), PINNED) == []
     with pytest.raises(exception.GroupAffinityViolation):
         spawned(Host(None, REJECT, version="1.1"), PINNED)
+
+
+@pytest.mark.parametrize(
+    "task_state",
+    [task_states.REBUILD_SPAWNING, task_states.REBUILDING, task_states.RESIZE_FINISH],
+)
+def test_a_guest_that_would_be_left_without_a_host(task_state):
+    assert spawned(Host(None, REJECT, version="1.1"), PINNED, task_state) == []
 
 
 @pytest.mark.parametrize("fails", ["devices", "policies", "pins", "assigned"])
