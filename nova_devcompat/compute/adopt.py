@@ -225,7 +225,7 @@ class Adoption:
         """Bring one guest's record up to date.
 
         :returns: whether it is to be looked at again though nothing happens, since something of it
-            is not known that may be any time
+            is not known that may be any time, or was recorded only now
         :raises _NoAnswer: placement does not say what it has
         :raises _Later: something is being done to it, or placement has lost what it has
         :raises UnexpectedTaskStateError: the same, since it was read
@@ -261,14 +261,15 @@ class Adoption:
         if allocations is None:
             raise _Later
         found = self._guests.findings(context, instance, nodename, devices, before, allocations)
-        if self._record(context, instance, found, devices, here, since):
-            todo.completed += 1
+        written, changed = self._record(context, instance, found, devices, here, since)
+        todo.completed += changed
         asked.answered(context, instance)
         allocated = self._guests.allocated.addresses(nodename, allocations)
         guest.devices = told(places_of(instance, found, allocated), devices)
         guest.unread = not devices.fully_read and has_devices(instance)
-        if found.untold or not all(one.address for one in found.devices):
-            return True  # its provider is not known yet
+        if written or found.untold or not all(one.address for one in found.devices):
+            # Somebody may have saved an older copy since, or a provider is not known yet.
+            return True
         return any(values is None for one in found.host for _, values in one.values)
 
     def make_current(self, context: Any, instance: Any, nodename: str) -> Doubt | None:
@@ -342,11 +343,11 @@ class Adoption:
         since: Since,
         *,
         idle: bool = True,
-    ) -> bool:
+    ) -> tuple[bool, bool]:
         """Record what was found of a guest.
 
         :param idle: whether only where nothing is being done to it
-        :returns: whether its need changed
+        :returns: whether anything was written, and whether its need changed
         """
         always = self._guests.needs_record(instance, devices)
         seen = records.load(instance)
@@ -378,7 +379,8 @@ class Adoption:
                 raise _Later  # it has left since
             return fresh
 
-        return writer.write(instance.uuid, read, merge, idle=idle) and changed
+        written = writer.write(instance.uuid, read, merge, idle=idle)
+        return written, written and changed
 
 
 def _tells_as_much(record: Record | None, here: Incarnation) -> bool:

@@ -195,7 +195,10 @@ class Usage:
             },
             instance_uuid=uuid,
         )
-        return True
+        # Somebody who read the instance before may save it after this, as Nova's source of a
+        # resize does (nova/compute/manager.py, _delete_stashed_flavor_info): to be looked at once
+        # more.
+        return False
 
 
 def _is_of(need: DeviceNeed, place: str, devices: HostDevices) -> bool:

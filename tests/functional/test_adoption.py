@@ -164,6 +164,7 @@ class AdoptionTest(DeviceCompatFleet):
         self.set_devices("a", nic("1.2"))
         self.run_periodic("a")
         self.assertEqual(Need(), self.record_of(server))
+        self.run_periodic("a")  # looks once more at what was recorded
         with fixtures.MockPatch(
             "nova.objects.Instance.get_by_uuid", wraps=objects.Instance.get_by_uuid
         ) as reads:

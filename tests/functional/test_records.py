@@ -10,7 +10,7 @@ from nova import context, objects
 
 from nova_devcompat import wire
 from nova_devcompat.compat.need import InMigration, Need
-from nova_devcompat.stores import history
+from nova_devcompat.stores import history, records
 from tests.functional import base
 from tests.functional.base import VF_BY_CLASS, VF_SPEC
 from tests.functional.devcompat import (
@@ -293,6 +293,29 @@ class LookTest(_Fleet):
         self.assertEqual((before,), self.record_of(server).devices)
         self.assertEqual(self.pci_devices_of("a", server), [before.address])
         self.assert_moved("b", self.live_migrate(server, "b"))
+
+    def test_a_copy_of_before_that_nova_saves_afterwards(self):
+        """As the source of a resize does once it was confirmed, with all of its metadata."""
+        self.start_hosts(a="1.2", b="1.2")
+        server = self.boot("a", VGPU)
+        self.act(server, {"migrate": {"host": "b"}}, status="VERIFY_RESIZE")
+        instance = self.instance(server)
+        records.store(instance, Need())
+        instance.save()
+        manager = self.computes["a"].manager
+        delete = manager._delete_allocation_after_move
+
+        def adopt_meanwhile(*args, **kwargs):
+            self.computes["b"].driver._devcompat_adoption.look_again(server["id"], "b")
+            self.run_periodic("b")
+            self.assert_needs(server, "1.2", assumed=True)
+            return delete(*args, **kwargs)
+
+        manager._delete_allocation_after_move = adopt_meanwhile
+        self.act(server, {"confirmResize": None})
+        self.assertIsNone(self.record_of(server), "as Nova has it")
+        self.run_periodic("b")
+        self.assert_needs(server, "1.2", assumed=True)
 
     def test_a_claim_that_nova_has_lost(self):
         """As PciDevTracker.clean_usage frees it when it runs in the midst of an arrival."""
