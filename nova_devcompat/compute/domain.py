@@ -98,6 +98,8 @@ class Domains:
 
     def _bounded(self, uuid: str, call: Callable[[], T]) -> T:
         with self._lock:
+            # Nobody may ask again for one that hung: its guest is deleted, or has left.
+            self._stuck = {name: one for name, one in self._stuck.items() if one.stuck}
             bounded = self._stuck.get(uuid)
             if bounded is None and len(self._stuck) >= _MOST_STUCK:
                 raise CallError(f"{len(self._stuck)} other domains give no answer")

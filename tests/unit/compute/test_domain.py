@@ -143,6 +143,32 @@ def test_one_that_hangs_among_many():
     assert found == all_of(machine_types={"pc-q35-8.1"})
 
 
+def test_those_that_hung_once_and_are_gone():
+    """They do not count for ever."""
+    ended = threading.Event()
+    text = "<domain><os><type machine='pc-q35-8.1'>hvm</type></os></domain>"
+
+    def get_guest(guest):
+        wait = (lambda: None) if guest.uuid == "sound" else lambda: ended.wait(30)
+        return types.SimpleNamespace(get_xml_desc=lambda: wait() or text)
+
+    hypervisor = types.SimpleNamespace(get_guest=get_guest)
+    domains = domain.Domains(types.SimpleNamespace(_host=hypervisor), seconds=0.02)
+
+    def known(uuid):
+        guest = types.SimpleNamespace(uuid=uuid, system_metadata={})
+        found = domains.needs(guest, HOST)
+        return all(values is not None for one in found for _, values in one.values)
+
+    assert not any(known(str(number)) for number in range(20))
+    assert not known("sound"), "no more threads are left behind than so many"
+    ended.set()
+    deadline = time.monotonic() + 10
+    while not known("sound"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_starts(monkeypatch):
     """Numbered by libvirt, which begins anew when the host does."""
     running = [types.SimpleNamespace(uuid="one", id=4), types.SimpleNamespace(uuid="two", id=5)]
