@@ -208,6 +208,7 @@ class Admission(Shared):
                 devices,
                 self._devcompat_host.behind(nodename, devices),
                 lambda address: self._devcompat_host.parent_of(context, nodename, address),
+                self._devcompat_host.node_id(context, nodename) if instance.pci_devices else None,
             )
             return admit.given_by_claims(guest, source, moves.addresses, claimed, devices.host)
 

@@ -259,13 +259,21 @@ def claimed_devices(
     devices: HostDevices,
     behind: Behind[HostDevice],
     parent_of: ParentOf,
+    node_id: int | None,
 ) -> tuple[dict[str, str], list[Assigned[HostDevice]]]:
     """What the guest has at the source, and what was claimed for it here.
 
     :param need: the guest's recorded need, None without a record
+    :param node_id: this host's compute node. While a migration waits, Nova takes what was claimed
+        for what the guest has (ResourceTracker._update_usage_from_migrations), at addresses that
+        may be those of its devices at the source
     :returns: slots by source address of its PCI devices, and the devices claimed here
     """
-    source = {pci.address: pci_slot(pci.request_id) for pci in instance.pci_devices}
+    source = {
+        pci.address: pci_slot(pci.request_id)
+        for pci in instance.pci_devices
+        if pci.compute_node_id != node_id
+    }
     claimed = []
     known = []
     for old, new in moves.addresses.items():

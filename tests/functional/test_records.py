@@ -12,10 +12,11 @@ from nova_devcompat import wire
 from nova_devcompat.compat.need import InMigration, Need
 from nova_devcompat.stores import history, records
 from tests.functional import base
-from tests.functional.base import VF_BY_CLASS, VF_SPEC
+from tests.functional.base import VF_BY_CLASS, VF_BY_ID, VF_SPEC
 from tests.functional.devcompat import (
     CATALOG,
     PF,
+    PF_2,
     VF,
     VGPU,
     DeviceCompatFleet,
@@ -411,3 +412,41 @@ class QueuedTest(_Fleet):
         self.upgrade("c", "1.2")
         self.settle()
         self.assert_moved("c", self.live_migrate(two, "c"))
+
+
+@pytest.mark.threads
+class CrossingTest(DeviceCompatFleet):
+    """Two devices, each at the address that the other has at the destination."""
+
+    OTHER = {**VF_SPEC, "product_id": "1020"}
+    DEVICE_SPEC = [VF_SPEC, OTHER]
+    ALIASES = [VF_BY_ID, {**VF_BY_ID, "name": "other", "product_id": "1020"}]
+    PCI_IN_PLACEMENT = False
+
+    def start(self, name, kinds, versions):
+        self.set_devices(name, nic(versions[0], PF), nic(versions[1], PF_2))
+        pfs = [
+            base.Pf(address=address, vfs=1, vf_product_id=kind)
+            for address, kind in zip((PF, PF_2), kinds, strict=True)
+        ]
+        self.start_host(name, pfs=pfs)
+
+    def test_a_destination_that_changes_while_others_are_moved(self):
+        self.flags(max_concurrent_live_migrations=1)
+        self.start("a", ("101e", "1020"), ("1.4", "1.2"))
+        self.start("b", ("1020", "101e"), ("1.2", "1.4"))
+        self.settle()
+        one = self.boot("a")
+        two = self.boot("a", {"pci_passthrough:alias": "vf:1,other:1"})
+        with self.migrations_held():
+            first = self.begin_live_migration(one, "b")
+            self.wait_until_copying(one)
+            second = self.begin_live_migration(two, "b")
+            self.set_devices("b", nic("1.5", PF), nic("1.3", PF_2))
+            self.settle()
+        self.assert_moved("b", self.end_live_migration(first))
+        self.assert_stays("a", self.end_live_migration(second), two)
+        self.assertIn("needs 1.4, offered 1.3", self.refusals(two)["b"])
+        self.set_devices("b", nic("1.2", PF), nic("1.4", PF_2))
+        self.settle()
+        self.assert_moved("b", self.live_migrate(two, "b"))
