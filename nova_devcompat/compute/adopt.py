@@ -251,7 +251,9 @@ class Adoption:
             )
             asked.answered(context, instance)
             return False
-        here = self._guests.incarnation(context, instance, nodename, guest.start)
+        # It may have been started since all were listed.
+        start = self._domains.start_of(instance) or guest.start
+        here = self._guests.incarnation(context, instance, nodename, start)
         since = self._since(context, instance, recorded, here)
         before = recorded.need if recorded is not None else Need()
         try:
@@ -350,13 +352,13 @@ class Adoption:
         :returns: whether anything was written, and whether its need changed
         """
         always = self._guests.needs_record(instance, devices)
-        seen = records.load(instance)
+        seen = records.load_whole(instance)
         changed = False
 
         def merge(record: Record | None) -> Change | None:
             nonlocal changed
-            if (record and record.need) != seen:
-                raise _Later  # a port came or went since it was looked at
+            if record != seen:
+                raise _Later  # it was started, or a port came or went, since it was looked at
             before = record.need if record is not None else Need()
             if found.untold:
                 # What was started when nobody looked has no record, so that nothing is known.

@@ -162,6 +162,25 @@ class IncarnationTest(_Fleet):
         self.run_periodic("a")
         self.assert_needs(noticed, "1.6", assumed=True)
 
+    def test_while_others_are_looked_at(self):
+        """What was frozen at a start is no assumption, though the list of starts is older."""
+        self.start_hosts(a="1.2")
+        server = self.boot("a", VGPU)
+        self.upgrade("a", "1.4")
+        adoption = self.computes["a"].driver._devcompat_adoption
+        asked = adoption._asked
+
+        def reboot_meanwhile(*args):
+            adoption._asked = asked
+            self.reboot(server)
+            return {server["id"]}
+
+        adoption._asked = reboot_meanwhile
+        self.run_periodic("a")
+        self.assert_needs(server, "1.4", assumed=False)
+        self.run_periodic("a")
+        self.assert_needs(server, "1.4", assumed=False)
+
     def test_an_arrival_that_nova_has_not_finished(self):
         """Our driver at the destination is not told of it, and Nova calls the migration failed."""
         self.start_hosts(a="1.2", b="1.2", c="1.4")
