@@ -35,6 +35,10 @@ _CREATABLE = re.compile(r"([0-9]{1,9})\s*:\s*(\S.*)")
 # Drivers of drivers/vfio/pci in Linux 7.2 that hand no state on: they set no vfio_migration_ops.
 _CANNOT_MIGRATE = frozenset({"ism_vfio_pci", "nvgrace_gpu_vfio_pci", "vfio_pci"})
 
+# Drivers that do so only for hardware of a revision or a later one: QM_HW_V3 of include/linux/
+# hisi_acc_qm.h, which hisi_acc_vfio_pci_probe asks for. A function has its device's revision.
+_MIGRATES_FROM = {"hisi_acc_vfio_pci": 0x30}
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bound:
@@ -67,6 +71,22 @@ def read_bound(reader: Reader) -> tuple[dict[str, Bound], bool]:
             continue
         bound.update((name, Bound(driver, inode)) for name, inode in entries.items())
     return bound, whole
+
+
+def migrates(driver: str, revision: object, *, variant: bool) -> str | None:
+    """``1`` for a driver that hands on a device's state, ``0`` for one that does not.
+
+    :param driver: by the name of its module
+    :param revision: of the device, two hexadecimal digits; None where it is not known
+    :param variant: whether it is a VFIO variant driver
+    :returns: None for a driver of which that is not known
+    """
+    if driver in _CANNOT_MIGRATE:
+        return "0"
+    if not variant:
+        return None
+    lowest = _MIGRATES_FROM.get(driver, 0)
+    return "1" if not isinstance(revision, str) or int(revision, 16) >= lowest else "0"
 
 
 def parse_vgpu_type(text: str) -> str:
@@ -127,7 +147,7 @@ class FunctionReader:
         self._matching = matching
         #: What is known now of files with vGPU types.
         self.vgpu_files: dict[str, VgpuFile] = {}
-        self._of_driver: dict[str, Function] = {}
+        self._of_driver: dict[tuple[str, str | None], Function] = {}
         self._alike: dict[object, Function] = {}
 
     def read(
@@ -135,7 +155,7 @@ class FunctionReader:
         address: str,
         entry: int,
         driver: tuple[str, Driver] | None,
-        vendor: object,
+        of_device: Mapping[str, object],
         *,
         makes_mdevs: bool,
     ) -> Function:
@@ -143,12 +163,12 @@ class FunctionReader:
 
         :param entry: inode number of its entry
         :param driver: that is bound, by name; None for none
-        :param vendor: of its device
+        :param of_device: what identifies its device, by attribute
         :param makes_mdevs: whether it is a parent of mdevs
         """
         facts = Facts()
         folder = f"{PCI}/{address}"
-        if vendor == _NVIDIA:
+        if of_device.get("vendor_id") == _NVIDIA:
             facts.attributes["vgpu_type"] = MDEV if makes_mdevs else NONE
             if not makes_mdevs and self._has_type(address, entry):
                 read = functools.partial(self._type, folder)
@@ -156,7 +176,7 @@ class FunctionReader:
                 facts.read("vgpu_type", read, optional=True)
         for name, pattern in self._patterns.items():
             facts.read(name, functools.partial(self._file, folder, pattern), optional=True)
-        plain = self._plain(driver)
+        plain = self._plain(driver, of_device.get("revision"))
         if not (facts.attributes or facts.problems):
             return plain
         key = (id(plain), _frozen(facts.attributes), _frozen(facts.problems))
@@ -188,18 +208,19 @@ class FunctionReader:
     def _creatable(self, path: str) -> dict[str, str]:
         return parse_creatable_types(self._reader.text(path))
 
-    def _plain(self, driver: tuple[str, Driver] | None) -> Function:
+    def _plain(self, driver: tuple[str, Driver] | None, revision: object) -> Function:
         """A function of which nothing else is known than its driver."""
         name = NONE if driver is None else module_of(driver[0])
-        function = self._of_driver.get(name)
+        told = None if driver is None else migrates(name, revision, variant=driver[1].variant)
+        function = self._of_driver.get((name, told))
         if function is None:
             facts = Facts({"vf_driver": name})
             if driver is not None:
                 facts.add(driver[1].facts, "vf_driver_")
-                if driver[1].variant or name in _CANNOT_MIGRATE:
-                    migrates = name not in _CANNOT_MIGRATE
-                    facts.attributes["vf_driver_migrates"] = "1" if migrates else "0"
-            function = self._of_driver[name] = Function(facts.attributes, facts.problems)
+            if told is not None:
+                facts.attributes["vf_driver_migrates"] = told
+            function = Function(facts.attributes, facts.problems)
+            self._of_driver[name, told] = function
         return function
 
     def _has_type(self, address: str, entry: int) -> bool:

@@ -210,7 +210,7 @@ class Scan:
             # The file of this name says the same, but waits for the device's lock while somebody
             # enables functions (sriov_numvfs_show in drivers/pci/iov.c).
             facts.attributes["sriov_numvfs"] = len(functions)
-        read = self._read_functions(functions or [address], facts.attributes.get("vendor_id"))
+        read = self._read_functions(functions or [address], identity.facts.attributes)
         if functions:
             self._add_function_drivers(facts, read.values())
         self._function_reader.add_creatable(facts, read)
@@ -223,7 +223,9 @@ class Scan:
             functions={normalise_address(name): function for name, function in read.items()},
         )
 
-    def _read_functions(self, addresses: Iterable[str], vendor: object) -> dict[str, Function]:
+    def _read_functions(
+        self, addresses: Iterable[str], of_device: Mapping[str, object]
+    ) -> dict[str, Function]:
         """What is a fact of each function; those that have gone are left out."""
         read: dict[str, Function] = {}
         for address in addresses:
@@ -234,7 +236,7 @@ class Scan:
                     address,
                     self._entries[address],
                     driver,
-                    vendor,
+                    of_device,
                     makes_mdevs=address in self._parents,
                 )
             except (Vanished, CannotRead):

@@ -847,6 +847,32 @@ def test_the_driver_of_each_function(tree):
     assert told(read(tree)["0000:80:17.0"], "vf_driver") == {"0000:80:17.0": "ahci"}
 
 
+@pytest.mark.parametrize(
+    ("revision", "migrates"), [("20", "0"), ("21", "0"), ("30", "1"), ("50", "1"), ("a1", "1")]
+)
+@pytest.mark.parametrize("driver", ["hisi_acc_vfio_pci", "hisi-acc-vfio-pci"])
+def test_a_driver_that_migrates_newer_hardware_only(tree, driver, revision, migrates):
+    """hisi_acc_vfio_pci_probe: pf_qm->ver >= QM_HW_V3."""
+    parent = "0000:75:00.0"
+    tree.pci(
+        parent, vendor="19e5", device="a250", revision=revision, driver="hisi_zip", totalvfs=63,
+        vf_device="a251",
+    )  # fmt: skip
+    functions = tree.functions(parent, 2, driver=driver)
+    told_of = told(read(tree)[parent], "vf_driver_migrates")
+    assert told_of == dict.fromkeys(functions, migrates)
+
+
+def test_hardware_of_two_revisions_under_one_driver(tree):
+    old, new = "0000:75:00.0", "0000:b5:00.0"
+    for parent, revision in ((old, "21"), (new, "30")):
+        tree.pci(parent, vendor="19e5", revision=revision, totalvfs=63, vf_device="a251")
+        tree.functions(parent, 1, driver="hisi_acc_vfio_pci")
+    devices = read(tree)
+    for parent, migrates in ((old, "0"), (new, "1")):
+        assert [*told(devices[parent], "vf_driver_migrates").values()] == [migrates]
+
+
 def test_a_file_of_each_function(tree):
     first, second, third = sysfs_trees.rtx(tree, 3)
     for address, text in ((first, "a\n"), (second, "b\n")):
