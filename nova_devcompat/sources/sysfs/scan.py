@@ -40,12 +40,14 @@ from nova_devcompat.sources.sysfs.functions import (
     FunctionReader,
     VgpuFile,
     drivers_of,
+    migrates,
     read_bound,
 )
 
 T = TypeVar("T")
 
-# Of a bridge nothing is assigned (PCI Code and ID Assignment Specification, base class 06h).
+# PCI Code and ID Assignment Specification, base class 06h. Nothing of a bridge is assigned but of
+# one that a VFIO driver has taken, such as an NVSwitch (class 0680h).
 _BRIDGE = "06"
 
 
@@ -199,10 +201,12 @@ class Scan:
             return None
         functions = self._functions.get(address, [])
         facts = identity.describe(functions=bool(functions))
-        if str(facts.attributes.get("class", "")).startswith(_BRIDGE):
-            return None
         folder = f"{PCI}/{address}"
-        self._add_driver(facts, self._driver_of(address))
+        driver = self._driver_of(address)
+        is_bridge = str(facts.attributes.get("class", "")).startswith(_BRIDGE)
+        if is_bridge and not self._is_of_vfio(driver):
+            return None
+        self._add_driver(facts, driver)
         if identity.vf_product_id is not None:
             facts.read(
                 "sriov_totalvfs", lambda: read_count(self._reader, f"{folder}/sriov_totalvfs")
@@ -268,6 +272,13 @@ class Scan:
         if driver is None and not self._reader.exists(folder):
             raise Vanished
         return driver
+
+    def _is_of_vfio(self, driver: str | None) -> bool:
+        """Whether a driver is one that hands devices to guests."""
+        if driver is None:
+            return False
+        variant = self._driver_named(driver).variant
+        return migrates(module_of(driver), None, variant=variant) is not None
 
     def _driver_named(self, name: str) -> Driver:
         known = self._named_drivers.get(name)

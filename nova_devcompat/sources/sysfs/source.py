@@ -117,7 +117,8 @@ class SysfsSource(Source):
     """Reads PCI devices and parents of mdevs from sysfs, which needs no privilege.
 
     A device is listed once: the virtual functions of a device that is there are part of it, and so
-    are their drivers and mdev types. Bridges are left out. Attributes:
+    are their drivers and mdev types. Bridges are left out, but for those that a VFIO driver has
+    taken. Attributes:
 
     - ``vendor_id``, ``product_id`` (four hexadecimal digits, ``15b3``): of what is assigned, so of
       the virtual functions where there are some; ``pf_product_id`` is the physical function's own,

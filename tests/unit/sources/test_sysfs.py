@@ -873,6 +873,25 @@ def test_hardware_of_two_revisions_under_one_driver(tree):
         assert [*told(devices[parent], "vf_driver_migrates").values()] == [migrates]
 
 
+@pytest.mark.parametrize(
+    ("class_", "driver", "listed"),
+    [
+        ("068000", "vfio-pci", True),  # an NVSwitch that a guest has
+        ("068000", "nvidia-nvswitch", False),
+        ("060100", "vfio-pci", True),
+        ("060400", "pcieport", False),
+        ("060000", None, False),
+    ],
+)
+def test_bridges_are_listed_where_a_guest_may_have_them(tree, class_, driver, listed):
+    address = "0000:c1:00.0"
+    tree.pci(address, vendor="10de", device="22a3", class_=class_, driver=driver)
+    devices = read(tree)
+    assert (address in devices) is listed
+    if listed:
+        assert told(devices[address], "vf_driver_migrates") == {address: "0"}
+
+
 def test_a_file_of_each_function(tree):
     first, second, third = sysfs_trees.rtx(tree, 3)
     for address, text in ((first, "a\n"), (second, "b\n")):
