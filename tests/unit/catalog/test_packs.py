@@ -636,7 +636,13 @@ USES = [
     ("qemu", "qemu_version", "8.2.0", [SOUND], [ICH9]),
     # The QEMU that it was started on.
     ("qemu", "s390_css", "8.2.2", [S390], ["", "<os><type arch='x86_64'>hvm</type></os>"]),
-    ("qemu", "virtio_gpu", "8.2.2", [VIRTIO_GPU], ["", VIRTIO, VGA]),
+    (
+        "qemu", "virtio_gpu", "8.2.2",
+        [VIRTIO_GPU, machine("pc-q35-8.2") + VIRTIO_GPU, machine("pc-q35-noble") + VIRTIO_GPU],
+        ["", VIRTIO, VGA] + [
+            machine(name) + VIRTIO_GPU for name in ("pc-q35-rhel9.4.0", "virt-rhel9.4.0")
+        ],
+    ),
     (
         "qemu", "virtio_rng", "8.2.2",
         [machine(name) + RNG for name in ("pc-i440fx-7.1", "pc-q35-2.12", "virt-7.0")],
