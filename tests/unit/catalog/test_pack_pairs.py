@@ -58,6 +58,7 @@ HOSTS = {
     },
     ("qemu", "qemu"): {
         "architecture": "x86_64",
+        "behind_viommu": "11.0.0",
         **dict.fromkeys(
             (
                 *("qemu_version", "mdev_migration", "variant_migration", "several_devices"),
@@ -106,6 +107,7 @@ REFUSED = {
     "mdev_migration": "8.0.0",
     "variant_migration": "8.2.1",
     "several_devices": "8.1.5",
+    "behind_viommu": "10.2.0",
     "mdev_libvirt": "8.0.0",
     "mdev_qemu": "6.2.0",
     "variant_libvirt": "8.0.0",

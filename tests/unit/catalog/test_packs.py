@@ -366,7 +366,8 @@ STARTED_ON = ("s390_css", "virtio_gpu", "virtio_rng", "pcie_unc_mask")
 
 def qemu(version, architecture="x86_64"):
     names = ("qemu_version", "mdev_migration", "variant_migration", "several_devices", *STARTED_ON)
-    return {"architecture": architecture, **dict.fromkeys(names, version)}
+    beside = {"architecture": architecture, "behind_viommu": "11.0.0"}
+    return {**beside, **dict.fromkeys(names, version)}
 
 
 def minima(libvirt_version, qemu_version):
@@ -602,6 +603,7 @@ MANAGED = "<devices><hostdev mode='subsystem' type='pci' managed='yes'/></device
 IGB = "<devices><interface><model type='igb'/></interface></devices>"
 VIRTIO = "<devices><interface><model type='virtio'/></interface></devices>"
 SOUND = "<devices><sound model='virtio'/></devices>"
+IOMMU = "<devices><iommu model='intel'><driver intremap='on'/></iommu></devices>"
 ICH9 = "<devices><sound model='ich9'/></devices>"
 S390 = "<os><type arch='s390x' machine='s390-ccw-virtio-9.0'>hvm</type></os>"
 VIRTIO_GPU = "<devices><video><model type='virtio' heads='1'/></video></devices>"
@@ -619,7 +621,10 @@ def both(one, other):
 
 
 #: What else is needed of a host by a guest that needs this.
-BESIDE = {"several_devices": {"mdev_migration", "variant_migration"}}
+BESIDE = {
+    "several_devices": {"mdev_migration", "variant_migration"},
+    "behind_viommu": {"mdev_migration"},
+}
 USES = [
     (
         "qemu_machine", "machine_types", "pc-q35-8.2",
@@ -631,6 +636,10 @@ USES = [
     (
         "qemu", "several_devices", "met", [both(MDEV, VARIANT)],
         ["", MDEV, VARIANT, both(MDEV, MANAGED), both(MANAGED, MANAGED)],
+    ),
+    (
+        "qemu", "behind_viommu", "met", [both(MDEV, IOMMU)],
+        ["", MDEV, IOMMU, VARIANT, both(MANAGED, IOMMU)],
     ),
     ("qemu", "qemu_version", "8.0.0", [IGB], ["", VIRTIO]),
     ("qemu", "qemu_version", "8.2.0", [SOUND], [ICH9]),
@@ -717,6 +726,25 @@ def test_uses(name, attribute, value, using, others):
         assert offer.judge(needed(content)).outcome is ACCEPT
     for content in others:
         assert not dict(needed(content).values)[attribute]
+
+
+def test_vfio_devices_behind_an_iommu_of_the_guest():
+    """QEMU blocks their migration before 11.0, at both ends."""
+    family = catalog_of("qemu").families["qemu"]
+    domain = xpaths.parse(f"<domain>{both(VARIANT, IOMMU)}</domain>")
+    needs = {}
+    for version in ("10.2.0", "11.0.0"):
+        facts = {**qemu(version), "behind_viommu": version}
+        offer = family.family.offer(facts)
+        taken = uses.used(family.needs, offer, facts, lambda path: xpaths.find(path, domain))
+        needs[version] = offer, offer.freeze_used(taken)
+    outcomes = {
+        (started, there): offer.judge(need).outcome
+        for started, (_, need) in needs.items()
+        for there, (offer, _) in needs.items()
+    }
+    assert outcomes.pop(("11.0.0", "11.0.0")) is ACCEPT
+    assert {*outcomes.values()} == {REJECT}
 
 
 @pytest.mark.parametrize("content", [both(MDEV, MDEV), both(VARIANT, VARIANT)])
