@@ -119,20 +119,23 @@ class HostReader:
         catalog = self._keeper.current()
         failed: dict[str, str] = {}
         reports = self._reports(nodename, catalog, catalog.sources, failed)
-        beside = self._reports(nodename, catalog, catalog.beside, failed) if reports else {}
+        beside = self._reports(nodename, catalog, catalog.beside, failed)
         devices = []
         left_out = {}
         reasons = {name: f"source {name} cannot be used: {why}" for name, why in failed.items()}
-        for address, by_source in sorted(reports.items()):
+        unlisted = _unlisted(catalog, reports, beside)
+        for address, by_source in sorted({**unlisted, **reports}.items()):
+            told = {**beside.get(address, {}), **by_source}
             try:
                 found, problems = catalog.divide(address, by_source, reasons)
+                if address in beside and not problems and _may_be_of_one(found, catalog, told):
+                    found, problems = catalog.divide(address, told, reasons)
             except AmbiguousDevice as error:
                 left_out[address] = str(error)
                 devices.append(catalog.in_doubt(address, error.families, str(error), now()))
             except UnknownFamily as error:
                 left_out[address] = str(error)
             else:
-                told = {**beside.get(address, {}), **by_source}
                 devices += itertools.chain(*(apart(one, told, reasons) for one in found))
                 devices += _in_doubt(catalog, address, problems)
                 left_out |= {function: str(error) for function, error in problems.items()}
@@ -231,6 +234,48 @@ class HostReader:
             if once is None:
                 once = self._logged[nodename] = Once(nodename, self._failed_check)
         once.update(problems)
+
+
+def _may_be_of_one(
+    found: Iterable[Classified], catalog: Catalog, by_source: Mapping[str, Device]
+) -> bool:
+    """Whether a device that was taken for one of no family may be of one by all that is told.
+
+    :param found: what it was taken for
+    """
+    return all(one.family is None for one in found) and _may_match(catalog, by_source)
+
+
+def _unlisted(
+    catalog: Catalog,
+    reports: Mapping[str, Mapping[str, Device]],
+    beside: Mapping[str, dict[str, Device]],
+) -> dict[str, dict[str, Device]]:
+    """Devices that no source lists which a family names, and that are of one by all that is told.
+
+    Nobody tells what its rules ask for: devlink has no instances in a network namespace that is
+    not the host's.
+
+    :param beside: what sources tell that no family names, by address
+    """
+    return {
+        address: by_source
+        for address, by_source in beside.items()
+        if address not in reports and _may_match(catalog, by_source)
+    }
+
+
+def _may_match(catalog: Catalog, by_source: Mapping[str, Device]) -> bool:
+    """Whether a family of devices matches what all sources tell of one, but for families of an
+    inventory, which has all there is of them."""
+    attributes: dict[str, object] = {}
+    for device in by_source.values():
+        attributes |= device.attributes
+    return any(
+        family.matches(attributes)
+        for family in catalog.families.values()
+        if not (family.of_host or family.stands_in)
+    )
 
 
 def _in_doubt(

@@ -9,6 +9,7 @@ Trees of sysfs and messages of devlink are in the shape of the kernel's, see
 
 from __future__ import annotations
 
+import errno
 import logging
 
 import pytest
@@ -429,6 +430,55 @@ def test_a_device_that_its_primary_source_does_not_list_is_not_of_none(host):
     assert devices.find(FIRST).offer.unknown
     assert not devices.is_of_none(FIRST)
     assert not devices.is_of_none(GPU), "it is of a family"
+
+
+#: As operators write it, with nothing that only sysfs tells.
+PLAIN = {
+    "match": {"vendor_id": "15b3", "product_id": "101e"},
+    "source": "devlink",
+    "rules": {"fw_version": "semver"},
+}
+
+
+def test_a_device_that_no_source_of_its_family_lists(host):
+    """devlink has no instances in a network namespace of nova-compute's own."""
+    host.set({"mlx5_vf": PLAIN})
+    assert host.read().keys() == {FIRST, SECOND}
+    known = host.devices().find(FIRST).offer
+    host.kernel.devices = {}
+    devices = host.devices()
+    assert {device.address for device in devices} == {FIRST, SECOND}
+    assert devices.find(FIRST).offer.unknown == {
+        "fw_version": (Code.OFFER_MISSING, f"source devlink does not list {FIRST}")
+    }
+    assert not devices.is_of_none(FIRST)
+    assert not devices.is_of_none("0000:81:00.2", FIRST)
+    # Nor is it taken for something else.
+    assert devices.is_of_none(GPU) and known.parsed
+    # An inventory has all there is of its families.
+    host.set({"mlx5_vf": PLAIN, "gpu": {**NVIDIA, "source": "static", "attributes": {}}})
+    host.inventory_file.write_text(
+        yaml.safe_dump({"meta": {"schema_version": "1.0"}, "hosts": {"cmp1": {"devices": []}}})
+    )
+    devices = host.devices()
+    assert {device.address for device in devices} == {FIRST, SECOND}
+    assert devices.is_of_none(GPU)
+
+
+def test_what_tells_a_devices_family_is_told_by_another_source(host):
+    """devlink does not even tell the driver of a device whose firmware is dead."""
+    host.set({"mlx5_vf": {**PLAIN, "match": {**PLAIN["match"], "driver": "mlx5_core"}}})
+    host.kernel.failing = {f"pci/{FIRST}": errno.EOPNOTSUPP}
+    devices = host.devices()
+    assert devices.find(FIRST).offer.unknown.keys() == {"fw_version"}
+    assert not devices.is_of_none(FIRST)
+    assert not devices.find(SECOND).offer.unknown
+    host.tree.bind(FIRST, None)
+    devices = host.devices()
+    assert devices.find(FIRST) is None
+    assert devices.is_of_none(FIRST)
+    host.kernel.failing = {}
+    assert not host.read()[FIRST].offer.unknown
 
 
 def test_a_device_of_which_it_cannot_be_told_is_not_of_none(host):
