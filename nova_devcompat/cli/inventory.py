@@ -43,6 +43,8 @@ class InventoryDump(Command):
         found = survey(parsed_args)
         for name, why in sorted(found.failed.items()):
             LOG.warning("Source %s could not be asked: %s", name, why)
+        for name, why in sorted(found.partial.items()):
+            LOG.warning("Source %s does not tell of all devices: %s", name, why)
         for address, why in found.left_out.items():
             LOG.warning("Device %s is left out: %s", address, why)
         wanted = [device for device in found.devices if device.family or parsed_args.all]

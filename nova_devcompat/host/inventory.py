@@ -35,7 +35,7 @@ from nova_devcompat.host.offers import (
 from nova_devcompat.kit.once import Once
 from nova_devcompat.kit.plugins import PluginError
 from nova_devcompat.sources import load_source
-from nova_devcompat.sources.base import Source, SourceError, SourceOptions
+from nova_devcompat.sources.base import Listing, Source, SourceError, SourceOptions
 
 LOG = logging.getLogger(__name__)
 
@@ -49,12 +49,14 @@ class HostSurvey:
         families match is of the strictest, and nothing is known of it
     :param failed: why a source told nothing, by its name
     :param left_out: why it is not known what a device belongs to, by its address
+    :param partial: by source, why devices may be missing from what it told
     """
 
     catalog: Catalog
     devices: tuple[Classified, ...]
     failed: Mapping[str, str]
     left_out: Mapping[str, str]
+    partial: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def unmatched(self) -> tuple[str, ...]:
@@ -118,8 +120,9 @@ class HostReader:
         """What the sources tell of a node now. Nothing is logged here."""
         catalog = self._keeper.current()
         failed: dict[str, str] = {}
-        reports = self._reports(nodename, catalog, catalog.sources, failed)
-        beside = self._reports(nodename, catalog, catalog.beside, failed)
+        partial: dict[str, str] = {}
+        reports = self._reports(nodename, catalog, catalog.sources, failed, partial)
+        beside = self._reports(nodename, catalog, catalog.beside, failed, partial)
         devices = []
         left_out = {}
         reasons = {name: f"source {name} cannot be used: {why}" for name, why in failed.items()}
@@ -140,15 +143,25 @@ class HostReader:
                 devices += _in_doubt(catalog, address, problems)
                 left_out |= {function: str(error) for function, error in problems.items()}
         return HostSurvey(
-            catalog=catalog, devices=tuple(devices), failed=failed, left_out=left_out
+            catalog=catalog,
+            devices=tuple(devices),
+            failed=failed,
+            left_out=left_out,
+            partial=partial,
         )
 
     def _reports(
-        self, nodename: str, catalog: Catalog, sources: Iterable[str], failed: dict[str, str]
+        self,
+        nodename: str,
+        catalog: Catalog,
+        sources: Iterable[str],
+        failed: dict[str, str],
+        partial: dict[str, str],
     ) -> dict[str, dict[str, Device]]:
         """What sources tell of each device, by its address.
 
         :param failed: gets why one tells nothing, by its name
+        :param partial: gets why one may not tell of all devices, by its name
         """
         reports: dict[str, dict[str, Device]] = {}
         for name in sorted(sources):
@@ -157,6 +170,8 @@ class HostReader:
             except Exception as error:  # noqa: BLE001  of anybody's plugin
                 failed[name] = _why(name, error)
                 continue
+            if isinstance(read, Listing) and read.left_out:
+                partial[name] = "; ".join(f"{what}: {why}" for what, why in read.left_out.items())
             for device in read:
                 reports.setdefault(normalise_address(device.address), {})[name] = device
         return reports
@@ -166,7 +181,11 @@ class HostReader:
         survey = self.survey(nodename)
         problems = {f"source {name}": why for name, why in survey.failed.items()}
         problems |= {f"device {address}": why for address, why in survey.left_out.items()}
-        fully_read = not problems
+        fully_read = not problems and not any(
+            family.source in survey.partial
+            for family in survey.catalog.families.values()
+            if not family.of_host
+        )
         of_none: set[str] = set()
         devices: list[HostDevice] = []
         host: list[HostDevice] = []
@@ -323,6 +342,7 @@ def _functions(
 def _may_belong(survey: HostSurvey, device: Classified) -> bool:
     """Whether a device of no family may be of one whose primary source does not list it."""
     asked = set(device.origins.values())
+    silent = {*survey.failed, *survey.partial} - asked
     for family in survey.catalog.families.values():
         match = family.match
         if family.of_functions:
@@ -333,7 +353,7 @@ def _may_belong(survey: HostSurvey, device: Classified) -> bool:
                 for name, pattern in match.items()
                 if not family.source_of(name).of_function
             }
-        if family.source in survey.failed:  # what it would have told may be anything
+        if family.source in silent:  # what it would have told may be anything
             match = {name: match[name] for name in match.keys() & device.attributes.keys()}
         if dataclasses.replace(family, match=match).matches(device.attributes):
             return True

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from nova_devcompat.compat.device import Device, Function, normalise_address
 from nova_devcompat.kit import plugins
-from nova_devcompat.sources.base import API_VERSION, Source, SourceError, SourceOptions
+from nova_devcompat.sources.base import API_VERSION, Listing, Source, SourceError, SourceOptions
 
 __all__ = [
     "Device",
     "Function",
+    "Listing",
     "Source",
     "SourceError",
     "SourceOptions",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from nova_devcompat.compat.device import Device, Function, normalise_address
@@ -20,6 +20,7 @@ __all__ = [
     "API_VERSION",
     "Device",
     "Function",
+    "Listing",
     "Source",
     "SourceError",
     "SourceOptions",
@@ -59,6 +60,24 @@ class SourceOptions:
     libvirt_uri: str = ""
     memory_source: str | None = None
     seconds: float = SECONDS
+
+
+class Listing(tuple[Device, ...]):
+    """The devices of a host where some may be missing, of which nothing can be told. Since 1.3.
+
+    What :meth:`Source.read` returns in place of any other sequence then, so that a device which is
+    not among them is not taken for one of no family.
+
+    :param devices: those that are known
+    :param left_out: why others are not, by what is missing
+    """
+
+    left_out: Mapping[str, str]
+
+    def __new__(cls, devices: Iterable[Device], left_out: Mapping[str, str]) -> Listing:
+        listing = super().__new__(cls, devices)
+        listing.left_out = left_out
+        return listing
 
 
 class Source(abc.ABC):
@@ -135,7 +154,8 @@ class Source(abc.ABC):
 
         An attribute that cannot be read is left out, the device is not: what is missing is
         UNKNOWN, and the family's policy decides. What is a fact of a function is told by
-        :attr:`Device.functions`, since 1.3, and never of the device.
+        :attr:`Device.functions`, since 1.3, and never of the device. Where a device is there of
+        which nothing can be told, it is a :class:`Listing`.
 
         :param host: its hypervisor hostname
         :raises SourceError: nothing can be told; nothing else is ever raised

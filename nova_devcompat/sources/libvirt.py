@@ -59,7 +59,7 @@ from typing import Any
 from nova_devcompat.compat.device import Device
 from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.once import Once
-from nova_devcompat.sources.base import Source, SourceError, SourceOptions
+from nova_devcompat.sources.base import Listing, Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall
 from nova_devcompat.sources.libvirt_answers import (
     ADVICE,
@@ -207,7 +207,7 @@ class LibvirtSource(Source):
         """
         reading = parse(self._bounded.call(lambda: ask(self._connect)))
         self._once.update(reading.skipped)
-        return [self._with_memory_source(device) for device in reading.devices]
+        return Listing(map(self._with_memory_source, reading.devices), reading.skipped)
 
     def _with_memory_source(self, device: Device) -> Device:
         told = self.options.memory_source

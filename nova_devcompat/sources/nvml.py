@@ -54,7 +54,7 @@ from collections.abc import Callable, Sequence
 from nova_devcompat.compat.device import Device
 from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.once import Once
-from nova_devcompat.sources.base import Source, SourceError, SourceOptions
+from nova_devcompat.sources.base import Listing, Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall
 from nova_devcompat.sources.nvml_answers import NO_LIBRARY, Answers, parse
 
@@ -163,7 +163,7 @@ class NvmlSource(Source):
         """
         reading = parse(self._bounded.call(self._ask))
         self._once.update(reading.skipped)
-        return reading.devices
+        return Listing(reading.devices, reading.skipped)
 
     def _ask_nvml(self) -> Answers:
         return ask(self.options.seconds)

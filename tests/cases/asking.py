@@ -28,7 +28,7 @@ from nova_devcompat.compat.need import DeviceNeed, Need, pci_slot
 from nova_devcompat.compat.pins import BadPin
 from nova_devcompat.compat.policy import Policy
 from nova_devcompat.compat.rules import BadOptions
-from nova_devcompat.compat.ruling import Guest
+from nova_devcompat.compat.ruling import NO_RECORD, Guest
 from nova_devcompat.compat.verdict import Outcome, Verdict
 from nova_devcompat.compute import admit
 from nova_devcompat.compute.domain import Domains
@@ -103,7 +103,7 @@ def _hosts(case: Case, scratch: pathlib.Path) -> Iterator[Answer]:
     claimed = (address, stated.get("parent"))
     home = _machine(case, "source", content["source"], "source", scratch / "source", claimed)
     here = home.read(keeper)
-    need = _need(here, home, address, stated.get("parent"), xml)
+    guest = _guest(here, home, address, stated.get("parent"), xml)
     for number, (name, there) in enumerate(content["destinations"].items()):
         place = f"destinations.{name}"
         to = there.get("device", address)
@@ -112,7 +112,7 @@ def _hosts(case: Case, scratch: pathlib.Path) -> Iterator[Answer]:
         parent = there.get("parent") or (to and machine.parent_of(to))
         if parent is None and "device" not in there:
             parent = stated.get("parent")
-        verdict = _admitted(need, address, to, parent, machine.read(keeper))
+        verdict = _admitted(guest, address, to, parent, machine.read(keeper))
         yield Answer(what=name, expected=expected[name], verdict=verdict[0], reason=verdict[1])
 
 
@@ -139,25 +139,29 @@ def _keeper(case: Case) -> CatalogKeeper:
     return CatalogKeeper(own or [""], named, registered=registered(), min_interval=0)
 
 
-def _need(
+def _guest(
     devices: HostDevices,
     machine: Machine,
     address: str | None,
     parent: str | None,
     xml: str | None,
-) -> Need:
-    """The need of a guest that was started there and has run for a while."""
+) -> Guest:
+    """A guest that was started there and has run for a while."""
     found: list[DeviceNeed] = []
     if address:
-        device = devices.find(address, parent or machine.parent_of(address))
+        parent = parent or machine.parent_of(address)
+        device = devices.find(address, parent)
         if device is not None:
             found.append(_used(device, address, xml))
-    guest = types.SimpleNamespace(get_xml_desc=lambda: xml)
+        elif not devices.is_of_none(address, parent):
+            # As nova-compute has it: nothing is recorded while nobody can tell what it has.
+            return Guest(record=NO_RECORD)
+    domain = types.SimpleNamespace(get_xml_desc=lambda: xml)
     driver = types.SimpleNamespace()
     if xml is not None:
-        driver._host = types.SimpleNamespace(get_guest=lambda instance: guest)
+        driver._host = types.SimpleNamespace(get_guest=lambda instance: domain)
     instance = types.SimpleNamespace(uuid="", name="case", system_metadata={})
-    return Need(devices=(*found, *Domains(driver).needs(instance, devices)))
+    return Guest(record=Need(devices=(*found, *Domains(driver).needs(instance, devices))))
 
 
 def _used(device: HostDevice, address: str, xml: str | None) -> DeviceNeed:
@@ -172,10 +176,9 @@ def _used(device: HostDevice, address: str, xml: str | None) -> DeviceNeed:
 
 
 def _admitted(
-    need: Need, address: str | None, to: str | None, parent: str | None, devices: HostDevices
+    guest: Guest, address: str | None, to: str | None, parent: str | None, devices: HostDevices
 ) -> tuple[str, str]:
     """What the destination says once the device is claimed there, before any policy."""
-    guest = Guest(record=need)
     slots, moves, claimed = {}, {}, []
     if address and to:
         slots, moves = {address: _SLOT}, {address: to}
@@ -183,14 +186,12 @@ def _admitted(
     given = admit.given_by_claims(guest, slots, moves, claimed, devices.host)
     policies = devices.catalog.policies(Policy(), now())
     verdict = Verdict.all_of(found for _, found in ruling.verdicts(guest, given, policies))
-    if verdict.outcome is Outcome.ACCEPT and _is_passed_over(need, claimed, devices, parent):
+    if verdict.outcome is Outcome.ACCEPT and _is_passed_over(guest.need, claimed, devices):
         return SILENT, f"{to} is of no family"
     return verdict.outcome.value, "; ".join(map(str, verdict.reasons))
 
 
-def _is_passed_over(
-    need: Need, claimed: list[Assigned[HostDevice]], devices: HostDevices, parent: str | None
-) -> bool:
+def _is_passed_over(need: Need, claimed: list[Assigned[HostDevice]], devices: HostDevices) -> bool:
     return any(one.device is None for one in claimed) or (
         not need.devices and not claimed and not devices.host
     )

@@ -18,7 +18,7 @@ from nova_devcompat.compat.kinds import Floor
 from nova_devcompat.compat.traits import check_name
 from nova_devcompat.compat.types import AttributeType
 from nova_devcompat.kit.once import Once
-from nova_devcompat.sources.base import Source, SourceError, SourceOptions
+from nova_devcompat.sources.base import Listing, Source, SourceError, SourceOptions
 from nova_devcompat.sources.calls import SourceCall, TimedOut, Turns
 from nova_devcompat.sources.sysfs.facts import Facts
 from nova_devcompat.sources.sysfs.files import (
@@ -230,9 +230,10 @@ class SysfsSource(Source):
             self._state = found.state
             self._log(found)
             if self._release is None:
-                return found.devices
+                return Listing(found.devices, found.unreadable)
             vhost = self._bounded(self._vhost.facts, self.options.seconds / 2)
-        return self._with_kernel(found.devices, self._release, vhost)
+        devices = self._with_kernel(found.devices, self._release, vhost)
+        return Listing(devices, found.unreadable)
 
     def _with_kernel(
         self, devices: Sequence[Device], release: str, vhost: Facts

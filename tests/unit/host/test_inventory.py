@@ -19,7 +19,14 @@ from nova_devcompat.catalog import CatalogKeeper
 from nova_devcompat.compat.verdict import Code
 from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.kit.plugins import PluginError
-from nova_devcompat.sources import Device, Source, SourceError, SourceOptions, registered
+from nova_devcompat.sources import (
+    Device,
+    Listing,
+    Source,
+    SourceError,
+    SourceOptions,
+    registered,
+)
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.static import StaticSource
 from nova_devcompat.sources.sysfs import SysfsSource
@@ -479,6 +486,42 @@ def test_what_tells_a_devices_family_is_told_by_another_source(host):
     assert devices.is_of_none(FIRST)
     host.kernel.failing = {}
     assert not host.read()[FIRST].offer.unknown
+
+
+def test_a_source_that_may_not_tell_of_all_devices(host):
+    of_nvml = {
+        "match": {"vendor_id": "10de", "virtualization_mode": "host_vgpu"},
+        "source": "nvml",
+        "attributes": {"driver_srcversion": "sysfs"},
+        "rules": {"ecc_mode": "equal", "driver_srcversion": "same"},
+    }
+    host.set({"nvidia_vgpu": of_nvml})
+    with_stranger(host)
+    for left_out, of_none in (({}, True), ({"GPU 0": "it is lost"}, False)):
+        host.nvml.read = lambda name, why=left_out: Listing([], why)
+        devices = host.devices()
+        assert devices.fully_read is of_none
+        assert devices.is_of_none(GPU) is of_none
+        assert devices.is_of_none(STRANGER), "of another vendor"
+        assert devices.is_of_none("0000:77:00.0") is of_none, "it may be the one that is missing"
+    # What the source lists, it tells of.
+    other = Device(GPU, {"vendor_id": "10de", "virtualization_mode": "passthrough"})
+    host.nvml.read = lambda name: Listing([other], {"GPU 1": "it is lost"})
+    assert host.devices().is_of_none(GPU)
+    # Of a source that tells of the host alone, nothing that is assigned is missing.
+    host.set(
+        {
+            "qemu": {
+                **HOST_FAMILY,
+                "source": "nvml",
+                "rules": {"ecc_mode": "ordered"},
+                "needs": [
+                    {"xpath": "/x", "requires": {"ecc_mode": "8"}, "because": "b", "source": "s"}
+                ],
+            }
+        }
+    )
+    assert host.devices().fully_read
 
 
 def test_a_device_of_which_it_cannot_be_told_is_not_of_none(host):

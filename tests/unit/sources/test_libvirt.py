@@ -404,7 +404,9 @@ def test_node_devices_that_cannot_be_listed_are_told_once(caplog):
     listed = connection.answers["listAllDevices"]
     connection.answers["listAllDevices"] = LibvirtError("no connection driver available")
     for _ in range(3):
-        assert libvirt_source.read("cmp1") == healthy[:4]
+        found = libvirt_source.read("cmp1")
+        assert found == healthy[:4]
+        assert found.left_out.keys() == {"the list of parents of mdevs"}
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage() == (

@@ -408,7 +408,9 @@ def test_a_gpu_that_is_lost_is_told_once(caplog):
     assert not caplog.records
     library.errors["nvmlDeviceGetHandleByIndex_v2", 0] = fake_nvml.GPU_IS_LOST
     for _ in range(3):
-        assert nvml_source.read("cmp1") == healthy[1:]
+        found = nvml_source.read("cmp1")
+        assert found == healthy[1:]
+        assert found.left_out.keys() == {"GPU 0"}
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage() == (
@@ -418,6 +420,7 @@ def test_a_gpu_that_is_lost_is_told_once(caplog):
     library.errors.clear()
     for _ in range(2):
         assert nvml_source.read("cmp1") == healthy
+        assert not nvml_source.read("cmp1").left_out
     (_, record) = caplog.records
     assert record.levelname == "INFO"
     assert record.getMessage() == "Source nvml: GPU 0 can be used again, or is gone"
