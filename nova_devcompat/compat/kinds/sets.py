@@ -18,14 +18,14 @@ from nova_devcompat.compat.verdict import Actor, Code
 _MASK = re.compile("0[xX][0-9a-fA-F]{1,128}")
 _BIT_STRING = re.compile("[01]{1,512}")
 _BIT = re.compile("[0-9]{1,3}")
-_MOST_BITS = 512
+_MOST_BITS, _MOST_DIGITS = 512, 3
 
 
 def parse_mask(raw: object) -> int:
     """A mask of bits.
 
     :param raw: an integer, ``0x1f``, a string of bits of which the first is bit 0, or a list of
-        numbers of bits and of masks
+        numbers of bits, of masks, and of strings of bits that are longer than any number of a bit
     :raises Unreadable: it is none of these, or has more than 512 bits
     """
     if isinstance(raw, int) and not isinstance(raw, bool):
@@ -39,6 +39,9 @@ def parse_mask(raw: object) -> int:
                 mask |= 1 << int(text)
             elif _MASK.fullmatch(text):
                 mask |= int(text, 16)
+            elif _BIT_STRING.fullmatch(text) and len(text) > _MOST_DIGITS:
+                # sysfs tells the files of a path with wildcards as a list: virtio*/features.
+                mask |= int(text[::-1], 2)
             else:
                 raise Unreadable(text, "is neither the number of a bit nor a mask such as '0x1f'")
         return mask
@@ -91,7 +94,7 @@ class Superset(Rule[Features, Members]):
 
     :param bits: whether the offer is a mask throughout: an integer, ``0x1f``, a string of bits of
         which the first is bit 0 (drivers/virtio/virtio.c, features_show), or a list of numbers of
-        bits and of masks
+        bits, of masks and of such strings
     """
 
     kind = "superset"

@@ -241,13 +241,20 @@ def test_masks_stand_beside_names():
         (["0", "3"], 0b1001),
         (["0x1", "4"], 0b10001),
         ([], 0),
+        # The same file by a path with a wildcard, virtio*/features: a list of one.
+        (["11010"], 0b01011),
+        (["0001"], 0b1000),
+        (["111"], 1 << 111),
+        (["0010010101", "0x1"], 0b1010100101),
     ],
 )
 def test_a_mask_is_read_as_sources_have_it(raw, mask):
     assert parse_mask(raw) == mask
 
 
-@pytest.mark.parametrize("raw", ["31", "csum", True, -1, 1 << 512, ["csum"], ["900"], None, 1.5])
+@pytest.mark.parametrize(
+    "raw", ["31", "csum", True, -1, 1 << 512, ["csum"], ["900"], None, 1.5, ["0102"], ["1" * 513]]
+)
 def test_what_is_no_mask(raw):
     with pytest.raises(Unreadable):
         parse_mask(raw)
