@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nova_devcompat.compat.attributes import Unreadable
+from nova_devcompat.compat.kinds.values import Equal
 from nova_devcompat.compat.rules import Rule
 
 
@@ -43,7 +44,9 @@ _SAMPLES: Mapping[AttributeType, tuple[object, ...]] = {
 
 def reads(rule: Rule[Any, Any], kind: AttributeType) -> bool:
     """Whether a rule can read attributes of a type."""
-    for sample in _SAMPLES[kind]:
+    # One that knows all texts that there are reads none of these.
+    choices = rule.choices if isinstance(rule, Equal) and kind is AttributeType.TEXT else ()
+    for sample in (*_SAMPLES[kind], *choices):
         try:
             rule.parse_offer(sample)
         except Unreadable:

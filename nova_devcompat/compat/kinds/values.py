@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 from nova_devcompat.compat.attributes import Unreadable, text_of
 from nova_devcompat.compat.kinds.text import TextRule
@@ -26,12 +27,15 @@ class Equal(TextRule):
         ``sym;asym`` and ``asym;sym`` are one configuration of QAT (drivers/crypto/intel/qat/
         qat_common/adf_cfg_services.c); '' where it counts
     :param integer: whether it is an integer
+    :param choices: all texts that there are, where these are known: ``enabled`` and ``disabled``.
+        Any other, such as ``on``, cannot be read: no host would ever meet it. Empty for any
     """
 
     kind = "equal"
     case: bool = dataclasses.field(default=False, metadata=SINCE_1_3)
     separator: str = dataclasses.field(default="", metadata=SINCE_1_3)
     integer: bool = dataclasses.field(default=False, metadata=SINCE_1_3)
+    choices: Sequence[str] = dataclasses.field(default=(), metadata=SINCE_1_3)
 
     def __post_init__(self) -> None:
         for name in ("case", "integer"):
@@ -39,19 +43,35 @@ class Equal(TextRule):
                 raise BadOptions(f"{name}: {getattr(self, name)!r} is neither true nor false")
         if not isinstance(self.separator, str):
             raise BadOptions(f"separator: {self.separator!r} is no text")
+        if not isinstance(self.choices, list | tuple) or not all(
+            isinstance(choice, str) and choice == choice.strip() != "" for choice in self.choices
+        ):
+            raise BadOptions(f"choices: {self.choices!r} is no list of texts")
+        object.__setattr__(self, "choices", tuple(self.choices))
 
     def parse_offer(self, raw: object) -> str:
         if self.integer:
             return format(parse_integer(raw), "d")
         text = text_of(raw)
+        if self.choices:
+            return self._choice(text)
         if not self.separator:
             return text
         parts = {part.strip() for part in text.split(self.separator)} - {""}
         return self.separator.join(sorted(parts)) or text
 
+    def _choice(self, text: str) -> str:
+        """The one of the choices that a text is."""
+        for choice in self.choices:
+            if self._is(choice, text):
+                return choice
+        raise Unreadable(text, f"is none of {', '.join(self.choices)}")
+
+    def _is(self, one: str, other: str) -> bool:
+        return one == other if self.case else one.casefold() == other.casefold()
+
     def check(self, offer: str, need: str) -> Refusal | None:
-        same = offer == need if self.case else offer.casefold() == need.casefold()
-        return None if same else Refusal(Code.NOT_EQUAL, Actor.HOST)
+        return None if self._is(offer, need) else Refusal(Code.NOT_EQUAL, Actor.HOST)
 
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")

@@ -299,10 +299,29 @@ def test_integers_are_equal_where_the_family_says_so():
     assert moved(rule, "four", here=4).outcome is UNKNOWN
 
 
+def test_all_texts_that_there_are_where_the_family_says_so():
+    rule = kinds.Equal.from_options({"choices": ["enabled", "disabled", "none"]})
+    assert moved(rule, "Enabled ", here="enabled").outcome is ACCEPT
+    assert moved(rule, "disabled", here="enabled").outcome is REJECT
+    assert moved(rule, "on", here="enabled").outcome is UNKNOWN
+    assert moved(rule, "on", here="on").outcome is UNKNOWN
+    assert rule.canonical("ENABLED") == "enabled"
+    with pytest.raises(Unreadable, match="'on': is none of enabled, disabled, none"):
+        rule.parse_pin("on")
+    strict = kinds.Equal(case=True, choices=("A", "b"))
+    assert moved(strict, "a", here="A").outcome is UNKNOWN
+    assert strict == kinds.Equal.from_options({"case": True, "choices": ["A", "b"]})
+    assert hash(strict)
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
         ({"case": "no"}, "case: 'no'"),
+        ({"choices": "enabled"}, "choices: 'enabled' is no list of texts"),
+        ({"choices": [1]}, "choices: [1]"),
+        ({"choices": ["a", " b"]}, "choices: ['a', ' b']"),
+        ({"choices": [""]}, "choices: ['']"),
         ({"separator": 1}, "separator: 1"),
         ({"integer": 1}, "integer"),
     ],

@@ -18,6 +18,8 @@ from nova_devcompat.compat.types import AttributeType, reads
         (kinds.AtLeast(), {"text", "integer"}),
         (kinds.Superset(), {"list"}),
         (kinds.Range(), {"range"}),
+        (kinds.Equal(), {"text"}),
+        (kinds.Equal(choices=("on", "off")), {"text"}),
     ],
 )
 def test_reads(rule, types):
