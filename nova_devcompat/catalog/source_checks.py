@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from nova_devcompat.catalog.family import AttributeSource
 from nova_devcompat.catalog.kinds import AnyRule
 from nova_devcompat.catalog.registry import NamedSources
-from nova_devcompat.compat.device import PCI_IDENTIFIERS
+from nova_devcompat.compat.device import PCI_IDENTIFIERS, bare_identifier
 from nova_devcompat.compat.types import reads
 from nova_devcompat.kit.section import Section
 from nova_devcompat.kit.text import near
@@ -39,8 +39,8 @@ def check_pattern(stated: Section) -> None:
 
 
 def _check_identifier(stated: Section, pattern: str, digits: int) -> None:
-    if pattern[:2].lower() == "0x":
-        bare = pattern[2:].rjust(digits, "0")
+    bare = bare_identifier(stated.name, pattern)
+    if bare is not None:
         stated.problem(f"{pattern!r}: identifiers are written without 0x; write '{bare}'")
         return
     if not re.fullmatch("[0-9a-fA-F*?]+", pattern):

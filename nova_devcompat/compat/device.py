@@ -26,6 +26,19 @@ PCI_IDENTIFIERS: Mapping[str, int] = {
     "revision": 2,
 }
 
+
+def bare_identifier(name: str, text: str) -> str | None:
+    """An identifier as all sources write it, where it is written with ``0x``, which none does.
+
+    :param name: of the attribute
+    :returns: None where the text is no such identifier, or written as it should be
+    """
+    digits = PCI_IDENTIFIERS.get(name)
+    if digits is None or text[:2].lower() != "0x":
+        return None
+    return text[2:].rjust(digits, "0")
+
+
 _PCI = re.compile(
     r"(?:(?P<domain>[0-9a-f]{4,8}):)?(?P<bus>[0-9a-f]{2}):(?P<slot>[01][0-9a-f])\.(?P<function>[0-7])"
 )

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nova_devcompat.compat.attributes import Unreadable
+from nova_devcompat.compat.device import bare_identifier
 from nova_devcompat.compat.family import Family, Subject
 from nova_devcompat.compat.need import DeviceNeed, Need, host_slot
 from nova_devcompat.compat.rules import Rule
@@ -139,6 +140,11 @@ def _subject(key: str, families: Mapping[str, Family]) -> tuple[str, str]:
 
 def _values(key: str, text: str, family: Family, attribute: str) -> frozenset[str]:
     rule = family.rules[attribute]
+    bare = bare_identifier(attribute, text.strip())
+    if bare is not None:
+        raise BadPin(
+            key, f"{text!r}: identifiers are written without 0x; write {bare}", family=family.name
+        )
     try:
         return rule.parse_pin(text)
     except Unreadable as error:

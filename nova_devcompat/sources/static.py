@@ -13,7 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from nova_devcompat.compat.attributes import Unreadable
-from nova_devcompat.compat.device import Device, Function, is_pci, normalise_address
+from nova_devcompat.compat.device import (
+    Device,
+    Function,
+    bare_identifier,
+    is_pci,
+    normalise_address,
+)
 from nova_devcompat.compat.rules import Rule
 from nova_devcompat.compat.runs import addresses_in
 from nova_devcompat.compat.traits import check_name
@@ -252,6 +258,11 @@ def _check_rules(stated: Section, device: Device, catalog_rules: CatalogRules) -
     for name, attribute in stated.mapping("attributes").items():
         if type(attribute.value) is int and name in rules and not _takes_integers(rules[name]):
             attribute.ask_for_quotes()
+        bare = bare_identifier(name, str(attribute.value).strip())
+        if bare is not None and isinstance(attribute.value, str):
+            attribute.problem(
+                f"{attribute.value!r}: identifiers are written without 0x; write '{bare}'"
+            )
 
 
 def _check_function_rules(stated: Section, device: Device, catalog_rules: CatalogRules) -> None:

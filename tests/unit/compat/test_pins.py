@@ -114,6 +114,35 @@ class TestParsing:
         assert caught.value.key == key
 
     @pytest.mark.parametrize(
+        ("attribute", "text", "bare"),
+        [
+            ("product_id", "0x1eb8", "1eb8"),
+            ("product_id", " 0XEB8", "0EB8"),
+            ("revision", "0x3", "03"),
+            ("product_id", "1eb8", None),
+            ("features", "0x1f", None),
+        ],
+    )
+    def test_identifiers_are_pinned_as_hosts_have_them(self, attribute, text, bare):
+        families = {
+            "gpu": Family(
+                name="gpu",
+                rules={"product_id": Equal(), "revision": Equal(), "features": Superset()},
+            )
+        }
+        pins, bad = read_pins({f"devcompat:gpu.{attribute}": text}, families)
+        if bare is None:
+            assert pins.devices and not bad
+            return
+        assert [(error.family, str(error)) for error in bad] == [
+            (
+                "gpu",
+                f"devcompat:gpu.{attribute}: {text!r}: identifiers are written without 0x; "
+                f"write {bare}",
+            )
+        ]
+
+    @pytest.mark.parametrize(
         ("key", "family"),
         [
             ("devcompat:tpu.x", None),

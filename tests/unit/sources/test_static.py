@@ -254,6 +254,18 @@ def test_an_integer_where_the_rule_takes_none(problems_of, load, catalog, by):
     ]
 
 
+def test_identifiers_are_written_as_hosts_have_them(problems_of, load, catalog):
+    text = attributes("product_id: '0x101E', revision: '0x0', v: '0x1', w: null")
+    assert problems_of(text, catalog) == [
+        "inv.yaml:5: hosts.cmp1.devices.0.attributes.product_id: '0x101E': identifiers are written "
+        "without 0x; write '101E'",
+        "inv.yaml:5: hosts.cmp1.devices.0.attributes.revision: '0x0': identifiers are written "
+        "without 0x; write '00'",
+    ]
+    # nova-compute has started with it so far.
+    assert load(text).hosts["cmp1"]
+
+
 def test_an_ambiguous_device(problems_of, load, catalog):
     text = attributes("vendor_id: 15b3, mdev_type: x")
     assert load(text).hosts
