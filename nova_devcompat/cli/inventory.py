@@ -71,9 +71,9 @@ class InventoryPlan(Command):
         )
         parser.add_argument(
             "--ecc-mode",
-            choices=("enabled", "disabled"),
-            help="the ECC mode of all GPUs; without it, that is not known, and no verdict is "
-            "accept",
+            choices=("enabled", "disabled", "none"),
+            help="the ECC mode of all GPUs, none for GPUs without ECC; without it, that is not "
+            "known, and no verdict is accept",
         )
         parser.add_argument(
             "--product-id",

@@ -378,6 +378,13 @@ def test_plan_without_an_ecc_mode_is_never_accepted(plan, capsys, tmp_path):
     assert [row["verdict"] for row in json.loads(capsys.readouterr().out)] == ["unknown"] * 2
 
 
+def test_plan_of_gpus_without_ecc(plan, capsys, tmp_path):
+    _, out, _ = plan("--ecc-mode", "none", "--product-id", "13bd", "a=550.90.05", "b=550.90.05")
+    (tmp_path / "plan.yaml").write_text(out)
+    main(["matrix", "--pack", "nvidia_vgpu", "--inventory", "plan.yaml", "-f", "json"])
+    assert [row["verdict"] for row in json.loads(capsys.readouterr().out)] == ["accept"] * 2
+
+
 def test_plan_answers_for_the_others_where_one_release_is_unknown(plan):
     status, out, err = plan("a=550.163.02", "b=999.1")
     assert status == 0
