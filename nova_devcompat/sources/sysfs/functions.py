@@ -39,6 +39,11 @@ _CANNOT_MIGRATE = frozenset({"ism_vfio_pci", "nvgrace_gpu_vfio_pci", "vfio_pci"}
 # hisi_acc_qm.h, which hisi_acc_vfio_pci_probe asks for. A function has its device's revision.
 _MIGRATES_FROM = {"hisi_acc_vfio_pci": 0x30}
 
+# Drivers of mdevs in Linux 7.2 (drivers/gpu/drm/i915/gvt, drivers/s390, samples/vfio-mdev) that
+# hand no state on: they set no mig_ops. The kernel names their types after them
+# (drivers/vfio/mdev/mdev_sysfs.c, mdev_type_add).
+_MDEVS_CANNOT_MIGRATE = frozenset({"i915", "mbochs", "mdpy", "vfio_ap", "vfio_ccw"})
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bound:
@@ -87,6 +92,15 @@ def migrates(driver: str, revision: object, *, variant: bool) -> str | None:
         return None
     lowest = _MIGRATES_FROM.get(driver, 0)
     return "1" if not isinstance(revision, str) or int(revision, 16) >= lowest else "0"
+
+
+def mdevs_migrate(types: Iterable[str]) -> str | None:
+    """``0`` for a parent of mdevs whose driver hands on no state of them, else None.
+
+    :param types: that it can make, ``i915-GVTg_V5_4``
+    """
+    drivers = {kind.partition("-")[0] for kind in types}
+    return "0" if drivers and drivers <= _MDEVS_CANNOT_MIGRATE else None
 
 
 def parse_vgpu_type(text: str) -> str:
@@ -157,16 +171,20 @@ class FunctionReader:
         driver: tuple[str, Driver] | None,
         of_device: Mapping[str, object],
         *,
-        makes_mdevs: bool,
+        mdev_types: Iterable[str] | None,
     ) -> Function:
         """The facts of one function, or of a device without functions.
 
         :param entry: inode number of its entry
         :param driver: that is bound, by name; None for none
         :param of_device: what identifies its device, by attribute
-        :param makes_mdevs: whether it is a parent of mdevs
+        :param mdev_types: those that it can make as a parent of mdevs; None for none
         """
         facts = Facts()
+        makes_mdevs = mdev_types is not None
+        migrate = mdevs_migrate(mdev_types or ())
+        if migrate is not None:
+            facts.attributes["vf_driver_migrates"] = migrate
         folder = f"{PCI}/{address}"
         if of_device.get("vendor_id") == _NVIDIA:
             facts.attributes["vgpu_type"] = MDEV if makes_mdevs else NONE

@@ -24,6 +24,7 @@ from nova_devcompat.sources.sysfs.facts import (
     read_identity,
     read_mdev_instances,
     read_mdev_types,
+    types_of,
 )
 from nova_devcompat.sources.sysfs.files import (
     DRIVERS,
@@ -40,6 +41,7 @@ from nova_devcompat.sources.sysfs.functions import (
     FunctionReader,
     VgpuFile,
     drivers_of,
+    mdevs_migrate,
     migrates,
     read_bound,
 )
@@ -241,12 +243,16 @@ class Scan:
                     self._entries[address],
                     driver,
                     of_device,
-                    makes_mdevs=address in self._parents,
+                    mdev_types=self._mdev_types(address),
                 )
             except (Vanished, CannotRead):
                 # It comes and goes without its parent.
                 continue
         return read
+
+    def _mdev_types(self, name: str) -> Iterable[str] | None:
+        """The types of a parent of mdevs, None for what is none."""
+        return types_of(self._parents[name][1]) if name in self._parents else None
 
     def _parent(self, name: str) -> Device:
         """A parent of mdevs on another bus, or on none, such as the kernel's sample mtty."""
@@ -260,8 +266,14 @@ class Scan:
             facts.add(self._driver(driver, f"module/{module_of(driver)}").facts, "driver_")
         self._add_mdevs(facts, name, [])
         self._add_patterns(facts, folder)
-        address = name if subsystem is None else node_device_name(subsystem, name)
-        return Device(normalise_address(address), facts.attributes, problems=facts.problems)
+        address = normalise_address(
+            name if subsystem is None else node_device_name(subsystem, name)
+        )
+        functions = {}
+        if mdevs_migrate(self._mdev_types(name) or ()) is not None and driver is not None:
+            told = {"vf_driver": module_of(driver), "vf_driver_migrates": "0"}
+            functions[address] = Function(told)
+        return Device(address, facts.attributes, problems=facts.problems, functions=functions)
 
     def _driver_of(self, address: str) -> str | None:
         bound = self._bound.get(address)

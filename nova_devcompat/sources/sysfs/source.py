@@ -148,8 +148,8 @@ class SysfsSource(Source):
     - ``vf_driver``: text, the driver that it is bound to, by the name of its module, ``none`` for
       none; ``vf_driver_version`` and ``vf_driver_srcversion``: what the module states;
       ``vf_driver_migrates``: ``1`` for a VFIO variant driver that hands on a device's state,
-      ``0`` for ``vfio_pci`` and one that does not, or not of hardware of its revision, left out
-      for other drivers
+      ``0`` for ``vfio_pci`` and one that does not, or not of hardware of its revision, and for
+      parents of mdevs whose driver does not, left out for other drivers
     - ``vgpu_type``: text, of an NVIDIA GPU's function: the number of the vGPU type that it has
       been made (``nvidia/current_vgpu_type``), ``none`` for none; ``mdev`` for one that makes
       mdevs, which have types of their own

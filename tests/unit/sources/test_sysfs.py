@@ -23,6 +23,7 @@ from nova_devcompat.sources.sysfs import SysfsSource, check_pattern, files, vhos
 from nova_devcompat.sources.sysfs import source as source_module
 from nova_devcompat.sources.sysfs.facts import Identities, parse_count, parse_id
 from nova_devcompat.sources.sysfs.files import CannotRead, Reader, decode, expand
+from nova_devcompat.sources.sysfs.functions import mdevs_migrate
 from tests.budget import scaled
 from tests.unit.sources import sysfs_trees
 from tests.unit.sources.fuzzing import fuzz, mutate, shapes
@@ -890,6 +891,47 @@ def test_bridges_are_listed_where_a_guest_may_have_them(tree, class_, driver, li
     assert (address in devices) is listed
     if listed:
         assert told(devices[address], "vf_driver_migrates") == {address: "0"}
+
+
+def test_parents_of_mdevs_that_cannot_migrate(tree):
+    gpu, other = "0000:00:02.0", "0000:41:00.0"
+    tree.pci(gpu, vendor="8086", device="5912", class_="030000", driver="i915")
+    tree.mdev_types(gpu, {"i915-GVTg_V5_4": {"device_api": "vfio-pci"}})
+    tree.pci(other, vendor="10de", device="1eb8", class_="030200", driver="nvidia")
+    tree.mdev_types(other, {"nvidia-222": {"device_api": "vfio-pci"}})
+    # A subchannel and the matrix of s390, which are on no bus of PCI.
+    for name, bus, kind in (("0.0.0313", "css", "vfio_ccw-io"), ("matrix", "matrix", "vfio_ap-p")):
+        folder = f"devices/{bus}/{name}"
+        driver = kind.partition("-")[0]
+        tree.mdev_types(name, {kind: {"device_api": "vfio-x"}}, folder)
+        for link in ("subsystem", "driver"):
+            target = f"bus/{bus}" if link == "subsystem" else f"bus/{bus}/drivers/{driver}"
+            (tree.root / target).mkdir(parents=True, exist_ok=True)
+            tree.link(f"{folder}/{link}", target)
+    devices = read(tree)
+    for address, driver, migrates in (
+        (gpu, "i915", "0"),
+        (other, "nvidia", None),
+        ("css_0_0_0313", "vfio_ccw", "0"),
+        ("ap_matrix", "vfio_ap", "0"),
+    ):
+        assert told(devices[address], "vf_driver") == {address: driver}
+        assert told(devices[address], "vf_driver_migrates") == {address: migrates}
+    assert not devices["mtty_mtty"].functions
+
+
+@pytest.mark.parametrize(
+    ("types", "migrate"),
+    [
+        ([], None),
+        (["i915-GVTg_V5_4", "i915-GVTg_V5_8"], "0"),
+        (["vfio_ap-passthrough"], "0"),
+        (["i915-GVTg_V5_4", "new-1"], None),
+        (["mtty-1"], None),
+    ],
+)
+def test_mdevs_that_cannot_migrate(types, migrate):
+    assert mdevs_migrate(types) == migrate
 
 
 def test_a_file_of_each_function(tree):
