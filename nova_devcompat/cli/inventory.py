@@ -19,6 +19,7 @@ from nova_devcompat.catalog.nvidia import UnknownRelease, published_range
 from nova_devcompat.cli.hosts import add_host_options, survey
 from nova_devcompat.compat.runs import runs_of
 from nova_devcompat.compat.traits import check_name
+from nova_devcompat.host.offers import not_matched
 from nova_devcompat.sources.static import VERSIONS
 
 LOG = logging.getLogger(__name__)
@@ -47,6 +48,12 @@ class InventoryDump(Command):
             LOG.warning("Source %s does not tell of all devices: %s", name, why)
         for address, why in found.left_out.items():
             LOG.warning("Device %s is left out: %s", address, why)
+        for device in found.devices:
+            unknown = {} if device.family else not_matched(found.catalog, device)
+            for name, why in unknown.items():
+                LOG.warning(
+                    "Device %s may be of a family, but for %s: %s", device.where, name, why
+                )
         wanted = [device for device in found.devices if device.family or parsed_args.all]
         self.app.stdout.write(dump({parsed_args.hostname: _devices(wanted)}))
         return 0

@@ -21,7 +21,7 @@ from nova_devcompat.cli.main import main
 from nova_devcompat.host.inventory import HostReader
 from nova_devcompat.service import load_catalog
 from nova_devcompat.sources import Device
-from nova_devcompat.sources.base import Source, SourceError
+from nova_devcompat.sources.base import Listing, Source, SourceError
 from nova_devcompat.sources.static import load_inventory
 from tests.unit.sources import sysfs_trees
 
@@ -347,6 +347,25 @@ def test_dump_leaves_out_what_an_inventory_cannot_hold(run, own_sources, tmp_pat
         "driver": None, "revision": None, "set": ["a", "b"], "texts": {"k": ["v"]}, "two": 2,
         "vendor_id": "15b3",
     }  # fmt: skip
+
+
+class Partial(Source):
+    name = "sysfs"
+
+    def read(self, host):
+        known = Device(NIC, {"driver": "mlx5_core"}, problems={"vendor_id": "it is garbled"})
+        return Listing([known], {"GPU 1": "it is lost"})
+
+
+def test_dump_says_what_may_be_missing(run, monkeypatch):
+    monkeypatch.setitem(
+        HostReader.__init__.__kwdefaults__, "load", lambda name, options: Partial(options)
+    )
+    status, out, err = run("inventory", "dump", "--catalog", "c.yaml")
+    assert status == 0
+    assert yaml.safe_load(out)["hosts"] == {"cmp1": {"devices": []}}
+    assert "Source sysfs does not tell of all devices: GPU 1: it is lost" in err
+    assert f"Device {NIC} may be of a family, but for vendor_id: it is garbled" in err
 
 
 def test_dump_of_a_host_without_devices(run, tmp_path):
