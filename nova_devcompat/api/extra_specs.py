@@ -68,11 +68,10 @@ class PinValidator(base.ExtraSpecValidator):
         except (BadPin, traits.TraitTooLong) as error:
             raise exception.ValidationError(f"Validation failed; {error}") from error
         except CatalogError as error:
-            problems = "; ".join(map(str, error.problems))
-            LOG.error("Pins cannot be validated, the catalog cannot be used: %s", problems)
+            LOG.error("Pins cannot be validated, the catalog cannot be used: %s", error.told)
             raise exception.ValidationError(
                 f"Validation failed; {name} cannot be checked, because the catalog on nova-api's "
-                f"host cannot be used: {problems}. Install the one that nova-scheduler has and "
+                f"host cannot be used: {error.told}. Install the one that nova-scheduler has and "
                 "name it with [devcompat] catalog in nova.conf"
             ) from error
         self._check_case(name, pins, catalog)

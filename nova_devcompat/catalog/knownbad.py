@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from nova_devcompat.catalog.family import AttributeSource, CatalogFamily
 from nova_devcompat.catalog.kinds import AnyRule
+from nova_devcompat.catalog.names import check_name
 from nova_devcompat.catalog.registry import NamedSources
 from nova_devcompat.compat.attributes import MAX_TEXT, Unreadable
 from nova_devcompat.compat.conditions import (
@@ -123,6 +124,8 @@ class KnownBadReader:
             return
         before = len(section.problems)
         ((attribute, stated),) = of_guest.items().items()
+        if not check_name(stated):
+            return
         family, need, by = self._need(family, section, of_guest.name, attribute, stated)
         condition = _condition(stated, by) if by is not None else None
         if condition is not None and by is not None:
@@ -210,6 +213,8 @@ class KnownBadReader:
     ) -> tuple[Asked, ...]:
         asked = []
         for attribute, one in stated.items().items():
+            if not check_name(one):
+                continue
             rule = family.family.rules.get(attribute)
             problem = self._untold(family, attribute, attribute) if rule is None else ""
             if problem:

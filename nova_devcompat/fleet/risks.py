@@ -75,7 +75,8 @@ def check_until(until: datetime.datetime, now: datetime.datetime, days: int) -> 
     """
     if until <= now:
         raise BadRequest(f"{until:%Y-%m-%d %H:%M} UTC has passed; it is {now:%Y-%m-%d %H:%M} UTC")
-    if until > now + datetime.timedelta(days=days):
+    # Not the day so many days ahead: an option may have any number, and the calendar ends.
+    if (until - now) / datetime.timedelta(days=1) > days:
         raise BadRequest(
             f"{until:%Y-%m-%d %H:%M} UTC is more than {days} days ahead, what [devcompat] "
             "accepted_risk_days allows"

@@ -26,6 +26,7 @@ _TYPE_NAMES = {
     "array": "a list",
     "string": "text",
     "integer": "an integer",
+    "boolean": "true or false",
     "null": "null",
 }
 

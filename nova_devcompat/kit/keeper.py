@@ -31,7 +31,8 @@ class Keeper(Generic[T]):
     one reads, the others get the last good value.
 
     :param paths: the files that ``load`` reads
-    :param load: reads them; raises nothing but :class:`DocumentError`
+    :param load: reads them; raises :class:`DocumentError`. Anything else is a fault, of which
+        whoever has a good value hears in the log alone
     :param what: how to name it in the log
     :param min_interval: seconds between two looks at the files, 0 to look at each call
     """
@@ -81,9 +82,16 @@ class Keeper(Generic[T]):
                 value = self._load()
             except DocumentError as error:
                 LOG.error(
-                    "The changed %s is wrong and not used; the last good one stays in use:\n%s",
+                    "The changed %s is wrong and not used; the last good one stays in use: %s",
                     self._what,
-                    error,
+                    error.told,
+                )
+            except Exception:
+                # A fault of ours, or of somebody's plugin: what works is not to end by it.
+                LOG.exception(
+                    "The changed %s could not be read; the last good one stays in use: %s",
+                    self._what,
+                    ", ".join(self._paths),
                 )
             else:
                 LOG.info("Read the changed %s: %s", self._what, ", ".join(self._paths))

@@ -48,6 +48,11 @@ class DocumentError(ValueError):
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
+    @property
+    def told(self) -> str:
+        """All problems in one line, as a log has it."""
+        return "; ".join(map(str, self.problems))
+
 
 def dotted(path: KeyPath) -> str:
     return ".".join(

@@ -198,6 +198,8 @@ class _Parser:
             self._report(line, path, "a key must be text")
             return None
         value, place = self._scalar(event, path)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = value, place
         if isinstance(value, str) and place.typed is None:
             return value
         if event.value == "<<":

@@ -316,8 +316,7 @@ class StaticSource(Source):
         try:
             return self._keeper.current()
         except DocumentError as error:
-            problems = "; ".join(map(str, error.problems))
-            raise SourceError(f"the static inventory cannot be used: {problems}") from error
+            raise SourceError(f"the static inventory cannot be used: {error.told}") from error
 
     def read(self, host: str) -> Sequence[Device]:
         """The devices that the inventory has for a host; none, and a warning, if it has no entry.

@@ -22,6 +22,7 @@ from nova_devcompat.kit.keeper import Keeper
 from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.kit.replacing import replace
 from nova_devcompat.kit.section import Section, read_sections
+from nova_devcompat.kit.text import printable
 from nova_devcompat.kit.yamlfile import read
 from nova_devcompat.wire.risks import AcceptedRisk, holding, load_risks
 
@@ -114,15 +115,15 @@ def _moment(stated: Section) -> datetime.datetime | None:
 def parse_moment(text: str) -> datetime.datetime:
     """A time as ``2026-12-01T18:00``, in UTC where it names no zone; a day is its first moment.
 
-    :raises ValueError: it is none
+    :raises ValueError: it is none, or not in UTC: the last day of the year 9999 west of Greenwich
     """
     try:
         moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
+        if moment.tzinfo is None:
+            return moment.replace(tzinfo=datetime.UTC)
+        return moment.astimezone(datetime.UTC)
+    except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is no time such as '2026-12-01T18:00'") from None
-    if moment.tzinfo is None:
-        return moment.replace(tzinfo=datetime.UTC)
-    return moment.astimezone(datetime.UTC)
 
 
 def write_file(path: str | os.PathLike[str], risks: Sequence[AcceptedRisk]) -> None:
@@ -137,8 +138,9 @@ def write_file(path: str | os.PathLike[str], risks: Sequence[AcceptedRisk]) -> N
                 "name": one.name,
                 "host": one.host,
                 "until": f"{one.until:%Y-%m-%dT%H:%M}",
-                "who": one.who,
-                "reason": one.reason,
+                # What a terminal in another encoding typed is no text that YAML could hold.
+                "who": printable(one.who, None),
+                "reason": printable(one.reason, None),
                 "accepted": f"{one.accepted:%Y-%m-%dT%H:%M}",
             }
             for one in risks
@@ -169,7 +171,7 @@ class HostRisks:
         except DocumentError as error:
             if self._failed != str(error):
                 self._failed = str(error)
-                LOG.error("The file of accepted risks is wrong, so none is: %s", error)
+                LOG.error("The file of accepted risks is wrong, so none is: %s", error.told)
             return {}
         if not risks:
             return {}

@@ -283,6 +283,10 @@ def test_shipped_and_own_lists(load):
         ({"need": {"fw": "1" * 256}}, "need.fw: is longer than 255 characters; write a list"),
         ({"need": {"fw": ["2.3", 2.4]}}, "2.4 was read as the number 2.4; put it in quotes"),
         ({"need": {"abi": "7"}}, "need.abi: rule semver can hold no '7': "),
+        ({"need": {"Driver-Version": "<5"}}, "need.Driver-Version: 'Driver-Version' is no name"),
+        ({"need": {"": "<5"}}, "need.'': '' is no name"),
+        ({"offer": {"fw version": "5"}}, "offer.fw version: 'fw version' is no name"),
+        ({"until": {"offer": {"FW": "5"}}}, "until.offer.FW: 'FW' is no name"),
     ],
 )
 def test_mistakes_are_told_with_their_place(load, changes, told):

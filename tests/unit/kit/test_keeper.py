@@ -75,6 +75,7 @@ def test_keeper_keeps_the_last_good_and_says_so_once_a_change(path, caplog):
     assert record.levelno == logging.ERROR and record.exc_info is None
     assert "The changed thing is wrong and not used; the last good one stays in use" in message
     assert "duplicate key 'a'" in message and "duplicate key 'b'" in message
+    assert "\n" not in message  # or else who searches the log finds no reason
 
     path.unlink()
     for _ in range(3):
@@ -85,6 +86,27 @@ def test_keeper_keeps_the_last_good_and_says_so_once_a_change(path, caplog):
     path.write_text("a: 5")
     assert keeper.current() == {"a": 5}
     assert len(caplog.records) == 2
+
+
+def test_keeper_keeps_the_last_good_whatever_goes_wrong(path, caplog):
+    """A fault of ours or of a plugin's is no end of the service that asks."""
+
+    def load():
+        content = read(path).content
+        if content != {"a": 1}:
+            raise KeyError("boolean")
+        return content
+
+    keeper = Keeper([path], load, what="thing", min_interval=0)
+    assert keeper.current() == {"a": 1}
+    replace(path, "a: 2")
+    for _ in range(3):
+        assert keeper.current() == {"a": 1}
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR and record.exc_info is not None
+    assert record.getMessage() == (
+        f"The changed thing could not be read; the last good one stays in use: {path}"
+    )
 
 
 def test_keeper_sees_a_change_of_mode(path, caplog):

@@ -100,6 +100,8 @@ def test_all_problems_are_collected_before_a_fatal_one():
         ("\ufeffa: b", {"a": "b"}),
         ("{}", {}),
         ("--- {a: b}\n...\n", {"a": "b"}),
+        # An anchor may stand before a key, too.
+        ("&a b: 'c'\nd: *a", {"b": "c", "d": "b"}),
     ],
 )
 def test_what_is_taken(text, content):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import types
 
 import pytest
@@ -166,7 +167,10 @@ def test_a_file_that_is_wrong_lets_nothing_pass(tmp_path, caplog):
     assert "unknown key 'hots'" in str(caught.value)
     of_hosts = risks.HostRisks(str(path), min_interval=0)
     assert of_hosts.holding() == {} and of_hosts.holding() == {}
-    assert caplog.text.count("The file of accepted risks is wrong, so none is") == 1
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("The file of accepted risks is wrong, so none is: ")
+    assert "unknown key 'hots'" in message and "'soon' is no time" in message
+    assert "\n" not in message
     # Once it was right, what was let pass then goes on to be, and nothing more.
     risks.write_file(path, [risk(host="a")])
     assert set(of_hosts.holding()) == {"a"}
@@ -186,6 +190,40 @@ def test_times(text, moment):
     assert risks.parse_moment(text) == moment
     with pytest.raises(ValueError, match="is no time such as"):
         risks.parse_moment(f"{text}x")
+
+
+#: Times of their own zone that there are not in UTC.
+BEYOND_THE_CALENDAR = ("9999-12-31T23:59-05:00", "0001-01-01T00:00+05:00")
+
+
+@pytest.mark.parametrize("text", BEYOND_THE_CALENDAR)
+def test_times_beyond_the_calendar_of_utc(text, tmp_path):
+    """One in the file is an error of the file, and no end of the service that reads it."""
+    with pytest.raises(ValueError, match="is no time such as"):
+        risks.parse_moment(text)
+    path = tmp_path / "risks.yaml"
+    risks.write_file(path, [risk(host="a")])
+    path.write_text(path.read_text().replace("2027-01-01T13:00", text))
+    with pytest.raises(DocumentError, match=f"risks.yaml:6: risks.0.until: '{re.escape(text)}'"):
+        risks.read_file(path)
+    assert risks.HostRisks(str(path), min_interval=0).holding() == {}
+
+
+def test_the_last_day_of_the_calendar():
+    assert risks.parse_moment("9999-12-31T23:59").year == 9999
+
+
+def test_words_from_a_terminal_in_another_encoding(tmp_path):
+    """Python has bytes that are no UTF-8 as surrogates, which no file of YAML can hold."""
+    path = tmp_path / "risks.yaml"
+    kept = [risk(host="a", who="andr\udce9", reason="caf\udce9\n"), risk("two", host="b")]
+    for _ in range(2):
+        risks.write_file(path, kept)
+        kept = risks.read_file(path)
+        assert [(one.who, one.reason) for one in kept] == [
+            ("andr\\udce9", "caf\\udce9\\n"),
+            ("ann", "tested on cmp1"),
+        ]
 
 
 # --- what can be accepted ------------------------------------------------------------------------
@@ -210,3 +248,9 @@ def test_only_for_a_while():
     ):
         with pytest.raises(BadRequest, match=told):
             check_until(until, NOW, 90)
+
+
+@pytest.mark.parametrize("days", [5_000_000, 10**12])
+def test_for_longer_than_the_calendar_goes(days):
+    last = datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC)
+    assert check_until(last, NOW, days) == last
