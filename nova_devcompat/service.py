@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from nova_devcompat.catalog import inforce, loader
+from nova_devcompat.catalog.errors import CatalogError
 from nova_devcompat.catalog.keeper import CatalogKeeper
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.stages import now
@@ -83,8 +84,8 @@ def problem_at_start(conf: cfg.ConfigOpts, check: Callable[[], object]) -> str:
         check()
     except cfg.ConfigFileValueError as error:
         return " ".join(str(error).split())
-    except loader.CatalogError as error:
-        return f"the catalog cannot be used: {'; '.join(map(str, error.problems))}"
+    except CatalogError as error:
+        return f"the catalog cannot be used: {error.told}"
     except (PluginError, SourceError) as error:
         return str(error)
     return ""

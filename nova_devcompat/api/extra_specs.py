@@ -20,8 +20,8 @@ from oslo_log import log as logging
 
 from nova_devcompat import conf as devcompat_conf
 from nova_devcompat.api import flavors
+from nova_devcompat.catalog.errors import CatalogError
 from nova_devcompat.catalog.keeper import CatalogKeeper
-from nova_devcompat.catalog.loader import CatalogError
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
 from nova_devcompat.compat.need import Need

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from nova_devcompat.catalog import patterns
 from nova_devcompat.catalog.digest import digest_of
+from nova_devcompat.catalog.errors import CatalogError
 from nova_devcompat.catalog.family import CatalogFamily, RulePolicy
 from nova_devcompat.catalog.knownbad import Entry as KnownBadEntry
 from nova_devcompat.catalog.knownbad import KnownBadReader, read_known_bad
@@ -31,10 +32,6 @@ from nova_devcompat.kit.yamlfile import read
 _MISSING = "write one, or name another with [devcompat] catalog in nova.conf or --catalog"
 
 _MISSING_LIST = "write one, or name another with [devcompat] known_bad in nova.conf"
-
-
-class CatalogError(DocumentError):
-    """Catalog files that cannot be used; its text has one line for each problem."""
 
 
 def load_catalog(

@@ -12,7 +12,7 @@ from oslo_upgradecheck import upgradecheck
 from oslo_upgradecheck.upgradecheck import Code, Result
 
 from nova_devcompat.catalog import inforce
-from nova_devcompat.catalog.loader import CatalogError
+from nova_devcompat.catalog.errors import CatalogError
 from nova_devcompat.fleet.counting import listed
 from nova_devcompat.fleet.upgrade_guests import GuestChecks
 from nova_devcompat.fleet.upgrade_hosts import HostChecks

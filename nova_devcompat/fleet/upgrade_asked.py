@@ -11,7 +11,7 @@ from typing import Any
 
 from oslo_upgradecheck.upgradecheck import Code, Result
 
-from nova_devcompat.catalog.loader import CatalogError
+from nova_devcompat.catalog.errors import CatalogError
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.stages import Moment
 from nova_devcompat.compat.policy import Policy

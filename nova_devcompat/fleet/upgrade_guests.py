@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from oslo_upgradecheck.upgradecheck import Code, Result
 
-from nova_devcompat.catalog.loader import CatalogError
+from nova_devcompat.catalog.errors import CatalogError
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.catalog.stages import Moment
 from nova_devcompat.compat.need import Need

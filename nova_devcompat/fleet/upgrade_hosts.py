@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from oslo_upgradecheck.upgradecheck import Code, Result
 
 from nova_devcompat import wire
-from nova_devcompat.catalog.loader import CatalogError
+from nova_devcompat.catalog.errors import CatalogError
 from nova_devcompat.compat.policy import unlike
 from nova_devcompat.compat.verdict import Code as ReasonCode
 from nova_devcompat.fleet import coverage

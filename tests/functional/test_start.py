@@ -97,6 +97,12 @@ class SchedulerStartTest(unittest.TestCase):
             conf.write("mode = enforced\n")
         self.assert_stops(r"option mode .*nova\.conf.*\[enforce, report\], but found 'enforced'$")
 
+    def test_a_pack_that_is_none(self):
+        (self.folder / "devcompat.yaml").write_text(CATALOG)
+        with (self.folder / "nova.conf").open("a") as conf:
+            conf.write("packs = mlx5\n")
+        self.assert_stops(r"\[devcompat\] packs: 'mlx5' is no pack; packs: .*mlx5_vf")
+
     @pytest.mark.threads
     def test_no_catalog(self):
         self.assert_stops(r"devcompat\.yaml.*\[devcompat\] catalog")

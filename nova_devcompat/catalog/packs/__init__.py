@@ -9,7 +9,8 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-from nova_devcompat.kit.problems import DocumentError, Problem
+from nova_devcompat.catalog.errors import CatalogError
+from nova_devcompat.kit.problems import Problem
 from nova_devcompat.kit.text import near
 
 #: The files of the packs are beside this one.
@@ -19,7 +20,7 @@ FOLDER = pathlib.Path(__file__).parent
 DEFAULT_FILE = "/etc/nova/devcompat.yaml"
 
 
-class UnknownPack(DocumentError):
+class UnknownPack(CatalogError):
     """Names that are no packs; its text has one line for each."""
 
 

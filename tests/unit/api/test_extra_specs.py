@@ -182,6 +182,16 @@ def test_a_catalog_that_comes_later(validator):
     validator.validate("devcompat:gpu.version", "2.3")
 
 
+def test_a_pack_that_is_none(validator, caplog):
+    extra_specs.CONF.set_override("packs", ["mlx5"], group="devcompat")
+    try:
+        with pytest.raises(exception.ValidationError, match="'mlx5' is no pack; packs: gvtg, "):
+            validator.validate("devcompat:gpu.version", "2.3")
+    finally:
+        extra_specs.CONF.clear_override("packs", group="devcompat")
+    assert "Pins cannot be validated, the catalog cannot be used: [devcompat] packs" in caplog.text
+
+
 def test_several_threads(validator):
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         tasks = threads.map(

@@ -25,7 +25,7 @@ from nova_devcompat.catalog import CatalogKeeper, nvidia, packs, xpaths
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.verdict import Outcome
 from nova_devcompat.host.inventory import HostReader
-from nova_devcompat.service import load_catalog
+from nova_devcompat.service import catalog_keeper, load_catalog, problem_at_start
 from nova_devcompat.sources import SourceOptions, nvml_reader, registered
 from nova_devcompat.sources.devlink import DevlinkSource
 from nova_devcompat.sources.libvirt import LibvirtSource
@@ -162,6 +162,18 @@ def test_keeper_raises_for_an_unknown_pack_when_it_is_asked():
     keeper = CatalogKeeper([], ["nope"], registered=registered())
     with pytest.raises(packs.UnknownPack):
         keeper.current()
+
+
+def test_a_service_with_an_unknown_pack_says_so_in_a_line():
+    conf = cfg.ConfigOpts()
+    devcompat_conf.register_opts(conf)
+    conf([])
+    conf.set_override("packs", ["mlx5"], group="devcompat")
+    problem = problem_at_start(conf, catalog_keeper(conf).current)
+    conf.clear_override("packs", group="devcompat")
+    assert problem.startswith(
+        "the catalog cannot be used: [devcompat] packs: 'mlx5' is no pack; packs: gvtg, "
+    )
 
 
 def test_option():

@@ -13,8 +13,7 @@ import pytest
 from oslo_upgradecheck.upgradecheck import Code
 
 from nova_devcompat import wire
-from nova_devcompat.catalog import Catalog, CatalogFamily
-from nova_devcompat.catalog.loader import CatalogError
+from nova_devcompat.catalog import Catalog, CatalogError, CatalogFamily, packs
 from nova_devcompat.catalog.stages import Moment, Stage
 from nova_devcompat.cli.main import main
 from nova_devcompat.compat.family import Family, Subject
@@ -234,6 +233,14 @@ def test_no_catalog():
         found.check_stages,
     ):
         assert told(check()) == (Code.WARNING, "Not checked, for want of a catalog.")
+
+
+def test_a_pack_that_is_none():
+    with pytest.raises(packs.UnknownPack) as raised:
+        packs.catalog_paths(["mlx5"])
+    code, text = told(checks(Cloud({}), raised.value).check_catalog())
+    assert code is Code.FAILURE
+    assert text.startswith("[devcompat] packs: 'mlx5' is no pack; packs: gvtg, ")
 
 
 def test_catalogs_of_hosts():
