@@ -130,7 +130,7 @@ def _range_of(host: str, release: str) -> dict[str, str] | None:
 
 
 def dump(hosts: Mapping[str, Iterable[Mapping[str, Any]]]) -> str:
-    """A static inventory.
+    """A static inventory, in ASCII: it is read as UTF-8, whatever terminal it was printed on.
 
     :param hosts: devices by host, as the format has them
     """
@@ -138,9 +138,7 @@ def dump(hosts: Mapping[str, Iterable[Mapping[str, Any]]]) -> str:
         "meta": {"schema_version": VERSIONS[-1]},
         "hosts": {host: {"devices": list(devices)} for host, devices in hosts.items()},
     }
-    return yaml.dump(
-        content, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True
-    )
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=False)
 
 
 class _Dumper(yaml.SafeDumper):

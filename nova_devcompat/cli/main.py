@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.metadata
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from cliff.app import App
 from cliff.commandmanager import CommandManager
 
 NAME = "nova-devcompat"
+FAILED = 1
 BAD_INPUT = 2
 PIPE_CLOSED = 141  # as a shell reports SIGPIPE
 INTERRUPTED = 130  # and SIGINT
@@ -86,10 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     try:
-        app = NovaDevcompat()
+        app = NovaDevcompat(stdout=_output())
         status = app.run(list(sys.argv[1:] if argv is None else argv))
-        app.stdout.flush()
-        return BAD_INPUT if app.bad_input else status
+        status = BAD_INPUT if app.bad_input else status
+        return status if _is_written(app, said=status != 0) else status or FAILED
     except SystemExit as stop:  # argparse
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:
@@ -104,10 +107,51 @@ def main(argv: Sequence[str] | None = None) -> int:
                 root.removeHandler(handler)
 
 
+class _Closed(io.StringIO):
+    """What stands for a standard output that whoever started us has closed."""
+
+    def write(self, text: str, /) -> int:
+        raise OSError(errno.EBADF, "standard output is closed")
+
+
+def _output() -> TextIO:
+    """Standard output, on which any text can be written whatever its encoding."""
+    if sys.stdout is None:
+        # Formatters look at it, too.
+        sys.stdout = _Closed()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # As what no terminal prints is spelled out, see nova_devcompat.cli.formatters.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return sys.stdout
+
+
+def _is_written(app: App, *, said: bool) -> bool:
+    """Whether all output has got where it should.
+
+    :param said: whether the operator was told already that something is wrong
+    :raises BrokenPipeError: nobody reads it any more
+    """
+    try:
+        app.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if not said:
+            app.LOG.error("the output cannot be written: %s", error.strerror)
+        _forget_the_rest()
+        return False
+    return True
+
+
 def _reader_went() -> int:
-    """``... | head`` took what it wanted: no reason for Python to complain when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """``... | head`` took what it wanted."""
+    _forget_the_rest()
     return PIPE_CLOSED
+
+
+def _forget_the_rest() -> None:
+    """Drop what is left of the output: no reason for Python to complain when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -202,7 +202,8 @@ class NeedClear(OnController, FastLister):
         return Dropped._fields, Mending(self.cells).clear(parsed_args.instance)
 
     def _agreed(self, instance: str) -> bool:
-        if not self.app.stdin.isatty():
+        # There is none where whoever started us has closed it.
+        if self.app.stdin is None or not self.app.stdin.isatty():
             return False
         self.app.stderr.write(f"Drop what is recorded of instance {instance}? [y/N] ")
         self.app.stderr.flush()

@@ -136,6 +136,8 @@ class Page(Command):
         """
         try:
             write(pathlib.Path(path), text)
+        except BrokenPipeError:
+            raise  # /dev/stdout, of which somebody has read enough
         except OSError as error:
             raise ValueError(f"{path} cannot be written: {error.strerror}") from error
         LOG.info("Written: %s, %d KiB", path, len(text.encode()) // 1024)

@@ -81,7 +81,9 @@ def progress_of(app: App) -> Progress:
 
     :param app: with cliff's own options, of which -q is one
     """
-    return Progress(app.stderr, quiet=app.options.verbose_level == 0)
+    # There is no standard error where whoever started us has closed it.
+    quiet = app.stderr is None or app.options.verbose_level == 0
+    return Progress(app.stderr, quiet=quiet)
 
 
 class _Lines:

@@ -10,6 +10,7 @@ import importlib.metadata
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -233,7 +234,10 @@ def test_debug_shows_where_it_failed(run):
     assert "Traceback" in err and "no.yaml: there is no such file" in err
 
 
-@pytest.mark.parametrize("form", ["json", "yaml", "csv", "value", "table"])
+FORMS = ["json", "yaml", "csv", "value", "table"]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_time_of_a_matrix_of_many_hosts(matrix, files, form):
     """The budget of 1000 hosts is 10 s, for a million of rows, and by day 200 hosts are enough.
 
@@ -401,6 +405,68 @@ def test_a_reader_that_went_away(files):
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(60) == 141
+
+
+# Each way of printing: cliff's formatters, and commands that write themselves.
+PRINTING = [
+    *(["matrix", "--catalog", "c.yaml", "--inventory", "i.yaml", "-f", form] for form in FORMS),
+    ["catalog", "validate", "c.yaml"],
+    ["inventory", "plan", "a=580.65.06"],
+]
+
+
+def shell(line: str, *argv: str, **environment: str) -> tuple[int, str, str]:
+    """Run a command under a shell; its status, what it printed, and its errors.
+
+    :param line: what stands behind the command
+    """
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {line}', "sh", sys.executable, "-m", "nova_devcompat.cli.main", *argv],
+        capture_output=True,
+        # As operators have it: what is written first comes out last.
+        env={**os.environ, "PYTHONUNBUFFERED": "", **environment},
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.mark.parametrize("argv", PRINTING)
+def test_an_output_that_takes_nothing(files, argv):
+    assert shell("> /dev/full", "-q", *argv) == (
+        1,
+        "",
+        "the output cannot be written: No space left on device\n",
+    )
+    assert shell(">&-", "-q", *argv) == (1, "", "[Errno 9] standard output is closed\n")
+
+
+def test_without_any_stream(files):
+    argv = ["page", "--catalog", "c.yaml", "--inventory", "i.yaml", "-o", "p.html"]
+    assert shell("<&- >&- 2>&-", *argv) == (0, "", "")
+    assert "Where guests can go" in (files / "p.html").read_text()
+
+
+@pytest.mark.parametrize("argv", PRINTING)
+def test_a_terminal_of_another_encoding(files, argv):
+    """What it has no character for is spelled out, in what is exact as the format has it."""
+    (files / "i.yaml").write_text(INVENTORY.replace("cmp2", "h\u00f6st"), "utf-8")
+    argv = [arg.replace("a=", "h\u00f6st=") for arg in argv]
+    status, out, err = shell("", *argv, PYTHONIOENCODING="ascii")
+    assert (status, "Traceback" in err) == (0, False)
+    assert out.isascii()
+    if argv[:2] == ["inventory", "plan"] or "yaml" in argv or "json" in argv:
+        assert "h\u00f6st" in str(yaml.safe_load(out))
+    elif argv[0] == "matrix":
+        assert r"h\xf6st" in out
+
+
+def test_a_page_for_a_reader_that_went_away(files):
+    argv = ["page", "--catalog", "c.yaml", "--inventory", "i.yaml", "-o", "/dev/stdout"]
+    with start(*argv) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(60) in (0, 141)  # 0 where all fits into the pipe
 
 
 def test_it_needs_no_nova(files):
