@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -83,10 +84,16 @@ class Stranded(Question):
         untold = census.NOT_JUDGED + (() if parsed_args.with_room else (census.FREE_DEVICES,))
         LOG.info("Not judged: %s", "; ".join(untold))
         if parsed_args.guests:
-            return census.GuestRow._fields, self._noted(census.by_guest(found))
-        return census.Row._fields, self._noted(census.by_cause(found))
+            return census.GuestRow._fields, _begun(self._noted(census.by_guest(found)))
+        return census.Row._fields, _begun(self._noted(census.by_cause(found)))
 
     def _noted(self, rows: Iterable[T]) -> Iterator[T]:
         for row in rows:
             self.in_the_way = True
             yield row
+
+
+def _begun(rows: Iterator[T]) -> Iterator[T]:
+    """The rows, the first of which is there: what was asked wrongly is said before any is."""
+    first = list(itertools.islice(rows, 1))
+    return itertools.chain(first, rows)

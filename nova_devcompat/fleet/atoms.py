@@ -25,8 +25,9 @@ from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.fleet.cloud import Cloud, extra_specs
 from nova_devcompat.fleet.model import Host
+from nova_devcompat.kit.text import near
 from nova_devcompat.stores import records
-from nova_devcompat.stores.cells import Refused, brief, instances
+from nova_devcompat.stores.cells import BadRequest, Refused, brief, instances
 from nova_devcompat.stores.placement import PlacementError
 
 LOG = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class Atoms:
 
         :param family: only those of this one
         :param unused: only those that could be pruned, as far as all could be asked
+        :raises BadRequest: nobody knows the family; by the call itself
         :raises Refused: placement, or the API database, does not answer; by the call itself
         """
         known, on_providers = self._known(family)
@@ -142,6 +144,7 @@ class Atoms:
 
         :param family: only those of this one
         :param dry_run: whether nothing is deleted
+        :raises BadRequest: nobody knows the family; by the call itself
         :raises Refused: placement, a cell or the API database does not answer, so that it is not
             known who needs what; by the call itself, and nothing is deleted then
         """
@@ -196,12 +199,20 @@ class Atoms:
 
         Asked before anybody is asked what they need: what is needed later is created later, too,
         or is one that somebody needs already.
+
+        :raises BadRequest: nobody knows the family
         """
         known = self._cloud.placement.known_atoms()
         on_providers = self._cloud.placement.known_atoms(associated=True)
         if known is None or on_providers is None:
             raise Refused("placement does not tell which traits there are")
         if family is not None:
+            families = {atom.family for atom in known} | self._catalog.families.keys()
+            if family not in families:
+                raise BadRequest(
+                    f"neither placement nor the catalog has a family {family!r}; families: "
+                    f"{', '.join(sorted(families))}{near(family, families)}"
+                )
             known = frozenset(atom for atom in known if atom.family == family)
         return known, on_providers
 

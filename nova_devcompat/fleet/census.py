@@ -141,9 +141,12 @@ def findings(
     :param assumed: what hosts are taken to be
     :param progress: told of each cell how many hosts and guests were read
     :param track: follows what is judged
+    :raises BadRequest: nothing is known of the family that is asked about; nothing is found then
     :raises Refused: the API database does not answer
     :raises ValueError: a host publishes nothing that is assumed of it
     """
+    # Not those of the catalog alone: hosts and guests can have others.
+    families = set(catalog.families)
     for cell in cloud.cells.select():
         outlook = Outlook(catalog, policies, imagined=imagined)
         outlook.read(cloud.survey(cell))
@@ -162,7 +165,15 @@ def findings(
             room = Room.ask(cloud.placement, outlook.asks)
             if room is None:
                 cloud.cells.pass_over("Placement does not tell which devices are free")
+        if wanted.family is not None and wanted.family not in families:
+            families |= outlook.families
         yield from (one for one in outlook.findings(room, track) if one in wanted)
+    if wanted.family is not None and wanted.family not in families:
+        # Not an empty answer, which would say that all is well.
+        raise BadRequest(
+            f"nothing is known of a family {wanted.family!r}; families: "
+            f"{listed(sorted(families))}{near(wanted.family, families)}"
+        )
 
 
 def by_cause(found: Iterable[Finding]) -> Iterator[Row]:

@@ -197,6 +197,18 @@ class Outlook:
         return tuple(self._hosts.values())
 
     @property
+    def families(self) -> frozenset[str]:
+        """Those of which a host says something, or a guest needs something."""
+        families: set[str] = set()
+        for host in self._hosts.values():
+            families.update(one.family for one in (*host.accepts, *host.of_host))
+            if host.document is not None:
+                families.update(host.document.unreadable)
+        for kind in self.kinds:
+            families |= kind.guest.need.families | kind.guest.pins.families
+        return frozenset(families)
+
+    @property
     def kinds(self) -> tuple[Kind, ...]:
         """The guests that a host can object to, those together that need the same."""
         return tuple(self._kinds.values())

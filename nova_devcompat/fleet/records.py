@@ -18,6 +18,7 @@ from nova_devcompat.fleet.cloud import ATTRIBUTES, Cloud, extra_specs, frozen
 from nova_devcompat.fleet.counting import listed, many
 from nova_devcompat.fleet.model import Host, Place
 from nova_devcompat.fleet.restarts import Restarts
+from nova_devcompat.kit.text import near
 from nova_devcompat.stores import records
 from nova_devcompat.stores.cells import Cells, instances, label_of
 
@@ -89,10 +90,8 @@ class Records:
 
         return (
             row
-            for row in self.cells.each(cells, rows)
-            if (family is None or row.family == family)
-            and (row.assumed or not assumed)
-            and (row.problem.startswith(RESTART) or not restart)
+            for row in _of_family(self.cells.each(cells, rows), family)
+            if (row.assumed or not assumed) and (row.problem.startswith(RESTART) or not restart)
         )
 
     def missing(
@@ -104,7 +103,9 @@ class Records:
         as a warning. Parameters and errors as for :meth:`recorded`.
         """
         cells = self.cells.select(name=cell, host=host)
+        families: set[str] = set()
         for at, instance, allocations in self._cloud.running(cells, host):
+            families.update(one.family for one in (*at.accepts, *at.of_host))
             record = records.read(instance)
             if isinstance(record, Doubt) and record is not NO_RECORD:
                 if family is None:
@@ -121,6 +122,8 @@ class Records:
                 if family in (None, part.family):
                     problem = f"{Code.NEED_MISSING}: what it needs of its host is not recorded"
                     yield _row(instance, part, problem)
+        if family is not None and family not in families:
+            _say_nobody_has(family, families)
         if self._cloud.silent:
             LOG.warning(
                 "Of %s nothing is known, since nothing is published there: %s",
@@ -155,6 +158,26 @@ class Records:
             },
             "problem": _problem(record),
         }
+
+
+def _of_family(rows: Iterator[Row], family: str | None) -> Iterator[Row]:
+    """Those of a family; None for all. Where none is, that is said: it may be misspelt."""
+    families: set[str] = set()
+    for row in rows:
+        families.add(row.family)
+        if family in (None, row.family):
+            yield row
+    if family is not None and family not in families:
+        _say_nobody_has(family, families - {""})
+
+
+def _say_nobody_has(family: str, families: set[str]) -> None:
+    LOG.warning(
+        "No instance that was looked at has anything of a family %r; families: %s%s",
+        family,
+        ", ".join(sorted(families)) or "none",
+        near(family, families),
+    )
 
 
 def _rows(instance: Any, restarts: Restarts) -> Iterator[Row]:

@@ -122,6 +122,12 @@ class AtomTest(DeviceCompatFleet):
         for argv in (("list", "--unused"), ("prune",)):
             self.assertEqual(unused, sorted(row["trait"] for row in self.ask(*argv)[0]))
         self.assertEqual([], self.ask("prune", "--family", "nic", "--yes")[0])
+        for argv in (("list",), ("list", "--unused"), ("prune", "--yes")):
+            self.assertIn(
+                "neither placement nor the catalog has a family 'gpus'; families: former, gpu, "
+                "nic; did you mean 'gpu'?",
+                self.ask(*argv, "--family", "gpus", status=2)[1],
+            )
         self.assertEqual(before, self.existing())
 
         # Nothing goes while it is not known who needs what.

@@ -168,6 +168,12 @@ class NeedCommandTest(NeedCommandFleet):
         self.assertEqual([nic_row], self.rows("list", "--family", "nic", "--host", "a"))
         self.assertEqual(2, len(self.rows("list", "--cell", "cell1")))
         self.assertEqual([], self.rows("list", "--assumed"))
+        for argv in ((), ("--missing",)):
+            self.assertIn(
+                "No instance that was looked at has anything of a family 'gpus'; families: gpu, "
+                "nic; did you mean 'gpu'?",
+                self.run_need("list", *argv, "--family", "gpus")[1],
+            )
         with fixtures.MonkeyPatch("nova_devcompat.stores.cells._PAGE", 1):
             self.assertEqual(2, len(self.rows("list")))
             self.assertEqual([], self.rows("list", "--missing"))

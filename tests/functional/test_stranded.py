@@ -91,6 +91,12 @@ class StrandedTest(DeviceCompatFleet):
         )
         for nobody in (("--host", "c"), ("--family", "nic")):
             self.assertEqual([], self.ask(*nobody, status=0))
+        # Nobody stranded of a family that is misspelt would be good news that is none.
+        for argv in (("--family", "gpus"), ("--family", "gpus", "--guests")):
+            self.assertEqual(
+                "nothing is known of a family 'gpus'; families: gpu, nic; did you mean 'gpu'?",
+                self.ask(*argv, status=2).splitlines()[-1],
+            )
         self.assert_metrics(
             {
                 ("answered", "", "api_database"): 1,
