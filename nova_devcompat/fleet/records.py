@@ -24,6 +24,8 @@ from nova_devcompat.stores.cells import Cells, instances, label_of
 
 LOG = logging.getLogger(__name__)
 
+#: What is recorded of a guest that has devices, none of which belongs to a family.
+NOTHING = "nothing"
 #: What a problem begins with that a restart of the guest would end.
 RESTART = "restart pending"
 
@@ -184,6 +186,9 @@ def _rows(instance: Any, restarts: Restarts) -> Iterator[Row]:
     record = records.read(instance)
     if isinstance(record, Need):
         place = Place(instance.host or "", instance.node or "")
+        if not record.devices:
+            # Nor is this no record: a guest without one is UNKNOWN everywhere.
+            yield Row(instance.uuid, instance.host or "", "", "", NOTHING, "", "")
         for part in record.devices:
             pending = ", ".join(restarts.pending(place, part))
             yield _row(instance, part, f"{RESTART}: {pending}" if pending else "")

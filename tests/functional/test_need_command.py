@@ -206,6 +206,21 @@ class NeedCommandTest(NeedCommandFleet):
         self._wait_until_deleted(server)
         self.assertEqual([], self.rows("list"))
 
+    def test_a_guest_that_needs_nothing(self):
+        """Its record is listed, so that whoever clears all of them finds it."""
+        self.set_devices("b")
+        self.start_host("b", pfs=[base.Pf()])
+        self.settle()
+        server = self.boot("b", VF)
+        self.assertEqual(Need(), self.record_of(server))
+        row = {"instance": server["id"], "host": "b", "need": "nothing"}
+        empty = dict.fromkeys(("family", "address", "assumed", "problem"), "")
+        self.assertEqual([{**row, **empty}], self.rows("list"))
+        for argv in (("--family", "gpu"), ("--assumed",), ("--missing",), ("--restart-pending",)):
+            self.assertEqual([], self.rows("list", *argv))
+        self.assertTrue(self.rows("clear", server["id"], "--yes"))
+        self.assertEqual([], self.rows("list"))
+
     def test_set(self):
         self.start_one("b", "1.0")
         server = self.boot("a", {**VGPU, **VF})
