@@ -109,8 +109,37 @@ class PinValidator(base.ExtraSpecValidator):
         return keeper.current()
 
 
+class MisspeltPinValidator(base.ExtraSpecValidator):
+    """Refuses what was meant as a pin and would be none.
+
+    Nova takes any extra spec of a namespace that it does not know. In another case it would pin
+    nothing; without a colon ComputeCapabilitiesFilter compares it with what hosts have, which is
+    the whole document that they publish, or nothing.
+    """
+
+    def __init__(self) -> None:
+        # No colon: what stands before one in a pattern, Nova takes for the pattern of a namespace.
+        either_case = "".join(f"[{char}{char.upper()}]" for char in PREFIX.rstrip(":"))
+        super().__init__(
+            name="{misspelt_pin}",
+            description=f"No extra spec: pins are named {PREFIX}<family>.<attribute>.",
+            value={"type": str},
+            parameters=[{"name": "misspelt_pin", "pattern": rf"{either_case}([\x3a. ].*)?"}],
+        )
+
+    def validate(self, name: str, value: str) -> None:
+        """Refuse it.
+
+        :raises ValidationError: a 400 that says how pins are named
+        """
+        raise exception.ValidationError(
+            f"Validation failed; {name!r} is no pin, which is named "
+            f"{PREFIX}<family>.<attribute>, in lower case"
+        )
+
+
 def register() -> list[base.ExtraSpecValidator]:
-    """The validators, for Nova."""
+    """The validators, for Nova, which asks the first that knows a name."""
     validator = PinValidator()
     flavors.install(validator.catalog)
-    return [validator]
+    return [validator, MisspeltPinValidator()]

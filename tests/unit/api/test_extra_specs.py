@@ -11,6 +11,7 @@ import sys
 import pytest
 import yaml
 from nova import exception
+from nova.api.validation.extra_specs import validators
 
 from nova_devcompat.api import extra_specs, flavors
 from nova_devcompat.compat.traits import Atom
@@ -29,7 +30,7 @@ def validator(tmp_path, monkeypatch):
     """The registered validator, with a catalog; ``made`` has the traits that it wanted."""
     path = tmp_path / "devcompat.yaml"
     path.write_text(yaml.safe_dump(CATALOG))
-    (found,) = extra_specs.register()
+    found, _ = extra_specs.register()
     found.path, found.made = path, []
     extra_specs.CONF.set_override("catalog", [str(path)], group="devcompat")
     monkeypatch.setattr(flavors.report, "report_client_singleton", lambda: None)
@@ -50,7 +51,7 @@ def test_importing_needs_neither_configuration_nor_placement():
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "1"
+    assert done.stdout.strip() == "2"
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,46 @@ def test_importing_needs_neither_configuration_nor_placement():
 def test_names_that_nova_gives_it(validator, name, ours):
     """As nova/api/validation/extra_specs/validators.py matches them."""
     assert bool(re.fullmatch(validator.name_regex, name)) is ours
+
+
+@pytest.fixture
+def asked(validator, monkeypatch):
+    """nova-api's own look-up, with our validators alone."""
+    monkeypatch.setattr(validators, "VALIDATORS", {})
+    monkeypatch.setattr(validators, "NAMESPACES", set())
+    for one in (validator, extra_specs.MisspeltPinValidator()):
+        validators.VALIDATORS[one.name] = one
+        if ":" in one.name_regex:
+            validators.NAMESPACES.add(one.name_regex.split(":", 1)[0])
+    return validators.validate
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Devcompat:gpu.version",
+        "DEVCOMPAT:GPU.VERSION",
+        "devCompat:",
+        "devcompat",
+        "Devcompat",
+        "devcompat.gpu.version",
+        "devcompat gpu",
+    ],
+)
+def test_what_was_meant_as_a_pin(asked, name):
+    with pytest.raises(exception.ValidationError) as refused:
+        asked(name, "2.3")
+    assert refused.value.message == (
+        f"Validation failed; {name!r} is no pin, which is named "
+        "devcompat:<family>.<attribute>, in lower case"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["devcompat:gpu.version", "devcompatible", "my_devcompat:x", "trait:X", "x"]
+)
+def test_what_was_not(asked, name):
+    asked(name, "2.3")
 
 
 def test_a_value_that_hosts_have_in_another_case_is_refused(validator, monkeypatch):
