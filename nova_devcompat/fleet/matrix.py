@@ -83,7 +83,7 @@ class Matrix:
 
     :param catalog: the rules
     :param inventory: the devices
-    :raises AmbiguousDevice: a device matches several families
+    :raises ValueError: as :class:`~nova_devcompat.fleet.paper.Paper` does
     """
 
     def __init__(self, catalog: Catalog, inventory: Inventory) -> None:

@@ -60,7 +60,8 @@ class Paper:
     :param catalog: the rules
     :param inventory: the devices; a host has no others
     :param atoms: what is evaluated beside what guests of its hosts would need
-    :raises AmbiguousDevice: a device matches several families
+    :raises ValueError: a device matches several families, or a host has several parts of one
+        host family
     """
 
     def __init__(self, catalog: Catalog, inventory: Inventory, atoms: Iterable[Atom] = ()) -> None:
@@ -71,7 +72,7 @@ class Paper:
         #: Devices that belong to no family: (host, address).
         self.passed_over: list[tuple[str, str]] = []
         classified = {
-            host: list(self._classified(host, devices))
+            host: _one_each(host, self._classified(host, devices))
             for host, devices in sorted(inventory.hosts.items())
         }
         #: By host, what guests could be started on, by address.
@@ -111,7 +112,7 @@ class Paper:
         """A device and those of its functions that are devices of their own."""
         found, problems = catalog.divide(device.address, {PAPER: device})
         for error in problems.values():
-            raise error
+            raise ValueError(f"host {host}: {error}") from error
         for one in itertools.chain(*(apart(one, {PAPER: device}, {}) for one in found)):
             if one.family is None:
                 self.passed_over += [(host, address) for address in one.functions]
@@ -143,6 +144,23 @@ class Paper:
         return {
             kind: kind.offer.accept_set(atoms[kind.need.family]) for kind in self._kinds.values()
         }
+
+
+def _one_each(host: str, found: Iterable[_Placed]) -> list[_Placed]:
+    """What was found, in which a host has but one part of each host family.
+
+    :raises ValueError: it has several: nova-compute takes none of them
+    """
+    placed = list(found)
+    first: dict[str, str] = {}
+    for one in placed:
+        need = one.kind.need
+        if need.of_host and first.setdefault(need.family, one.address) != one.address:
+            raise ValueError(
+                f"host {host}: {first[need.family]} and {one.address} are both of host family "
+                f"{need.family}, of which a host has one part"
+            )
+    return placed
 
 
 def _told(family: CatalogFamily, told: Mapping[str, object]) -> dict[str, object]:

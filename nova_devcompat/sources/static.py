@@ -154,15 +154,17 @@ def _inventory(root: Section, catalog_rules: CatalogRules | None) -> Inventory:
 
 def _devices(host: Section, catalog_rules: CatalogRules | None) -> Iterator[Device]:
     lines: dict[str, int] = {}
+    # Of all devices: by address, where it is written, and of which device it is.
+    functions: dict[str, tuple[Section, str]] = {}
     for stated in host.rows("devices"):
-        device = _device(stated)
+        device = _device(stated, functions)
         if device is None:
             continue
         known = device.family is None or _is_name(stated.at("family"), device.family)
         if known and catalog_rules is not None:
             _check_rules(stated, device, catalog_rules)
-            for functions in stated.rows("functions"):
-                _check_function_rules(functions, device, catalog_rules)
+            for listed in stated.rows("functions"):
+                _check_function_rules(listed, device, catalog_rules)
         if device.address in lines:
             stated.problem(
                 f"duplicate address {device.address!r}; it is first on line "
@@ -172,18 +174,31 @@ def _devices(host: Section, catalog_rules: CatalogRules | None) -> Iterator[Devi
             continue
         lines[device.address] = stated.at("address").line
         yield device
+    for address, (written, of) in functions.items():
+        # A device that has no functions is its own.
+        if address in lines and address != of:
+            written.problem(
+                f"function {address!r} has an entry of its own on line {lines[address]}; "
+                "leave one of them out"
+            )
 
 
-def _device(stated: Section) -> Device | None:
-    """The device; None where the schema has said why there is none."""
+def _device(stated: Section, functions: dict[str, tuple[Section, str]]) -> Device | None:
+    """The device; None where the schema has said why there is none.
+
+    :param functions: of the devices before, to which its own are added
+    """
     address, family = stated.at("address").value, stated.at("family").value
     if not isinstance(address, str) or not isinstance(family, str | None):
         return None
+    if address and not address.strip():
+        stated.problem("a device must have an address", "address")
     attributes = _attributes(stated)
     if attributes is None:
         return None
-    functions = _functions(stated)
-    return Device(normalise_address(address), attributes, family, functions=functions)
+    address = normalise_address(address)
+    own = _functions(stated, address, functions)
+    return Device(address, attributes, family, functions=own)
 
 
 def _attributes(stated: Section) -> dict[str, object] | None:
@@ -195,8 +210,14 @@ def _attributes(stated: Section) -> dict[str, object] | None:
     return attributes.value if isinstance(attributes.value, dict) else None
 
 
-def _functions(device: Section) -> dict[str, Function]:
-    """Functions by address, one object for those that are written together."""
+def _functions(
+    device: Section, of: str, taken: dict[str, tuple[Section, str]]
+) -> dict[str, Function]:
+    """Functions by address, one object for those that are written together.
+
+    :param of: the device's address
+    :param taken: those of all devices of the host
+    """
     functions: dict[str, Function] = {}
     for stated in device.rows("functions"):
         attributes, family = _attributes(stated), stated.at("family").value
@@ -206,9 +227,15 @@ def _functions(device: Section) -> dict[str, Function]:
             continue
         function = Function(attributes, family=family)
         for written in stated.at("addresses").elements():
-            for address in _addresses(written):
-                if address in functions:
-                    written.problem(f"duplicate address {address!r} of a function")
+            addresses = _addresses(written)
+            again = next((address for address in addresses if address in taken), None)
+            if again is not None:
+                written.problem(
+                    f"duplicate address {again!r} of a function; it is first on line "
+                    f"{taken[again][0].line}"
+                )
+            for address in addresses:
+                taken.setdefault(address, (written, of))
                 functions[address] = function
     return functions
 

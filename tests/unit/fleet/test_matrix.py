@@ -298,3 +298,18 @@ def test_a_host_of_whose_own_parts_the_inventory_says_nothing_is_unknown():
     (move,) = matrix.moves()
     assert move.verdict == "unknown"
     assert "device-unknown" in move.reason
+
+
+def test_a_host_with_two_parts_of_one_host_family():
+    """In the cloud nothing is known of it then: which of them would count?"""
+    family = CatalogFamily(
+        family=Family(name="libvirt", rules={"version": Ordered()}, subject=Subject.HOST),
+        match={"component": "libvirt"},
+        source="static",
+    )
+    parts = [
+        Device(name, {"component": "libvirt", "version": "10.0"}) for name in ("libvirt", "other")
+    ]
+    catalog = Catalog(digest="", families={"libvirt": family})
+    with pytest.raises(ValueError, match="host b: libvirt and other are both of host family libv"):
+        Matrix(catalog, Inventory(hosts={"a": parts[:1], "b": parts}))

@@ -104,6 +104,54 @@ def test_what_is_refused(files, written, problem):
     assert problem in str(refused.value), str(refused.value)
 
 
+OF_TWO = "functions: [{addresses: ['0001:05:01.0', '0001:04:01.1'], attributes: {}}]"
+
+
+@pytest.mark.parametrize(
+    ("device", "problem"),
+    [
+        (
+            f"{{address: '0001:05:00.0', attributes: {{}}, {OF_TWO}}}",
+            "inventory.yaml:14: hosts.a.devices.1.functions.0.addresses.1: duplicate address "
+            "'0001:04:01.1' of a function; it is first on line 10",
+        ),
+        (
+            "{address: '0001:04:01.1', attributes: {}}",
+            "inventory.yaml:10: hosts.a.devices.0.functions.0.addresses.0: function "
+            "'0001:04:01.1' has an entry of its own on line 14; leave one of them out",
+        ),
+    ],
+)
+def test_a_function_that_is_written_twice(files, device, problem):
+    """nova-scheduler and nova-compute would each take another of them."""
+    text = INVENTORY.replace("  b:\n", f"      - {device}\n  b:\n")
+    (files / "inventory.yaml").write_text(text)
+    with pytest.raises(DocumentError) as refused:
+        load_inventory(files / "inventory.yaml")
+    assert str(refused.value) == f"{files}/{problem}"
+
+
+def test_functions_of_other_hosts_and_a_device_without(files):
+    alone = "{address: 'x', attributes: {}, functions: [{addresses: ['x'], attributes: {}}]}"
+    text = INVENTORY.replace("  b:\n", f"      - {alone}\n  b:\n")
+    (files / "inventory.yaml").write_text(text)
+    assert set(load_inventory(files / "inventory.yaml").hosts["a"][1].functions) == {"x"}
+
+
+def test_a_function_that_several_families_match(files, capsys):
+    """The line says of which host it is."""
+    other, rtx = (
+        {**RTX, "match": {"vgpu_type": "1561", name: "*"}} for name in ("product_id", "vendor_id")
+    )
+    content = {**CATALOG, "families": {"other": other, "rtx": rtx}}
+    (files / "catalog.yaml").write_text(yaml.safe_dump(content))
+    argv = ["matrix", "--catalog", "catalog.yaml", "--inventory", "inventory.yaml"]
+    assert main(argv) == 2
+    assert capsys.readouterr().err.startswith(
+        "host a: device 0001:04:01.0 matches several families: other, rtx; "
+    )
+
+
 def run(capsys, *argv):
     assert main(list(argv)) == 0
     return capsys.readouterr().out

@@ -175,6 +175,7 @@ REFUSED = [
     (devices("{attributes: {}}"), "hosts.cmp1.devices.0: key 'address' is missing"),
     (devices("{address: a}"), "hosts.cmp1.devices.0: key 'attributes' is missing"),
     (devices("{address: '', attributes: {}}"), "devices.0.address: is empty"),
+    (devices("{address: ' ', attributes: {}}"), "devices.0.address: a device must have an address"),
     (devices("{address: 0000:41:00.0, attributes: {}}"), "devices.0.address: 0000:41:00.0 was read as the number 2460.0; put it in quotes: '0000:41:00.0'"),
     (devices("{address: a, attributes: {}, famly: x}"), "unknown key 'famly'; allowed: address, attributes, family, functions; did you mean 'family'?"),
     (devices("{address: a, attributes: {}, family: }"), "family: nothing is written here; it must be text"),
