@@ -17,8 +17,8 @@ class Explain(Question):
 
     Nothing is migrated and nothing is written. Hosts that take the server come first, then those
     that may, of which only they themselves can tell, then those of which the least is in the way.
-    The exit status is 0 where one of the hosts takes it, 3 where none is known to, 2 for bad
-    input, and 1 where it could not be asked, or not of all hosts.
+    The exit status is 0 where one of the hosts takes it, 3 where none is known to or Nova does not
+    migrate it as it is, 2 for bad input, and 1 where it could not be asked, or not of all hosts.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
