@@ -78,14 +78,11 @@ class Keeper(Generic[T]):
     def _refresh(self, value: T, known: Signature) -> T:
         signature = self._signature()
         if signature != known:
+            wrong = ""
             try:
                 value = self._load()
             except DocumentError as error:
-                LOG.error(
-                    "The changed %s is wrong and not used; the last good one stays in use: %s",
-                    self._what,
-                    error.told,
-                )
+                wrong = error.told
             except Exception:
                 # A fault of ours, or of somebody's plugin: what works is not to end by it.
                 LOG.exception(
@@ -95,6 +92,13 @@ class Keeper(Generic[T]):
                 )
             else:
                 LOG.info("Read the changed %s: %s", self._what, ", ".join(self._paths))
+            if wrong:
+                # Not while it is handled: oslo.log would say it again at the end of the line.
+                LOG.error(
+                    "The changed %s is wrong and not used; the last good one stays in use: %s",
+                    self._what,
+                    wrong,
+                )
         self._state = value, signature, self._clock()
         return value
 

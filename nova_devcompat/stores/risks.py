@@ -166,13 +166,16 @@ class HostRisks:
 
     def holding(self) -> Mapping[str, tuple[Risk, ...]]:
         """Those that hold now, by host."""
+        wrong = ""
+        risks: list[AcceptedRisk] = []
         try:
             risks = self._keeper.current()
         except DocumentError as error:
-            if self._failed != str(error):
-                self._failed = str(error)
-                LOG.error("The file of accepted risks is wrong, so none is: %s", error.told)
-            return {}
+            wrong = error.told
+        if wrong and wrong != self._failed:
+            # Not while it is handled: oslo.log would say it again at the end of the line.
+            LOG.error("The file of accepted risks is wrong, so none is: %s", wrong)
+        self._failed = wrong or self._failed
         if not risks:
             return {}
         moment = now()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 
@@ -86,6 +87,25 @@ def test_keeper_keeps_the_last_good_and_says_so_once_a_change(path, caplog):
     path.write_text("a: 5")
     assert keeper.current() == {"a": 5}
     assert len(caplog.records) == 2
+
+
+def test_keeper_says_what_is_wrong_once(path):
+    """oslo.log adds the exception that is being handled to a line of ERROR, if there is one."""
+    handled = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            handled.append(sys.exc_info()[0])
+
+    keeper, handler = keeper_of(path), Handler(logging.ERROR)
+    keeper.current()
+    replace(path, "a: *b")
+    logging.getLogger().addHandler(handler)
+    try:
+        keeper.current()
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert handled == [None]
 
 
 def test_keeper_keeps_the_last_good_whatever_goes_wrong(path, caplog):
