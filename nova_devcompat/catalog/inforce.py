@@ -47,12 +47,21 @@ def overriding(catalog: Catalog) -> list[str]:
     return lines
 
 
+def nothing(catalog: Catalog) -> list[str]:
+    """That there is no family, which a right file may come to: one of policies alone."""
+    if catalog.families:
+        return []
+    return ["there is no family, so nothing is judged; name packs, or a file that has families"]
+
+
 def log(catalog: Catalog, default: Policy, moment: Moment) -> None:
     """Say in the log of a service what is in force."""
     for line in told(catalog, default, moment):
         LOG.info("In force now: %s", line)
     for line in overriding(catalog):
         LOG.warning("Overridden as a whole: %s", line)
+    for line in nothing(catalog):
+        LOG.warning("Nothing is in force: %s", line)
 
 
 def _policy(

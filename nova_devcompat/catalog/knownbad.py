@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from nova_devcompat.catalog.family import AttributeSource, CatalogFamily
 from nova_devcompat.catalog.kinds import AnyRule
 from nova_devcompat.catalog.names import check_name
+from nova_devcompat.catalog.policies import listed
 from nova_devcompat.catalog.registry import NamedSources
 from nova_devcompat.compat.attributes import MAX_TEXT, Unreadable
 from nova_devcompat.compat.conditions import (
@@ -108,8 +109,8 @@ class KnownBadReader:
             if entry.family:
                 names = sorted(self._families)
                 section.problem(
-                    f"no file or pack has the family {entry.family!r}; there are: "
-                    f"{', '.join(names)}{near(entry.family, names)}",
+                    f"no file or pack has the family {entry.family!r}; {listed(names)}"
+                    f"{near(entry.family, names)}",
                     "family",
                 )
             return

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nova_devcompat.catalog.family import NOTHING_STATED, CatalogFamily, RulePolicy
 from nova_devcompat.catalog.stages import Stages
@@ -73,6 +73,13 @@ def read_policies(root: Section) -> list[StatedPolicy]:
     return sorted(stated, key=lambda one: one.name != ALL)
 
 
+def listed(families: Sequence[str]) -> str:
+    """What families there are, and where more may come from if there are none."""
+    if families:
+        return f"there are: {', '.join(families)}"
+    return "there are none; packs are named with [devcompat] packs or --pack"
+
+
 def _read(section: Section) -> RulePolicy:
     mode, on_unknown = section.text("mode"), section.text("on_unknown")
     # Of what is none of these the schema says so.
@@ -92,7 +99,7 @@ def check_policy(stated: StatedPolicy, families: Mapping[str, CatalogFamily | No
     if stated.name not in families:
         names = sorted(families)
         stated.section.problem(
-            f"no file or pack has the family {stated.name!r}; there are: {', '.join(names)}"
+            f"no file or pack has the family {stated.name!r}; {listed(names)}"
             + near(stated.name, names)
         )
         return

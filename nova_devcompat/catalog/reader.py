@@ -21,6 +21,9 @@ from nova_devcompat.compat.policy import Mode, OnUnknown
 from nova_devcompat.kit.section import Section
 from nova_devcompat.kit.text import near
 
+# Each is compared with those of all other families, in a time that is the product of the lengths.
+_LONGEST_PATTERN = 255
+
 
 class FamilyReader:
     """Makes families of sections, and reports there what is wrong.
@@ -153,6 +156,12 @@ def read_match(family: Section) -> dict[str, str] | None:
         usable &= check_name(stated)
         pattern = stated.value
         if not isinstance(pattern, str) or not pattern:
+            usable = False
+            continue
+        if len(pattern) > _LONGEST_PATTERN:
+            stated.problem(
+                f"a pattern of {len(pattern)} characters; {_LONGEST_PATTERN} are allowed"
+            )
             usable = False
             continue
         taken = sorted(patterns.NOT_TAKEN & set(pattern))

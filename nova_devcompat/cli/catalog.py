@@ -48,7 +48,7 @@ class CatalogValidate(Command):
         moment = moment_of(parsed_args)
         for line in inforce.told(catalog, None, moment):
             self.app.stdout.write(f"{line}\n")
-        for line in inforce.overriding(catalog):
+        for line in (*inforce.overriding(catalog), *inforce.nothing(catalog)):
             self.app.stdout.write(f"WARNING: {line}\n")
         for told in catalog.may_overlap:
             self.app.stdout.write(f"{told}\n")

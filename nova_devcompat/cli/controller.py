@@ -59,7 +59,7 @@ def nova(config_files: Sequence[str], conf: Any = None) -> Iterator[None]:
     :param conf: what :func:`read_configuration` has returned, where it was called already
     :raises ValueError: Nova is not installed, or its configuration cannot be used
     """
-    with _quiet_console() as console:
+    with quiet_console() as console:
         if conf is None:
             conf = read_configuration(config_files)
         rpc = _configured(conf)
@@ -122,7 +122,7 @@ def _configured(conf: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet_console() -> Iterator[list[logging.Handler]]:
+def quiet_console() -> Iterator[list[logging.Handler]]:
     """Keep what Nova and its libraries log at INFO off the console.
 
     :returns: cliff's handlers, that of its own ``--log-file`` too

@@ -32,6 +32,7 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hostname",
         metavar="NAME",
+        type=_name,
         default=socket.gethostname(),
         help="the host's hypervisor hostname, as Nova knows it (default: this host's own name)",
     )
@@ -41,6 +42,12 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="devices of no family of the catalog, too"
     )
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a host must have a name")
+    return text
 
 
 def survey(parsed_args: argparse.Namespace) -> HostSurvey:

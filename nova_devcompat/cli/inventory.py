@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -85,6 +86,7 @@ class InventoryPlan(Command):
         parser.add_argument(
             "--product-id",
             metavar="ID",
+            type=_product_id,
             help="the PCI product id of all GPUs, such as 26b9; without it, that is not known and "
             "no verdict is accept",
         )
@@ -115,6 +117,15 @@ class InventoryPlan(Command):
             ]
         self.app.stdout.write(dump(hosts))
         return 0
+
+
+def _product_id(text: str) -> str:
+    """As sources tell it."""
+    if not re.fullmatch("[0-9a-fA-F]{4}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no PCI product id, which has four hexadecimal digits, such as 26b9"
+        )
+    return text.lower()
 
 
 def _range_of(host: str, release: str) -> dict[str, str] | None:

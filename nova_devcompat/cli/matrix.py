@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from nova_devcompat.cli.formatters import FastLister
 from nova_devcompat.cli.options import add_catalog_options, add_known_bad_option, some_paths
@@ -61,7 +61,7 @@ class Matrix(FastLister):
             family=parsed_args.family,
         )
         self._note(verdicts.passed_over)
-        return matrix.Move._fields, progress_of(self.app)(moves, "Moves judged")
+        return matrix.Move._fields, _noted(progress_of(self.app)(moves, "Moves judged"))
 
     def _note(self, passed_over: list[tuple[str, str]]) -> None:
         if not passed_over:
@@ -74,3 +74,13 @@ class Matrix(FastLister):
             shown,
             more,
         )
+
+
+def _noted(moves: Iterable[matrix.Move]) -> Iterator[matrix.Move]:
+    """The moves; that there are none is said, since it is not that all are fine."""
+    some = False
+    for move in moves:
+        some = True
+        yield move
+    if not some:
+        LOG.info("Nothing is judged: no such device, or no other host for its guests")

@@ -55,6 +55,9 @@ _DISTRIBUTIONS = (
     "univers",
 )
 
+# What takes Nova's databases.
+_OF_THE_CLOUD = "what hosts published, atoms, decisions and records"
+
 # Of one file that is copied; of the end of a log; lines of ours in it.
 _MOST_COPIED = 1 << 20
 _MOST_READ = 16 << 20
@@ -167,7 +170,8 @@ class Collection:
     def _configuration(self, config_files: list[str]) -> Any:
         """Nova's options; ours alone where there is no Nova; None where they cannot be read."""
         try:
-            conf = self._read = controller.read_configuration(config_files)
+            with controller.quiet_console():
+                conf = self._read = controller.read_configuration(config_files)
         except ValueError as error:
             self.lacks(f"Nova's options: {_brief(error)}")
             try:
@@ -183,11 +187,15 @@ class Collection:
     @contextlib.contextmanager
     def _nova(self, config_files: list[str]) -> Iterator[bool]:
         """Nova, set up; and whether it is."""
+        if self._read is None:
+            self.lacks(f"{_OF_THE_CLOUD}, for want of Nova's options")
+            yield False
+            return
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(controller.nova(config_files, self._read))
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it
-                self.lacks(f"what hosts published, atoms, decisions and records: {_brief(error)}")
+                self.lacks(f"{_OF_THE_CLOUD}: {_brief(error)}")
                 yield False
                 return
             yield True

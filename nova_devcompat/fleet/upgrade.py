@@ -90,7 +90,7 @@ class UpgradeChecks(HostChecks, GuestChecks, upgradecheck.UpgradeCommands):
         if isinstance(self._catalog, CatalogError):
             return Result(Code.FAILURE, f"{listed(self._catalog.problems, '; ')}.")
         catalog = self._catalog
-        lines = inforce.overriding(catalog)
+        lines = inforce.overriding(catalog) + inforce.nothing(catalog)
         code = Code.WARNING if lines else Code.SUCCESS
         lines += inforce.told(catalog, self._default, self._moment)
         return Result(code, f"Digest {catalog.digest}. {'. '.join(lines)}.")

@@ -135,6 +135,9 @@ def test_without_a_configuration(folder):
     assert done.returncode == 1
     assert set(texts) == {"versions.json", "not-collected.txt"}
     assert "configuration.txt: " in done.stderr
+    # One reason, and no others that follow from it; nor what libraries say when they are loaded.
+    assert "decisions and records, for want of Nova's options" in texts["not-collected.txt"]
+    assert all(line.startswith("Not collected: ") for line in done.stderr.splitlines())
 
 
 def test_where_nothing_can_be_written(folder):

@@ -443,6 +443,7 @@ REFUSED = [
     (catalog_of(family(mode="off")), "families.fam.mode: off is none of: enforce, report"),
     (catalog_of(family(mode="enforc")), "families.fam.mode: 'enforc' is none of: enforce, report; did you mean 'enforce'?"),
     (catalog_of(family(on_unknown="[]")), "families.fam.on_unknown: a list is none of: reject, accept"),
+    (catalog_of(family(match=f"{{vendor_id: '{'*a' * 128}'}}")), "families.fam.match.vendor_id: a pattern of 256 characters; 255 are allowed"),
     (catalog_of(family(fallback="sure")), "families.fam.fallback: 'sure' must be true or false"),
     (catalog_of(family(fallback="1")), "families.fam.fallback: 1 must be true or false"),
     (catalog_of(family(fallback="")), "families.fam.fallback: nothing is written here; it must be true or false"),

@@ -175,6 +175,24 @@ def test_mistakes_are_told_with_their_place(load, text, told):
     assert "1.yaml:3" in str(caught.value)
 
 
+def test_policies_without_their_packs(load):
+    """The file is most likely right, and what is asked lacks its packs."""
+    with pytest.raises(CatalogError) as caught:
+        load(policies("nvidia_vgpu: {mode: report}"))
+    assert str(caught.value).endswith(
+        "no file or pack has the family 'nvidia_vgpu'; there are none; packs are named with "
+        "[devcompat] packs or --pack"
+    )
+
+
+def test_a_catalog_without_a_family_is_told(load, caplog):
+    catalog = load(policies("'*': {mode: report}"))
+    (line,) = inforce.nothing(catalog)
+    inforce.log(catalog, Policy(), NOW)
+    assert caplog.messages == [f"Nothing is in force: {line}"]
+    assert inforce.nothing(load(OWN)) == []
+
+
 def test_a_file_has_something(load):
     with pytest.raises(CatalogError) as caught:
         load("meta: {schema_version: '1.0'}\n")

@@ -156,6 +156,13 @@ def test_matrix_narrowed(matrix, argv, expected):
     assert [list(row.values()) for row in json.loads(out)] == expected
 
 
+@pytest.mark.parametrize("argv", [["--from", "cmp1", "--to", "cmp1"], ["--family", "gpu"]])
+def test_a_matrix_without_a_row_says_so(matrix, argv):
+    assert matrix("-f", "json", *argv)[2].splitlines()[-1] == (
+        "Nothing is judged: no such device, or no other host for its guests"
+    )
+
+
 def test_matrix_takes_several_catalogs(run, files):
     (files / "d.yaml").write_text(
         CATALOG.replace("{fw_version: semver, caps: superset}", "{caps: superset}")
@@ -285,6 +292,20 @@ def test_validate_good(run):
     assert out.startswith("OK: families: 2, rules: 3, digest: ")
 
 
+def test_validate_policies_alone(run, files):
+    """Right, and most likely the packs were forgotten."""
+    (files / "off.yaml").write_text(
+        "meta: {schema_version: '1.0'}\npolicies: {'*': {mode: report}}"
+    )
+    status, out, err = run("catalog", "validate", "off.yaml")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1:] == [
+        "WARNING: there is no family, so nothing is judged; name packs, or a file that has "
+        "families"
+    ]
+    assert "WARNING" not in run("catalog", "validate", "--pack", "mtty", "off.yaml")[1]
+
+
 def test_validate_several_as_one_catalog(run, files):
     (files / "d.yaml").write_text(CATALOG.replace("gpu", "gpu2").replace("nvidia", "amd"))
     assert run("catalog", "validate", "c.yaml", "d.yaml")[1].startswith(
@@ -348,6 +369,25 @@ def test_validate_needs_a_file(run):
     status, _, err = run("catalog", "validate")
     assert status == 2
     assert err == "no catalog is named; name a file, or a pack with --pack\n"
+
+
+# --- inventories --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", ["0x26b9", "26b", "26b90", "xyzw", ""])
+def test_a_planned_product_is_named_as_sources_do(run, wrong):
+    plan = ["inventory", "plan", "a=580.65.06", "--product-id"]
+    status, out, err = run(*plan, wrong)
+    assert (status, out) == (2, "")
+    assert f"{wrong!r} is no PCI product id, which has four hexadecimal digits" in err
+    assert "product_id: 26b9\n" in run(*plan, "26B9")[1]
+
+
+@pytest.mark.parametrize("command", [["inventory", "dump"], ["device", "list"]])
+def test_a_host_without_a_name(run, command):
+    status, out, err = run(*command, "--hostname", " ")
+    assert (status, out) == (2, "")
+    assert "argument --hostname: a host must have a name" in err
 
 
 # --- the application ----------------------------------------------------------------------------
