@@ -144,7 +144,12 @@ def dump(hosts: Mapping[str, Iterable[Mapping[str, Any]]]) -> str:
     """A static inventory, in ASCII: it is read as UTF-8, whatever terminal it was printed on.
 
     :param hosts: devices by host, as the format has them
+    :raises ValueError: a host's name is no text
     """
+    for host in hosts:
+        # Bytes that are none in the encoding of this program, which Python has as surrogates.
+        if any("\ud800" <= char <= "\udfff" for char in host):
+            raise ValueError(f"host {host!r} was typed in another encoding than is set here")
     content = {
         "meta": {"schema_version": VERSIONS[-1]},
         "hosts": {host: {"devices": list(devices)} for host, devices in hosts.items()},

@@ -383,6 +383,17 @@ def test_a_planned_product_is_named_as_sources_do(run, wrong):
     assert "product_id: 26b9\n" in run(*plan, "26B9")[1]
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [["plan", "caf\udce9=580.65.06"], ["dump", "--hostname", "caf\udce9", "--pack", "mtty"]],
+)
+def test_a_host_typed_in_another_encoding(run, argv):
+    """No inventory could be read that has such a name."""
+    status, out, err = run("inventory", *argv)
+    assert (status, out) == (2, "")
+    assert r"host 'caf\udce9' was typed in another encoding" in err
+
+
 @pytest.mark.parametrize("command", [["inventory", "dump"], ["device", "list"]])
 def test_a_host_without_a_name(run, command):
     status, out, err = run(*command, "--hostname", " ")
