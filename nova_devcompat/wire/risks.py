@@ -24,6 +24,8 @@ RISK_PREFIX = "devcompat:risk:"
 # A value of system_metadata has 255 characters, of which this much is for words.
 _LIMIT = 255
 _WHO, _WHY = 32, 110
+# Characters of what logs say of a risk, at most.
+_TOLD = 1_000
 _TIME = "%Y-%m-%dT%H:%MZ"
 
 
@@ -59,7 +61,9 @@ class AcceptedRisk:
     def risk(self) -> Risk:
         """As rulings take it."""
         until = f"{self.until:%Y-%m-%d %H:%M} UTC"
-        return Risk(name=self.name, told=f"accepted by {self.who} until {until}: {self.reason}")
+        # Of a host's, which a file has, the words are of any length and in any number of lines.
+        told = printable(f"accepted by {self.who} until {until}: {self.reason.strip()}", _TOLD)
+        return Risk(name=self.name, told=told)
 
 
 def dump_risk(risk: AcceptedRisk) -> tuple[str, str]:

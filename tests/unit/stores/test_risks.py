@@ -157,6 +157,22 @@ def test_a_file(tmp_path):
     assert of_hosts.holding() == {}
 
 
+def test_words_of_a_file_are_one_line_of_a_log(tmp_path):
+    """A block of YAML ends in a line break, and who writes the file can write anything."""
+    path = tmp_path / "risks.yaml"
+    words = ["|\n    lab firmware\n", f'"x\\n2027-01-01 CRITICAL forged{"y" * 2_000}"\n']
+    rows = [
+        f"- name: {name}\n  host: a\n  until: '2027-02-01'\n  accepted: '2027-01-01'\n  who: ann\n"
+        f"  reason: {reason}"
+        for name, reason in zip(("one", "two"), words, strict=True)
+    ]
+    path.write_text("meta: {schema_version: '1.0'}\nrisks:\n" + "".join(rows))
+    one, other = risks.HostRisks(str(path), min_interval=0).holding()["a"]
+    assert str(one) == "one, accepted by ann until 2027-02-01 00:00 UTC: lab firmware"
+    assert r"x\n2027-01-01 CRITICAL" in str(other)
+    assert str(other).isprintable() and len(str(other)) < 1_100
+
+
 def test_a_file_that_is_wrong_lets_nothing_pass(tmp_path, caplog):
     path = tmp_path / "risks.yaml"
     path.write_text("meta: {schema_version: '1.0'}\nrisks: [{name: one, hots: a, until: soon}]\n")
