@@ -84,14 +84,18 @@ def migrates(driver: str, revision: object, *, variant: bool) -> str | None:
     :param driver: by the name of its module
     :param revision: of the device, two hexadecimal digits; None where it is not known
     :param variant: whether it is a VFIO variant driver
-    :returns: None for a driver of which that is not known
+    :returns: None where that is not known
     """
     if driver in _CANNOT_MIGRATE:
         return "0"
     if not variant:
         return None
-    lowest = _MIGRATES_FROM.get(driver, 0)
-    return "1" if not isinstance(revision, str) or int(revision, 16) >= lowest else "0"
+    lowest = _MIGRATES_FROM.get(driver)
+    if lowest is None:
+        return "1"
+    if not isinstance(revision, str):
+        return None
+    return "1" if int(revision, 16) >= lowest else "0"
 
 
 def mdevs_migrate(types: Iterable[str]) -> str | None:
@@ -237,6 +241,10 @@ class FunctionReader:
                 facts.add(driver[1].facts, "vf_driver_")
             if told is not None:
                 facts.attributes["vf_driver_migrates"] = told
+            elif driver is not None and driver[1].variant:
+                facts.problems["vf_driver_migrates"] = (
+                    f"{name} hands on the state of devices by their revision, which is not known"
+                )
             function = Function(facts.attributes, facts.problems)
             self._of_driver[name, told] = function
         return function

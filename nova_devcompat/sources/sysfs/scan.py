@@ -289,8 +289,9 @@ class Scan:
         """Whether a driver is one that hands devices to guests."""
         if driver is None:
             return False
-        variant = self._driver_named(driver).variant
-        return migrates(module_of(driver), None, variant=variant) is not None
+        if self._driver_named(driver).variant:
+            return True
+        return migrates(module_of(driver), None, variant=False) is not None
 
     def _driver_named(self, name: str) -> Driver:
         known = self._named_drivers.get(name)

@@ -864,6 +864,17 @@ def test_a_driver_that_migrates_newer_hardware_only(tree, driver, revision, migr
     assert told_of == dict.fromkeys(functions, migrates)
 
 
+def test_hardware_of_a_revision_that_is_not_known(tree):
+    """What cannot be read is no reason to accept."""
+    parent = "0000:75:00.0"
+    tree.pci(parent, vendor="19e5", device="a250", totalvfs=63, vf_device="a251")
+    (function,) = tree.functions(parent, 1, driver="hisi_acc_vfio_pci")
+    (tree.root / tree.folder(parent) / "revision").unlink()
+    told_of = read(tree)[parent].functions[function]
+    assert "vf_driver_migrates" not in told_of.attributes
+    assert "revision" in told_of.problems["vf_driver_migrates"]
+
+
 def test_hardware_of_two_revisions_under_one_driver(tree):
     old, new = "0000:75:00.0", "0000:b5:00.0"
     for parent, revision in ((old, "21"), (new, "30")):
