@@ -87,6 +87,19 @@ class UsageTest(DeviceCompatFleet):
         self.run_periodic("a")
         self.assert_needs("14.1")
 
+    def test_a_copy_of_before_that_is_saved_afterwards(self):
+        """Nova saves all metadata as it has read them."""
+        self.set_range("a", "1A.1", **{self.server["id"]: "14.1"})
+        self.run_periodic("a")
+        before = self.instance(self.server)
+        self.run_periodic("a")
+        self.assert_needs("14.1")
+        before.system_metadata["old_vm_state"] = "active"
+        before.save()
+        self.assert_needs("1a.1")
+        self.run_periodic("a")
+        self.assert_needs("14.1")
+
     def test_bad_input(self):
         other = "8d1b0ef4-5b0b-4a3e-a1e9-7c2f6a9a2d11"
         self.set_range(
