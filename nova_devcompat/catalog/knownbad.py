@@ -145,7 +145,8 @@ class KnownBadReader:
                 by=by.name,
                 offer=offer,
                 until=until,
-                message=section.text("message"),
+                # In one line: a folded block of YAML ends in a line break.
+                message=" ".join(section.text("message").split()),
                 url=section.text("url"),
             )
         )

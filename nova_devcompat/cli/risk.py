@@ -84,6 +84,8 @@ class RiskAccept(_OnRisks):
             raise ValueError("--once is for a guest; a host takes many")
         if not parsed_args.reason.strip():
             raise ValueError("--reason is empty; say why")
+        if not parsed_args.who.strip():
+            raise ValueError("--who is empty; say who accepts it")
         check_name(parsed_args.name, controller.catalog_of(None))
         moment = now()
         risk = AcceptedRisk(
@@ -91,7 +93,7 @@ class RiskAccept(_OnRisks):
             until=check_until(
                 parse_moment(parsed_args.until), moment, CONF.devcompat.accepted_risk_days
             ),
-            who=parsed_args.who,
+            who=parsed_args.who.strip(),
             reason=parsed_args.reason.strip(),
             accepted=moment,
         )

@@ -188,6 +188,8 @@ class Risks:
     def _write(self, accepted: list[AcceptedRisk]) -> None:
         try:
             risks.write_file(self._path, accepted)
+        except DocumentError as error:
+            raise BadRequest(error.told) from error
         except OSError as error:
             raise Refused(f"{self._path} cannot be written: {error.strerror}") from error
 

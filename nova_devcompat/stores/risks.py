@@ -23,7 +23,7 @@ from nova_devcompat.kit.problems import DocumentError
 from nova_devcompat.kit.replacing import replace
 from nova_devcompat.kit.section import Section, read_sections
 from nova_devcompat.kit.text import printable
-from nova_devcompat.kit.yamlfile import read
+from nova_devcompat.kit.yamlfile import parse, read
 from nova_devcompat.wire.risks import AcceptedRisk, holding, load_risks
 
 LOG = logging.getLogger(__name__)
@@ -129,6 +129,7 @@ def parse_moment(text: str) -> datetime.datetime:
 def write_file(path: str | os.PathLike[str], risks: Sequence[AcceptedRisk]) -> None:
     """Write the risks of hosts, all or nothing.
 
+    :raises DocumentError: nobody could read what would be written, so nothing is
     :raises OSError: it cannot be written
     """
     content = {
@@ -146,7 +147,11 @@ def write_file(path: str | os.PathLike[str], risks: Sequence[AcceptedRisk]) -> N
             for one in risks
         ],
     }
-    replace(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    _, problems = read_sections(parse(text.encode(), os.fspath(path)), VERSIONS, _SCHEMA, _risks)
+    if problems:
+        raise DocumentError(problems)
+    replace(path, text)
 
 
 class HostRisks:

@@ -288,6 +288,9 @@ class RisksTest(_Fleet):
         self.assertIn("did you mean", self.accept("driver-4-to-6", server, status=2))
         self.assertIn("neither an entry", self.accept("not-the-same", server, status=2))
         self.assertIn("90 days", self.accept(name, server, until="2099-01-01", status=2))
+        for beyond in ("9999-12-31T23:59-05:00", "soon"):
+            self.assertIn("is no time", self.accept(name, server, until=beyond, status=2))
+        self.assertIn("--who is empty", self.accept(name, server, "--who", " ", status=2))
         self.accept("driver-7-to-7", server)
         self.assert_bad(server, "b", name)
         self.accept(name, server, "--once")

@@ -157,6 +157,16 @@ def test_a_file(tmp_path):
     assert of_hosts.holding() == {}
 
 
+@pytest.mark.parametrize("lacks", ["who", "reason"])
+def test_nothing_is_written_that_nobody_could_read(tmp_path, lacks):
+    """Or else no risk of any host would hold any more."""
+    path = tmp_path / "risks.yaml"
+    risks.write_file(path, [risk(host="a")])
+    with pytest.raises(DocumentError, match=f"{path}:.*: risks.1.{lacks}: is empty"):
+        risks.write_file(path, [risk(host="a"), risk("two", host="b", **{lacks: ""})])
+    assert risks.read_file(path) == [risk(host="a")]
+
+
 def test_words_of_a_file_are_one_line_of_a_log(tmp_path):
     """A block of YAML ends in a line break, and who writes the file can write anything."""
     path = tmp_path / "risks.yaml"
