@@ -111,6 +111,20 @@ def test_nothing_of_others_becomes_markup():
     assert all(name.isprintable() for name in names)
 
 
+def test_no_guest_is_no_guest_that_can_go(tmp_path):
+    """As of an inventory whose devices no family matches."""
+    inventory = tmp_path / "inventory.yaml"
+    devices = "[{address: a, attributes: {model: x}}]"
+    text = f"meta: {{schema_version: '1.0'}}\nhosts: {{a: {{devices: {devices}}}}}\n"
+    inventory.write_text(text)
+    path = tmp_path / "page.html"
+    assert write(path, "--inventory", str(inventory))[0] == 0
+    text = path.read_text("utf-8")
+    assert "There are no guests to tell of." in text
+    assert "Nothing: each guest has two" not in text
+    assert "1 devices of the inventory are of no family" in text
+
+
 def test_only_its_own_script_and_style_may_run():
     text = fleets.page(fleets.small())
     style, _, script = Elements(text).raw
