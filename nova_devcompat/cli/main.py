@@ -72,8 +72,11 @@ class NovaDevcompat(App):
 
     def interact(self) -> None:
         # Without a command cliff would open a shell of its own.
-        self.parser.print_help(self.stderr)
         self.bad_input = True
+        if self.stderr is not None:
+            self.parser.print_help(self.stderr)
+            names = sorted(name for name, _ in self.command_manager)
+            self.stderr.write("\nCommands:\n" + "".join(f"  {name}\n" for name in names))
 
     def clean_up(self, cmd: object, result: int, err: BaseException | None) -> None:
         # Commands raise ValueErrors for what an operator typed, and cliff has printed it.
