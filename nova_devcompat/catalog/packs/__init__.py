@@ -44,8 +44,8 @@ def catalog_paths(
     """The files that make a catalog: packs first, so that files override their families.
 
     :param packs: their names
-    :param files: of the operator, in the order of ``[devcompat] catalog``. With packs, the default
-        file need not be there, and an empty name stands for none
+    :param files: of the operator, in the order of ``[devcompat] catalog``. An empty name stands
+        for none; with packs, the default file need not be there
     :param option: what named the packs
     :return: for :func:`~nova_devcompat.catalog.loader.load_catalog`
     :raises UnknownPack: some are none
@@ -64,10 +64,10 @@ def catalog_paths(
     ]
     if problems:
         raise UnknownPack(problems)
-    own = [path for path in files if not (wanted and _is_left_out(path))]
+    own = [path for path in files if os.fspath(path) and not (wanted and _is_left_out(path))]
     return [*(FOLDER / f"{name}.yaml" for name in wanted), *map(pathlib.Path, own)]
 
 
 def _is_left_out(path: str | os.PathLike[str]) -> bool:
     text = os.fspath(path)
-    return not text or (text == DEFAULT_FILE and not os.path.lexists(text))
+    return text == DEFAULT_FILE and not os.path.lexists(text)

@@ -21,7 +21,7 @@ import pytest
 from oslo_config import cfg
 
 from nova_devcompat import conf as devcompat_conf
-from nova_devcompat.catalog import CatalogKeeper, nvidia, packs, xpaths
+from nova_devcompat.catalog import CatalogError, CatalogKeeper, nvidia, packs, xpaths
 from nova_devcompat.compat import uses
 from nova_devcompat.compat.verdict import Outcome
 from nova_devcompat.host.inventory import HostReader
@@ -142,6 +142,15 @@ def test_the_default_file_may_be_missing_with_packs_only(tmp_path, monkeypatch):
     # A broken link is somebody's mistake.
     pathlib.Path(default).symlink_to(other)
     assert packs.catalog_paths(["qemu"], [default])[1:] == [pathlib.Path(default)]
+
+
+def test_an_empty_name_is_no_file(tmp_path):
+    """It would be the folder that the service was started in."""
+    assert packs.catalog_paths([], [""]) == []
+    keeper = CatalogKeeper([""], registered=registered())
+    with pytest.raises(CatalogError) as caught:
+        keeper.current()
+    assert str(caught.value) == "[devcompat] catalog: names no file"
 
 
 def test_the_default_file_is_the_options_default():

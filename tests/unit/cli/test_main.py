@@ -205,6 +205,7 @@ def test_matrix_needs_its_files(run):
     status, out, err = run("matrix", "--inventory", "i.yaml")
     assert (status, out) == (2, "")
     assert err == "no catalog is named; name a file, or a pack with --pack\n"
+    assert run("matrix", "--inventory", "i.yaml", "--catalog", "") == (2, "", err)
 
 
 def test_matrix_prints_all_that_is_wrong(run, files):
