@@ -248,14 +248,14 @@ class Attempt:
 class Progress(fixtures.Fixture):
     """Tells when something changed, so that tests wait for events rather than sleep.
 
-    It is woken by every save of an instance or a migration and by the end of every live
-    migration thread, and counts which live migrations are under way and which destinations were
-    asked.
+    It is woken by every save of an instance or a migration, by every fault that is recorded and by
+    the end of every live migration thread, and counts which live migrations are under way and
+    which destinations were asked.
     """
 
     def _setUp(self) -> None:
         from nova.compute import manager
-        from nova.objects import instance, migration
+        from nova.objects import instance, instance_fault, migration
 
         self._changed = threading.Condition()
         self._changes = 0
@@ -264,6 +264,9 @@ class Progress(fixtures.Fixture):
         self.attempts: list[Attempt] = []
         for owner in (instance.Instance, migration.Migration):
             self._patch(owner, "save", self._noting(owner.save))
+        # Nova sets ERROR before it records the fault, and saves nothing after that.
+        fault = instance_fault.InstanceFault
+        self._patch(fault, "create", self._noting(fault.create))
         self._patch(
             manager.ComputeManager,
             "_do_live_migration",
