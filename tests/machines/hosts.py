@@ -97,9 +97,12 @@ class Cloud(hosts.Cloud):
 
     # --- what becomes of a server ---------------------------------------------------------------
 
-    def runs_with_device(self, server: str, host: str) -> None:
-        """A server runs on a host, with a mediated device there, as all that is asked says."""
-        assert self.show(server)["status"] == "ACTIVE"
+    def runs_with_device(self, server: str, host: str, *, status: str = "ACTIVE") -> None:
+        """A server runs on a host, with a mediated device there, as all that is asked says.
+
+        :param status: what Nova has of it
+        """
+        assert self.show(server)["status"] == status
         assert self.host_of(server) == host
         assert self.virsh(host, "domstate", server) == "running"
         assert self.mdev_of(server) in self.mdevs(host)

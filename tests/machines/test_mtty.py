@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from tests.e2e.playground import until
 from tests.machines.hosts import Cloud
 
 
@@ -63,7 +64,8 @@ def test_a_version_that_refuses_the_other(cloud: Cloud) -> None:
         with cloud.reporting():
             moved = cloud.live_migrate(server, "cmp2")
         # What they were right about: the driver itself, when the stopped guest's state is loaded.
-        assert (moved.status, moved.host, moved.tried) == ("failed", "cmp1", ["cmp2"])
+        assert moved.status in ("failed", "error")
+        assert (moved.host, moved.tried) == ("cmp1", ["cmp2"])
         said = cloud.emulator_log("cmp2", server).splitlines()
         (late,) = (line for line in said if "error while loading state section" in line)
         assert late.endswith("/vfio)")
@@ -73,5 +75,8 @@ def test_a_version_that_refuses_the_other(cloud: Cloud) -> None:
             "nova-compute-cmp1", "libvirtError: operation failed: migration failed"
         )
         print(late, lines[0], sep="\n")
-        # It was stopped for that, and goes on where it was.
-        cloud.runs_with_device(server, "cmp1")
+        # It was stopped for that, and goes on where it was. But Nova, which has rolled back by
+        # then, raises what libvirt said once more, and calls the migration and the server an error
+        # (nova/virt/libvirt/driver.py, _live_migration, future.result()).
+        until("Nova to be done", lambda: cloud.show(server)["status"] == "ERROR", limit=60)
+        cloud.runs_with_device(server, "cmp1", status="ERROR")
