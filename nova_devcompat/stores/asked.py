@@ -61,11 +61,4 @@ def answered(context: Any, instance: Any) -> None:
         )
 
     lost = f"the mark of instance {instance.uuid} is written by somebody else, too"
-    writer.keep(
-        instance.uuid,
-        read,
-        lambda fresh: fresh.system_metadata.pop(KEY, None) is not None,
-        lambda fresh: fresh.system_metadata.get(KEY),
-        lost,
-        idle=True,
-    )
+    writer.keep_entry(instance.uuid, read, KEY, None, lost, idle=True)

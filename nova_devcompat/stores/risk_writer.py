@@ -48,17 +48,5 @@ def end_moves(uuid: str, read: Callable[[], Any], host: str) -> None:
 
 
 def _set(uuid: str, read: Callable[[], Any], key: str, text: str | None) -> bool:
-    def entry(instance: Any) -> object:
-        return instance.system_metadata.get(key)
-
-    def change(instance: Any) -> bool:
-        if entry(instance) == text:
-            return False
-        if text is None:
-            del instance.system_metadata[key]
-        else:
-            instance.system_metadata[key] = text
-        return True
-
     lost = "the instance is written by somebody else all the time; try again"
-    return writer.keep(uuid, read, change, entry, lost)
+    return writer.keep_entry(uuid, read, key, text, lost)

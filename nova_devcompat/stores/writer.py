@@ -143,6 +143,38 @@ def keep(
     return changed
 
 
+def keep_entry(
+    uuid: str,
+    read: Callable[[], Any],
+    key: str,
+    text: str | None,
+    lost: str,
+    *,
+    idle: bool = False,
+) -> bool:
+    """Keep one entry of an instance's ``system_metadata``, or take it away.
+
+    All else is as :func:`keep` has it.
+
+    :param key: of the entry
+    :param text: what it is to be; None for none
+    """
+
+    def entry(instance: Any) -> object:
+        return instance.system_metadata.get(key)
+
+    def change(instance: Any) -> bool:
+        if entry(instance) == text:
+            return False
+        if text is None:
+            del instance.system_metadata[key]
+        else:
+            instance.system_metadata[key] = text
+        return True
+
+    return keep(uuid, read, change, entry, lost, idle=idle)
+
+
 def _apply(fresh: Any, merge: Merge, replaces_unreadable: bool) -> bool:
     """Whether the merge changes a record that was read a moment ago."""
     recorded: Record | None = None
