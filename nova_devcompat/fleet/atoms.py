@@ -20,7 +20,6 @@ from oslo_log import log as logging
 
 from nova_devcompat.catalog.model import Catalog
 from nova_devcompat.compat import traits
-from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.need import Need
 from nova_devcompat.compat.traits import Atom
 from nova_devcompat.fleet.cloud import Cloud, extra_specs
@@ -226,7 +225,7 @@ class Atoms:
                 offers = _offered(said)
                 hosts.update(offers)
                 accepted |= offers
-                accepted.update(atom for part in _parts(said) for atom in part.atoms)
+                accepted.update(atom for part in said.parts for atom in part.atoms)
             else:
                 guests.update(said)
         return Users(
@@ -273,17 +272,13 @@ def _flavors(context: Any) -> list[dict[str, str]]:
         raise Refused(f"the API database does not answer: {brief(error)}") from error
 
 
-def _parts(host: Host) -> tuple[AcceptSet, ...]:
-    return (*host.accepts, *host.of_host)
-
-
 def _offered(host: Host) -> frozenset[Atom]:
     """What a guest would need that is started on it now, or, where that depends on the guest, may
     need.
     """
     return frozenset(
         Atom(part.family, attribute, value)
-        for part in _parts(host)
+        for part in host.parts
         for attribute, accepts in part.attributes.items()
         for value in (accepts.accepted if accepts.frozen is None else accepts.frozen)
     )

@@ -99,6 +99,11 @@ class Host:
         return () if self.document is None else tuple(self.document.by_family.values())
 
     @property
+    def parts(self) -> tuple[AcceptSet, ...]:
+        """The unlike accept-sets of its devices, and those of the host itself."""
+        return (*self.accepts, *self.of_host)
+
+    @property
     def providers(self) -> list[str]:
         """UUIDs of the resource providers of its devices."""
         return list(self._by_provider)

@@ -201,7 +201,7 @@ class Outlook:
         """Those of which a host says something, or a guest needs something."""
         families: set[str] = set()
         for host in self._hosts.values():
-            families.update(one.family for one in (*host.accepts, *host.of_host))
+            families.update(one.family for one in host.parts)
             if host.document is not None:
                 families.update(host.document.unreadable)
         for kind in self.kinds:

@@ -15,7 +15,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nova_devcompat.compat.accepts import AcceptSet
 from nova_devcompat.compat.need import DeviceNeed, Need
 from nova_devcompat.compat.ruling import Guest
 from nova_devcompat.compat.verdict import DOUBTS, Reason
@@ -294,8 +293,7 @@ def _group(alike: Alike, numbers: Mapping[Place, int]) -> HostGroup:
 
 
 def _offers(host: Host) -> Iterable[Fact]:
-    parts: list[AcceptSet] = [*host.accepts, *host.of_host]
-    for accepts in sorted(parts, key=lambda part: part.family):
+    for accepts in sorted(host.parts, key=lambda part: part.family):
         for attribute, entry in sorted(accepts.attributes.items()):
             offered = entry.offered or (entry.unknown[0] if entry.unknown else "")
             if offered:

@@ -107,7 +107,7 @@ class Records:
         cells = self.cells.select(name=cell, host=host)
         families: set[str] = set()
         for at, instance, allocations in self._cloud.running(cells, host):
-            families.update(one.family for one in (*at.accepts, *at.of_host))
+            families.update(one.family for one in at.parts)
             record = records.read(instance)
             if isinstance(record, Doubt) and record is not NO_RECORD:
                 if family is None:

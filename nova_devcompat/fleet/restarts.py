@@ -27,7 +27,7 @@ class Restarts:
         # By family and attribute, what each host names.
         self._bads: dict[tuple[str, str], list[tuple[Place, Bads]]] = {}
         for host in self._hosts.values():
-            for accepts in (*host.accepts, *host.of_host):
+            for accepts in host.parts:
                 for attribute, entry in accepts.attributes.items():
                     if entry.open_world and entry.bad:
                         named = self._bads.setdefault((accepts.family, attribute), [])
