@@ -110,8 +110,6 @@ class Domains:
             with self._lock:
                 if bounded.stuck:
                     self._stuck[uuid] = bounded
-                else:
-                    self._stuck.pop(uuid, None)
 
     # --- what they use ---------------------------------------------------------------------------
 

@@ -78,6 +78,15 @@ def read_bound(reader: Reader) -> tuple[dict[str, Bound], bool]:
     return bound, whole
 
 
+def is_of_vfio(driver: str, *, variant: bool) -> bool:
+    """Whether a driver is one that hands devices to guests.
+
+    :param driver: by the name of its module
+    :param variant: whether it is a VFIO variant driver
+    """
+    return variant or driver in _CANNOT_MIGRATE
+
+
 def migrates(driver: str, revision: object, *, variant: bool) -> str | None:
     """``1`` for a driver that hands on a device's state, ``0`` for one that does not.
 

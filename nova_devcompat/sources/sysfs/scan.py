@@ -41,8 +41,8 @@ from nova_devcompat.sources.sysfs.functions import (
     FunctionReader,
     VgpuFile,
     drivers_of,
+    is_of_vfio,
     mdevs_migrate,
-    migrates,
     read_bound,
 )
 
@@ -206,7 +206,7 @@ class Scan:
         folder = f"{PCI}/{address}"
         driver = self._driver_of(address)
         is_bridge = str(facts.attributes.get("class", "")).startswith(_BRIDGE)
-        if is_bridge and not self._is_of_vfio(driver):
+        if is_bridge and not (driver is not None and self._is_of_vfio(driver)):
             return None
         self._add_driver(facts, driver)
         if identity.vf_product_id is not None:
@@ -285,13 +285,8 @@ class Scan:
             raise Vanished
         return driver
 
-    def _is_of_vfio(self, driver: str | None) -> bool:
-        """Whether a driver is one that hands devices to guests."""
-        if driver is None:
-            return False
-        if self._driver_named(driver).variant:
-            return True
-        return migrates(module_of(driver), None, variant=False) is not None
+    def _is_of_vfio(self, driver: str) -> bool:
+        return is_of_vfio(module_of(driver), variant=self._driver_named(driver).variant)
 
     def _driver_named(self, name: str) -> Driver:
         known = self._named_drivers.get(name)
